@@ -1,0 +1,95 @@
+"""NumPy or CuPy: the only file that knows which of the two holds an array.
+
+Everything else asks `get_xp` for the module of the arrays at hand, so the same lines run on both
+devices. A mixture of the two is an error here, never a silent copy between host and device.
+"""
+
+import ctypes
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlite.errors import NnliteError
+
+Array: TypeAlias = npt.NDArray[Any]  # or a CuPy array, which has the same methods
+
+DEVICES = ("cpu", "gpu")
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # the numbers of glibc's malloc.h
+
+
+def get_xp(*arrays: Array) -> Any:
+    """Return the module, `numpy` or `cupy`, that all `arrays` belong to; a mixture raises TypeError."""
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        return np
+    cupy = _cupy()
+    if all(isinstance(array, cupy.ndarray) for array in arrays):
+        return cupy
+    kinds = ", ".join(sorted({type(array).__module__ + "." + type(array).__name__ for array in arrays}))
+    raise TypeError(f"expected arrays of one device, found {kinds}: move them with to_device first")
+
+
+def to_device(array: Array, device: str) -> Array:
+    """Return `array` on `device` ("cpu" or "gpu"), copying only where it has to move."""
+    if device == "cpu":
+        return to_host(array)
+    if device == "gpu":
+        moved: Array = _cupy().asarray(array)
+        return moved
+    raise NnliteError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}")
+
+
+def to_host(array: Array) -> npt.NDArray[Any]:
+    """Return `array` as a NumPy array; from a GPU this waits for the device."""
+    if isinstance(array, (np.ndarray, np.generic)):
+        return np.asarray(array)
+    host: npt.NDArray[Any] = get_xp(array).asnumpy(array)
+    return host
+
+
+def per_model(value: float | Array, like: Array) -> float | Array:
+    """Shape `value`, one number or one per model (S,), to multiply `like`, (S, ...) or unstacked."""
+    if isinstance(value, (int, float)):
+        return float(value)  # a NumPy float64 scalar would turn float32 arrays into float64
+    return value.astype(like.dtype).reshape(value.shape + (1,) * (like.ndim - value.ndim))
+
+
+def synchronize(array: Array) -> None:
+    """Wait until the device of `array` has finished; a timing on a GPU means nothing without it."""
+    xp = get_xp(array)
+    if xp is not np:
+        xp.cuda.get_current_stream().synchronize()
+
+
+def keep_freed_memory() -> None:
+    """Tell the C library (glibc only) to keep freed blocks of up to 32 MB instead of returning them.
+
+    A training step frees arrays of a few MB and asks for them again at once; handed back to the system,
+    each comes zeroed, page by page. Keeping them takes a DataGrad step at the paper's shape from 1.5 to
+    1.1 times its matrix products (nnlite bench step). Elsewhere this does nothing.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, 128 << 20)
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise NnliteError(
+            "device gpu: CuPy is not installed; install it with pip install 'nnlite[gpu]' "
+            "(or the cupy package for your CUDA version), or use --device cpu"
+        ) from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise NnliteError(f"device gpu: CuPy finds no usable GPU ({error}); use --device cpu") from error
+    if count == 0:
+        raise NnliteError("device gpu: CuPy finds no GPU; use --device cpu")
+    return cupy

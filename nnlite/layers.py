@@ -1,0 +1,68 @@
+"""The two layers of a multilayer perceptron: Dense and ReLU.
+
+A layer keeps its parameters and nothing else. `forward` maps x to y. The way back is cut in two:
+`backward` carries the error dy on to dx, and `gradients` forms the weight gradients. An attack needs
+only the first. Both take what the layer saw, x, so two passes over one layer cannot disturb each other.
+
+Shapes: x is (..., N, in) and y (..., N, out), N examples. Leading axes are a stack of models, or absent.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nnlite.backend import Array, get_xp
+
+Parameters: TypeAlias = dict[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """y = x W + b, with W (..., in, out) and b (..., out)."""
+
+    W: Array
+    b: Array
+
+    @property
+    def parameters(self) -> Parameters:
+        """The arrays that training changes, by name."""
+        return {"W": self.W, "b": self.b}
+
+    def forward(self, x: Array) -> Array:
+        """Return y = x W + b."""
+        return x @ self.W + self.b[..., None, :]
+
+    def backward(self, x: Array, dy: Array) -> Array:
+        """Return dx = dy W^T.
+
+        From y_j = sum_i x_i W_ij + b_j follows dL/dx_i = sum_j dL/dy_j W_ij.
+        """
+        return dy @ self.W.swapaxes(-1, -2)
+
+    def gradients(self, x: Array, dy: Array) -> Parameters:
+        """Return dW = x^T dy and db = sum of dy, summed over the N rows.
+
+        One example gives dL/dW_ij = x_i dL/dy_j; the product of the matrices sums it over the examples.
+        """
+        return {"W": x.swapaxes(-1, -2) @ dy, "b": dy.sum(axis=-2)}
+
+
+@dataclass(frozen=True, eq=False)
+class ReLU:
+    """y = max(x, 0), with derivative 0 at x = 0."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """None: a ReLU has nothing to train."""
+        return {}
+
+    def forward(self, x: Array) -> Array:
+        """Return max(x, 0)."""
+        y: Array = get_xp(x).maximum(x, 0)
+        return y
+
+    def backward(self, x: Array, dy: Array) -> Array:
+        """Return dy where x > 0, and 0 elsewhere."""
+        return dy * (x > 0)
+
+
+Layer: TypeAlias = Dense | ReLU
