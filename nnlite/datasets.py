@@ -1,0 +1,259 @@
+"""Digits and MNIST: reading, checking, splitting, and cutting into batches.
+
+Images stay as the bytes they came in and are scaled to [0, 1] batch by batch. What enters here is
+checked here, once, on the host; the engine then trusts it.
+"""
+
+import gzip
+import hashlib
+import logging
+import math
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlite.backend import Array, to_device
+from nnlite.errors import NnliteError
+from nnlite.init import generator
+
+IDX_IMAGES, IDX_LABELS = 2051, 2049
+IDX_LIMIT = 1 << 28  # bytes; the largest MNIST file unpacks to 47 MB
+
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Images (N, D), uint8 or float, with their labels (N,); `white` is the pixel value that means 1."""
+
+    images: Array
+    labels: Array
+    white: float
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: "slice | Array") -> "Samples":
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
+
+    def batch(self, rows: "slice | Array", dtype: npt.DTypeLike = np.float32) -> tuple[Array, Array]:
+        """Return x (..., n, D) in [0, 1] and y (..., n) for a slice, or for row numbers (..., n)."""
+        return self.images[rows].astype(dtype) / self.white, self.labels[rows]
+
+    def to(self, device: str) -> "Samples":
+        """Return the samples on `device`, still as bytes."""
+        return replace(self, images=to_device(self.images, device), labels=to_device(self.labels, device))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A name, three splits, the shape of an image, such as (8, 8), and the number of classes."""
+
+    name: str
+    train: Samples
+    validation: Samples
+    test: Samples
+    shape: tuple[int, int]
+    classes: int = 10
+
+    @property
+    def features(self) -> int:
+        """The number of pixels, D."""
+        return math.prod(self.shape)
+
+
+def check_samples(images: Array, labels: Array, *, white: float = 1.0, classes: int = 10) -> Samples:
+    """Return Samples of `images` (N, D) and `labels` (N,), or raise NnliteError that says what is wrong.
+
+    Pixels must be finite and within [0, white], labels integers within [0, classes).
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim != 2 or 0 in images.shape:
+        raise NnliteError(f"images: expected one row each, shape (N, D), found {images.shape}; reshape them")
+    if labels.shape != images.shape[:1]:
+        raise NnliteError(f"labels: expected one for each image, shape {images.shape[:1]}, found {labels.shape}")
+    if images.dtype.kind not in "uif":
+        raise NnliteError(f"images: expected numbers, found dtype {images.dtype}")
+    if not np.isfinite(images).all():
+        raise NnliteError("images: expected finite pixels, found NaN or infinity; clean the data first")
+    low, high = images.min(), images.max()
+    if low < 0 or high > white:
+        raise NnliteError(f"images: expected pixels in [0, {white:g}], found [{low:g}, {high:g}]; rescale them")
+    if labels.dtype.kind not in "ui":
+        raise NnliteError(f"labels: expected integers, found dtype {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= classes:
+        found = f"[{labels.min()}, {labels.max()}]"
+        raise NnliteError(f"labels: expected values in [0, {classes - 1}], found {found}")
+    return Samples(images, labels.astype(np.int64), float(white))
+
+
+def read_idx(file: IO[bytes], name: str, magic: int) -> npt.NDArray[np.uint8]:
+    """Return the bytes of a gzipped IDX file, (N, rows, columns) for images and (N,) for labels.
+
+    The format is that of the MNIST files: big-endian magic number and sizes, then one byte for each
+    value. A file that is not gzip, has another magic number, is too short, too long or claims more than
+    IDX_LIMIT bytes raises NnliteError.
+    """
+    try:
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            axes = magic & 0xFF
+            head = np.frombuffer(unpacked.read(4 + 4 * axes), dtype=">u4")
+            if len(head) != 1 + axes or head[0] != magic:
+                found = f"{head[0]}" if len(head) else "nothing"
+                raise NnliteError(f"{name}: expected an IDX file with magic number {magic}, found {found}")
+            shape = tuple(int(size) for size in head[1:])
+            size = math.prod(shape)
+            if size > IDX_LIMIT:
+                raise NnliteError(f"{name}: expected at most {IDX_LIMIT} bytes, its header claims {size}")
+            values = unpacked.read(size + 1)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        if isinstance(error, NnliteError):
+            raise
+        raise NnliteError(f"{name}: expected a complete gzip file ({error}); fetch it again") from error
+    if len(values) != size:
+        length = "more" if len(values) > size else f"{len(values)}"
+        raise NnliteError(f"{name}: expected {size} bytes after the header, found {length}; fetch it again")
+    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+
+
+def _samples(
+    images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], white: float
+) -> tuple[Samples, tuple[int, int]]:
+    rows, columns = images.shape[1:]
+    return check_samples(images.reshape(len(images), -1), labels, white=white), (rows, columns)
+
+
+def _load_digits(seed: int) -> Dataset:
+    """The embedded 8 x 8 digits; the split, 1,097 / 200 / 500, is the order of the file, whatever the seed."""
+    folder = resources.files("nnlite.data")
+    with (folder / "digits-images-idx3-ubyte.gz").open("rb") as file:
+        images = read_idx(file, "digits images", IDX_IMAGES)
+    with (folder / "digits-labels-idx1-ubyte.gz").open("rb") as file:
+        labels = read_idx(file, "digits labels", IDX_LABELS)
+    samples, shape = _samples(images, labels, white=16)
+    return Dataset("digits", samples[:1097], samples[1097:1297], samples[1297:], shape)
+
+
+def _load_mnist(seed: int) -> Dataset:
+    """MNIST with the paper's split: 10,000 of the 60,000 training images, drawn by `seed`, for validation."""
+    folder = mnist_folder() or fetch_mnist()
+    arrays = []
+    for name, sha256 in MNIST_SHA256.items():
+        path = folder / name
+        _check_sha256(path, sha256)
+        with path.open("rb") as file:
+            arrays.append(read_idx(file, str(path), IDX_IMAGES if "images" in name else IDX_LABELS))
+    train, shape = _samples(arrays[0], arrays[1], white=255)
+    test, _ = _samples(arrays[2], arrays[3], white=255)
+    order = generator(seed, "split").permutation(len(train))
+    return Dataset("mnist", train[np.sort(order[10_000:])], train[np.sort(order[:10_000])], test, shape)
+
+
+_LOADERS: dict[str, Callable[[int], Dataset]] = {"digits": _load_digits, "mnist": _load_mnist}
+DATASETS = tuple(_LOADERS)
+
+
+def load(name: str, seed: int = 0) -> Dataset:
+    """Return the data set "digits" or "mnist"; `seed` draws MNIST's validation images."""
+    if name not in _LOADERS:
+        raise NnliteError(f"data: expected one of {', '.join(DATASETS)}, found {name!r}")
+    return _LOADERS[name](seed)
+
+
+SOURCES = {
+    "digits": {
+        "images": "1,797 of 8 x 8",
+        "splits": "1,097 / 200 / 500",
+        "licence": "CC BY 4.0",
+        "source": "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49",
+    },
+    "mnist": {
+        "images": "70,000 of 28 x 28",
+        "splits": "50,000 / 10,000 / 10,000",
+        "licence": "CC BY-SA 3.0",
+        "source": "Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits",
+    },
+}
+
+
+def locate(name: str) -> str | None:
+    """Return where the data set `name` is, in words or as a folder, or None where it would be fetched."""
+    if name == "digits":
+        return "inside nnlite"
+    folder = mnist_folder()
+    return str(folder) if folder else None
+
+
+def mnist_folder() -> Path | None:
+    """Return the folder that holds MNIST: $NNLITE_DATA/mnist, else the cache, else None.
+
+    A folder that NNLITE_DATA names must hold all four files: a part of them is an error, not a download.
+    """
+    named = os.environ.get("NNLITE_DATA")
+    if named:
+        folder = Path(named) / "mnist"
+        if folder.is_dir():
+            missing = [name for name in MNIST_SHA256 if not (folder / name).is_file()]
+            if missing:
+                raise NnliteError(f"{folder}: expected {missing[0]}, found none; put it there or unset NNLITE_DATA")
+            return folder
+        logging.getLogger("nnlite").warning("NNLITE_DATA: there is no folder %s; looking in the cache instead", folder)
+    cache = mnist_cache()
+    return cache if all((cache / name).is_file() for name in MNIST_SHA256) else None
+
+
+def mnist_cache() -> Path:
+    """Return the folder where fetched MNIST files are kept, in the user's cache."""
+    import pooch
+
+    return Path(pooch.os_cache("nnlite")) / "mnist"
+
+
+def fetch_mnist() -> Path:
+    """Fetch what the cache lacks from the mirrors, each file checked by SHA-256, and return the folder."""
+    import pooch
+
+    cache = mnist_cache()
+    for name, sha256 in MNIST_SHA256.items():
+        failures = []
+        for mirror in MNIST_MIRRORS:
+            try:
+                pooch.retrieve(
+                    mirror + name,
+                    known_hash=f"sha256:{sha256}",
+                    fname=name,
+                    path=cache,
+                    downloader=pooch.HTTPDownloader(timeout=30),
+                )
+                break
+            except (OSError, ValueError) as error:  # no network, an HTTP error, a wrong checksum
+                failures.append(f"{mirror} ({type(error).__name__})")
+        else:
+            raise NnliteError(
+                f"mnist: could not fetch {name} from {' or '.join(failures)}; check the network, or put the "
+                f"four MNIST files into a folder mnist/ and set NNLITE_DATA to the folder that holds it"
+            )
+    return cache
+
+
+def _check_sha256(path: Path, expected: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise NnliteError(f"{path}: expected SHA-256 {expected[:12]}, found {found[:12]}; delete it and fetch it again")
