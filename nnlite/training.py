@@ -1,0 +1,137 @@
+"""Training: epochs of minibatches, a look at the validation set after each, the best net kept."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from nnlite.backend import DEVICES, Array, keep_freed_memory, to_device, to_host
+from nnlite.datagrad import weighted_passes
+from nnlite.datasets import DATASETS, Dataset, Samples
+from nnlite.errors import NnliteError
+from nnlite.evaluation import accuracy
+from nnlite.init import generator
+from nnlite.methods import METHODS, Method
+from nnlite.network import Network, mlp
+from nnlite.penalties import add_weight_penalty
+from nnlite.sgd import sgd_step
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides a training run; the defaults are the paper's net, batch and method Rect."""
+
+    reg: str = "none"
+    lam: float | None = None
+    phi: float | None = None
+    data: str = "digits"
+    hidden: tuple[int, ...] = (784, 784, 784)
+    lr: float = 0.1
+    epochs: int = 60
+    batch_size: int = 100
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name, known in {"reg": METHODS, "data": DATASETS, "device": DEVICES}.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise NnliteError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
+        self.method.check(self.lam, self.phi)
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise NnliteError(f"lr: expected a finite number above 0, found {self.lr}")
+        for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise NnliteError(f"{name}: expected at least {least}, found {getattr(self, name)}")
+        if any(width < 1 for width in self.hidden):
+            raise NnliteError(f"hidden: expected widths of at least 1, found {self.hidden}")
+
+    @property
+    def method(self) -> Method:
+        """The row of METHODS that `reg` names."""
+        return METHODS[self.reg]
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run where the user gives none."""
+        return self.method.run_name(self.lam, self.phi)
+
+
+class Epoch(NamedTuple):
+    """One epoch: its number from 1, mean clean training loss, validation accuracy in percent, seconds."""
+
+    epoch: int
+    loss: float
+    validation: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The net of the best validation epoch, the epochs so far, and how training ended.
+
+    status is "finished", "interrupted" or "diverged". Among equally good epochs the latest counts: a
+    small validation set often ties, and robustness still grows when clean accuracy no longer does.
+    """
+
+    net: Network
+    best: Epoch | None
+    history: list[Epoch] = field(default_factory=list)
+    status: str = "finished"
+
+
+def train(settings: Settings, data: Dataset, on_epoch: Callable[[Epoch], None] | None = None) -> Trained:
+    """Train a net on `data` and return it as it was at its best validation epoch.
+
+    `on_epoch` is called after each epoch. KeyboardInterrupt ends the training and keeps what is there;
+    so does a loss that is no longer finite. Same settings, same machine: the same weights, bit for bit.
+    """
+    if settings.device == "cpu":
+        keep_freed_memory()
+    sizes = (data.features, *settings.hidden, data.classes)
+    net = mlp(sizes, generator(settings.seed, "weights")).to(settings.device)
+    samples, validation = data.train.to(settings.device), data.validation.to(settings.device)
+    best_net, best = net.copy(), None
+    history: list[Epoch] = []
+    status = "finished"
+    try:
+        for number in range(1, settings.epochs + 1):
+            start = time.perf_counter()
+            loss = _run_epoch(net, samples, settings, number)
+            if not math.isfinite(loss):
+                status = "diverged"
+                break
+            epoch = Epoch(number, loss, float(accuracy(net, validation)), time.perf_counter() - start)
+            history.append(epoch)
+            if best is None or epoch.validation >= best.validation:
+                best_net, best = net.copy(), epoch
+            if on_epoch:
+                on_epoch(epoch)
+    except KeyboardInterrupt:
+        status = "interrupted"
+    return Trained(best_net, best, history, status)
+
+
+def train_step(net: Network, x: Array, y: Array, settings: Settings) -> Array:
+    """Take one step of `settings` on the batch x (N, D), y (N,) and return its clean losses (N,)."""
+    method = settings.method
+    passes = weighted_passes(net, x, y, method.terms(settings.lam, settings.phi))
+    grads = net.gradients(passes)
+    if method.on_weights is not None and settings.lam is not None:
+        grads = add_weight_penalty(grads, net, method.on_weights, settings.lam, len(y))
+    sgd_step(net, grads, settings.lr)
+    return passes[0][1].loss
+
+
+def _run_epoch(net: Network, samples: Samples, settings: Settings, number: int) -> float:
+    """Go once through `samples` in the order of (seed, epoch) and return the mean clean loss."""
+    order = to_device(generator(settings.seed, "shuffle", number).permutation(len(samples)), settings.device)
+    losses = []
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is caught by the caller
+        for start in range(0, len(samples), settings.batch_size):
+            x, y = samples.batch(order[start : start + settings.batch_size], net.dtype)
+            losses.append(train_step(net, x, y, settings).sum())
+    return float(to_host(sum(losses[1:], losses[0]))) / len(samples)
