@@ -1,0 +1,91 @@
+"""Benchmarks: what a training step costs beside the matrix products that it cannot do without.
+
+Both are timed in turns within one run, so a noisy machine moves them together, and the ratio stands.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import threadpoolctl
+
+from nnlite.backend import Array, get_xp, keep_freed_memory, synchronize, to_device
+from nnlite.datagrad import weighted_passes
+from nnlite.layers import Dense
+from nnlite.network import Network, mlp
+from nnlite.training import Settings, train_step
+
+PAPER_FEATURES, PAPER_CLASSES = 784, 10
+
+
+@dataclass(frozen=True)
+class StepTiming:
+    """Medians in milliseconds of a step and of its products, and the median of their ratio, pair by pair."""
+
+    step_ms: float
+    products_ms: float
+    ratio: float
+    quartiles: tuple[float, float]
+    pairs: int
+
+
+def time_step(settings: Settings, *, threads: int = 1, pairs: int = 50) -> StepTiming:
+    """Time training steps of `settings` on random images of MNIST's size against their own products."""
+    if settings.device == "cpu":
+        keep_freed_memory()
+    rng = np.random.default_rng(settings.seed)
+    net = mlp((PAPER_FEATURES, *settings.hidden, PAPER_CLASSES), rng).to(settings.device)
+    x = to_device(rng.random((settings.batch_size, PAPER_FEATURES), dtype=np.float32), settings.device)
+    y = to_device(rng.integers(0, PAPER_CLASSES, settings.batch_size), settings.device)
+    products = step_products(net, x, y, settings)
+
+    def step() -> None:
+        train_step(net, x, y, settings)
+
+    def multiply() -> None:
+        for a, b, out in products:
+            get_xp(a).matmul(a, b, out=out)
+
+    with threadpoolctl.threadpool_limits(threads):
+        for _ in range(5):
+            step()
+            multiply()
+        timed = [(_seconds(step, x), _seconds(multiply, x)) for _ in range(pairs)]
+    ratios = [a / b for a, b in timed]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return StepTiming(
+        step_ms=1e3 * statistics.median(a for a, _ in timed),
+        products_ms=1e3 * statistics.median(b for _, b in timed),
+        ratio=middle,
+        quartiles=(low, high),
+        pairs=pairs,
+    )
+
+
+def step_products(net: Network, x: Array, y: Array, settings: Settings) -> list[tuple[Array, Array, Array]]:
+    """Return the matrix products of one step as (a, b, out): forward and back of each pass, then the gradients."""
+    xp = get_xp(x)
+    passes = [p for _, p in weighted_passes(net, x, y, settings.method.terms(settings.lam, settings.phi))]
+    factors = []
+    for p in passes:
+        for layer, seen, delta in zip(net.layers, p.inputs, p.deltas, strict=True):
+            if isinstance(layer, Dense):
+                factors.append((seen, layer.W))
+                if layer is not net.layers[0] or p.input_gradient is not None:
+                    factors.append((delta, layer.W.swapaxes(-1, -2)))
+    for k, layer in enumerate(net.layers):
+        if isinstance(layer, Dense):
+            rows = xp.concatenate([p.inputs[k] for p in passes])
+            errors = xp.concatenate([p.deltas[k] for p in passes])
+            factors.append((rows.swapaxes(-1, -2), errors))
+    return [(a, b, a @ b) for a, b in factors]
+
+
+def _seconds(action: Callable[[], None], array: Array) -> float:
+    synchronize(array)
+    start = time.perf_counter()
+    action()
+    synchronize(array)
+    return time.perf_counter() - start
