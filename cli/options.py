@@ -1,0 +1,72 @@
+"""What several commands share: option types, options, and how a table is printed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from nnlite.backend import DEVICES
+from nnlite.datasets import DATASETS
+
+
+class NumberList(click.ParamType[tuple[Any, ...]]):
+    """Numbers with commas between them, such as 784,784,784; an empty text is an empty list."""
+
+    def __init__(self, number: type[int] | type[float], metavar: str) -> None:
+        self.number, self.name = number, metavar
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Return a tuple of numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.number(part) for part in value.split(",") if part.strip())
+        except ValueError:
+            self.fail(f"expected {self.number.__name__} numbers with commas between them, found {value!r}", param, ctx)
+
+
+WIDTHS, PHIS = NumberList(int, "widths"), NumberList(float, "phi,..")
+
+data_option = click.option("--data", type=click.Choice(DATASETS), default="digits", show_default=True, help="Data set.")
+device_option = click.option(
+    "--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="NumPy or, with CuPy, one GPU."
+)
+hidden_option = click.option(
+    "--hidden", type=WIDTHS, default="784,784,784", show_default=True, help='Hidden widths; "" for none.'
+)
+runs_option = click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default="runs",
+    show_default=True,
+    help="Folder that holds all runs.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def message(text: str) -> None:
+    """Print `text` to stderr, where progress and messages go."""
+    click.echo(text, err=True)
+
+
+def print_json(content: Any) -> None:
+    """Print `content` as JSON to stdout."""
+    click.echo(json.dumps(content, indent=2))
+
+
+def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table to stdout, never narrower than its content; the first column is text, the rest to the right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for k, name in enumerate(head):
+        table.add_column(name, justify="right" if k else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    needed = Console(width=10_000).measure(table).maximum
+    console = Console(width=max(needed, Console().width), highlight=False)
+    console.print(title, style="bold", soft_wrap=True)
+    console.print(table)

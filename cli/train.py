@@ -1,0 +1,94 @@
+"""`nnlite train`: train one net and keep it as a run."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nnlite.cli.options import data_option, device_option, hidden_option, message, runs_option
+from nnlite.datasets import load
+from nnlite.methods import METHODS, mix
+from nnlite.runs import Run, divergence_advice, make_run
+from nnlite.training import Epoch, Settings
+
+
+@click.command()
+@click.option(
+    "--reg", type=click.Choice(list(METHODS)), default="none", show_default=True, help="Method of regularisation."
+)
+@click.option("--lam", type=float, help="Lambda; for l1 and l2 on the paper's scale, beside the batch sum.")
+@click.option("--phi", type=float, help="Step of the finite difference, for dgl1 and dgl2.")
+@data_option
+@hidden_option
+@click.option("--lr", type=float, default=0.1, show_default=True, help="Learning rate.")
+@click.option("--epochs", type=int, default=60, show_default=True, help="Number of epochs.")
+@click.option("--batch-size", type=int, default=100, show_default=True, help="Examples in a step.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, shuffling and MNIST's split.")
+@device_option
+@click.option("--name", help="Name of the run.  [default: method and numbers, as dgl1-lam0.01-phi0.1]")
+@runs_option
+@click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
+def train(runs: Path, name: str | None, overwrite: bool, **settings: Any) -> None:
+    """Train a net and keep it as a run.
+
+    The net of the best validation epoch is kept, and attacked with its own R1 noise at the end.
+
+    The paper's best single-task setting is --reg dgl1 --lam 0.01 --phi 0.1.
+    """
+    chosen = Settings(**settings)
+    words, warning = mix(chosen.method, chosen.lam, chosen.phi)
+    message(words)
+    if warning:
+        message(f"Warning: {warning}")
+    with _progress(chosen.epochs) as on_epoch:
+        run = make_run(chosen, load(chosen.data, chosen.seed), runs, name=name, overwrite=overwrite, on_epoch=on_epoch)
+    click.echo(_closing(run))
+    if run.results.status == "interrupted":
+        message(f"Interrupted after epoch {len(run.history)}; the best net so far is saved.")
+        sys.exit(130)
+    if run.results.status == "diverged":
+        message(
+            f"Error: epoch {len(run.history) + 1}: the loss is no longer finite; the net of epoch "
+            f"{run.results.best_epoch} is saved. {divergence_advice(chosen)}"
+        )
+        sys.exit(1)
+
+
+def _closing(run: Run) -> str:
+    results = run.results
+    attacked = ", ".join(
+        f"{accuracy:.2f} at {phi:g}" for phi, accuracy in zip(results.phi, results.self_attack, strict=True) if phi
+    )
+    return (
+        f"{run.path}: best epoch {results.best_epoch} of {len(run.history)}, "
+        f"validation {results.validation:.2f} %, test {results.test:.2f} %, "
+        f"under its own R1 noise {attacked} %"
+    )
+
+
+@contextmanager
+def _progress(epochs: int) -> Iterator[Callable[[Epoch], None]]:
+    """Show each epoch on stderr: as a bar on a terminal, as a line elsewhere."""
+    console = Console(stderr=True)
+    start = time.monotonic()
+
+    def words(epoch: Epoch) -> str:
+        return f"loss {epoch.loss:.4f}  validation {epoch.validation:.2f} %"
+
+    def line(epoch: Epoch) -> None:
+        left = round((time.monotonic() - start) / epoch.epoch * (epochs - epoch.epoch))
+        message(f"epoch {epoch.epoch:3}/{epochs}  {words(epoch)}  left {left // 60}:{left % 60:02}")
+
+    if not console.is_terminal:
+        yield line
+        return
+    columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}  left"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=epochs)
+        yield lambda epoch: bar.update(task, advance=1, description=words(epoch))
