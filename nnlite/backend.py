@@ -24,8 +24,8 @@ def get_xp(*arrays: Array) -> Any:
     """Return the module, `numpy` or `cupy`, that all `arrays` belong to; a mixture raises TypeError."""
     if all(isinstance(array, np.ndarray) for array in arrays):
         return np
-    cupy = _cupy()
-    if all(isinstance(array, cupy.ndarray) for array in arrays):
+    cupy = sys.modules.get("cupy")  # whoever holds a CuPy array has imported it
+    if cupy is not None and all(isinstance(array, cupy.ndarray) for array in arrays):
         return cupy
     kinds = ", ".join(sorted({type(array).__module__ + "." + type(array).__name__ for array in arrays}))
     raise TypeError(f"expected arrays of one device, found {kinds}: move them with to_device first")
@@ -51,7 +51,7 @@ def to_host(array: Array) -> npt.NDArray[Any]:
 
 def per_model(value: float | Array, like: Array) -> float | Array:
     """Shape `value`, one number or one per model (S,), to multiply `like`, (S, ...) or unstacked."""
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float, np.generic)):
         return float(value)  # a NumPy float64 scalar would turn float32 arrays into float64
     return value.astype(like.dtype).reshape(value.shape + (1,) * (like.ndim - value.ndim))
 
@@ -83,8 +83,8 @@ def _cupy() -> Any:
         import cupy
     except ImportError as error:
         raise NnliteError(
-            "device gpu: CuPy is not installed; install it with pip install 'nnlite[gpu]' "
-            "(or the cupy package for your CUDA version), or use --device cpu"
+            f"device gpu: CuPy is not installed or does not load ({error}); install it with pip install 'nnlite[gpu]' "
+            f"(or the cupy package for your CUDA version), or use --device cpu"
         ) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.attacks import input_gradient, perturb
-from nnlite.backend import Array, to_host
+from nnlite.backend import Array, get_xp, to_host
 from nnlite.datasets import Samples
 from nnlite.errors import NnliteError
 from nnlite.losses import Loss, softmax_cross_entropy
@@ -101,7 +101,7 @@ def first_of_each_class(
     """Craft noise for the first image of each class, chosen by nothing else, and say what each victim sees."""
     labels = to_host(samples.labels)
     rows = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)])
-    x, y = samples.batch(rows, adversary.dtype)
+    x, y = samples.batch(get_xp(samples.images).asarray(rows), adversary.dtype)
     direction = penalty.gradient(input_gradient(adversary, x, y))
     moved = [perturb(x, direction, size, clip=clip) for size in phi]
     return Examples(

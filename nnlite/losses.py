@@ -17,16 +17,19 @@ def softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
 
     logits: (..., N, C); y: integer labels (N,) or (..., N).
 
-    The entry of the true class is formed as minus the sum of the others. In float32 p - 1 becomes
-    exactly 0 once p rounds to 1, while the other entries stay correct; the input gradient then points
-    the wrong way, and an attack looks weaker than it is (docs/float32.md).
+    Two cancellations are avoided. The true class's entry of dlogits is minus the sum of the others: in
+    float32 p - 1 becomes exactly 0 once p rounds to 1, while the other entries stay correct; the input
+    gradient then points the wrong way, and an attack looks weaker than it is (docs/float32.md). And the
+    loss is log1p of what the largest logit leaves to the others, so a confident loss keeps its digits.
     """
     xp = get_xp(logits, y)
+    classes = xp.arange(logits.shape[-1])
+    true = y[..., None] == classes
+    largest = logits.argmax(axis=-1)[..., None] == classes
     shifted = logits - logits.max(axis=-1, keepdims=True)
     exp = xp.exp(shifted)
-    total = exp.sum(axis=-1, keepdims=True)
-    true = y[..., None] == xp.arange(logits.shape[-1])
-    loss = xp.log(total[..., 0]) - xp.where(true, shifted, 0).sum(axis=-1)
-    others = xp.where(true, 0, exp / total)
+    rest = xp.where(largest, 0, exp).sum(axis=-1)
+    loss = xp.log1p(rest) - xp.where(true, shifted, 0).sum(axis=-1)
+    others = xp.where(true, 0, exp / (1 + rest[..., None]))
     dlogits = xp.where(true, -others.sum(axis=-1, keepdims=True), others)
     return loss, dlogits

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from nets import cases
+
+from nnlite.layers import Dense, ReLU
+
+
+def test_a_dense_layer_by_hand():
+    layer = Dense(W=np.array([[1.0, 2.0], [3.0, 4.0]]), b=np.array([10.0, 20.0]))
+    x, dy = np.array([[1.0, -1.0], [0.0, 2.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    # first row: (1 - 3 + 10, 2 - 4 + 20); second row: (6 + 10, 8 + 20)
+    assert layer.forward(x).tolist() == [[8.0, 18.0], [16.0, 28.0]]
+    # the error (1, 0) reaches the inputs through column 0 of W, (0, 1) through column 1
+    assert layer.backward(x, dy).tolist() == [[1.0, 3.0], [2.0, 4.0]]
+    grads = layer.gradients(x, dy)
+    assert grads["W"].tolist() == [[1.0, 0.0], [-1.0, 2.0]]
+    assert grads["b"].tolist() == [1.0, 1.0]
+
+
+def test_relu_has_derivative_0_at_0():
+    x = np.array([[-1.0, 0.0, 2.0]])
+    assert ReLU().forward(x).tolist() == [[0.0, 0.0, 2.0]]
+    assert ReLU().backward(x, np.full((1, 3), 5.0)).tolist() == [[0.0, 0.0, 5.0]]
+
+
+@settings(deadline=None)
+@given(cases())
+def test_no_layer_changes_what_it_is_given(case):
+    x = case.x
+    for layer in case.net.layers:
+        seen = x.copy()
+        y = layer.forward(x)
+        dy = np.ones_like(y)
+        layer.backward(x, dy)
+        assert (x == seen).all()
+        assert (dy == 1).all()
+        x = y
+
+
+def test_parameters_and_gradients_have_the_same_names_in_the_same_order():
+    layer = Dense(np.ones((3, 2)), np.ones(2))
+    assert list(layer.parameters) == list(layer.gradients(np.ones((1, 3)), np.ones((1, 2)))) == ["W", "b"]
+    assert ReLU().parameters == {}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_layers_keep_the_dtype(dtype):
+    layer = Dense(np.ones((3, 2), dtype), np.ones(2, dtype))
+    x, dy = np.ones((4, 3), dtype), np.ones((4, 2), dtype)
+    arrays = [layer.forward(x), layer.backward(x, dy), *layer.gradients(x, dy).values()]
+    arrays += [ReLU().forward(x), ReLU().backward(x, x)]
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from nnlite.errors import NnliteError
+from nnlite.evaluation import AttackTable, Examples
+from nnlite.methods import METHODS
+from nnlite.plots import COLOURS, _styles, check_format, plot_accuracy, plot_examples
+
+TABLE = AttackTable((0.0, 0.1), {"rect": np.array([98.0, 40.0]), "mine": np.array([99.0, 80.0])}, 0.0)
+KINDS = {"rect": "none", "mine": "dgl1"}
+
+
+@pytest.mark.parametrize("name", ["curve.png", "deep/er/curve.svg"])
+def test_the_curves_are_drawn(tmp_path, name):
+    plot_accuracy(TABLE, KINDS, "a title", tmp_path / name)
+    head = (tmp_path / name).read_bytes()[:8]
+    assert head == b"\x89PNG\r\n\x1a\n" if name.endswith("png") else head.startswith(b"<?xml")
+
+
+def test_the_svg_names_every_model_and_figure(tmp_path):
+    images = np.random.default_rng(0).random((3, 2, 4))
+    seen = {"rect": np.array([[0, 1], [1, 1], [2, 0]]), "mine": np.array([[0, 0], [1, 1], [2, 2]])}
+    cases = Examples(TABLE.phi, images, np.array([0, 1, 2]), seen)
+    # text as text, and each image by itself
+    with mpl.rc_context({"svg.fonttype": "none", "image.composite_image": False}):
+        plot_examples(cases, TABLE, KINDS, (2, 2), "a title", tmp_path / "images.svg")
+    text = (tmp_path / "images.svg").read_text("utf-8")
+    for word in ("a title", "rect", "mine", "phi = 0.1", "40.0 %", "80.0 %"):
+        assert word in text
+    assert text.count("<image") == 6
+
+
+def test_each_method_has_a_colour_and_each_run_of_it_another_line():
+    assert set(COLOURS) == set(METHODS)
+    assert len(set(COLOURS.values())) == len(COLOURS)
+    styles = _styles(["a", "b", "c"], {"a": "dgl1", "b": "dgl1", "c": "none"})
+    assert styles["a"][0] == styles["b"][0] != styles["c"][0]
+    assert styles["a"][1:] != styles["b"][1:]
+
+
+def test_an_unknown_format_is_refused_before_anything_is_computed():
+    with pytest.raises(NnliteError, match=r"\.png"):
+        check_format(Path("picture.docx"))
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NnliteError, match="cannot write"):
+        plot_accuracy(TABLE, KINDS, "a title", tmp_path / "file" / "curve.png")
