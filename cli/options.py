@@ -25,7 +25,7 @@ class NumberList(click.ParamType[tuple[Any, ...]]):
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(self.number(part) for part in value.split(",") if part.strip())
+            return tuple(map(self.number, value.split(","))) if value.strip() else ()
         except ValueError:
             self.fail(f"expected {self.number.__name__} numbers with commas between them, found {value!r}", param, ctx)
 

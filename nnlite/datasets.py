@@ -113,14 +113,14 @@ def read_idx(file: IO[bytes], name: str, magic: int) -> npt.NDArray[np.uint8]:
     try:
         with gzip.GzipFile(fileobj=file) as unpacked:
             axes = magic & 0xFF
-            head = np.frombuffer(unpacked.read(4 + 4 * axes), dtype=">u4")
-            if len(head) != 1 + axes or head[0] != magic:
-                found = f"{head[0]}" if len(head) else "nothing"
-                raise NnliteError(f"{name}: expected an IDX file with magic number {magic}, found {found}")
-            shape = tuple(int(size) for size in head[1:])
+            head = unpacked.read(4 + 4 * axes)
+            found, *shape = (int.from_bytes(head[k : k + 4], "big") for k in range(0, 4 + 4 * axes, 4))
+            if found != magic:
+                what = found if head else "nothing"
+                raise NnliteError(f"{name}: expected an IDX file with magic number {magic}, found {what}")
             size = math.prod(shape)
-            if size > IDX_LIMIT:
-                raise NnliteError(f"{name}: expected at most {IDX_LIMIT} bytes, its header claims {size}")
+            if not 0 < size <= IDX_LIMIT:
+                raise NnliteError(f"{name}: expected 1 to {IDX_LIMIT} bytes, its header claims {size}")
             values = unpacked.read(size + 1)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, NnliteError):

@@ -14,8 +14,11 @@ import json
 import os
 import platform
 import shutil
+import signal
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,9 +90,27 @@ def make_run(
         if trained.status == "interrupted":
             raise KeyboardInterrupt("Interrupted within the first epoch: nothing was saved.")
         raise DivergedError(f"epoch 1: the loss is no longer finite; nothing was saved. {divergence_advice(settings)}")
-    run = Run(path, settings, trained.history, _evaluate(trained, trained.best, data, settings.device), trained.net)
-    _write(run)
+    with _no_interruption():
+        results = _evaluate(trained, trained.best, data, settings.device)
+        run = Run(path, settings, trained.history, results, trained.net)
+        _write(run)
     return run
+
+
+@contextmanager
+def _no_interruption() -> Iterator[None]:
+    """Hold Ctrl-C back until what was trained is written; only the main thread hears it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt("Interrupted after training had ended: the run is saved.")
 
 
 def divergence_advice(settings: Settings) -> str:
@@ -110,9 +131,11 @@ def load_run(path: Path) -> Run:
                 Epoch(int(row["epoch"]), float(row["loss"]), float(row["validation"]), float(row["seconds"]))
                 for row in csv.DictReader(file)
             ]
+        if results.best_epoch not in [epoch.epoch for epoch in history]:
+            raise ValueError(f"{HISTORY} lacks the best epoch, {results.best_epoch}")
         net = _network(safetensors.numpy.load_file(path / WEIGHTS), settings)
     except FileNotFoundError as error:
-        raise _damaged(path, f"{Path(error.filename or path).name} is missing") from error
+        raise _damaged(path, f"{Path(error.filename or WEIGHTS).name} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     return Run(path, settings, history, results, net)
@@ -120,14 +143,14 @@ def load_run(path: Path) -> Run:
 
 def find_run(name: str, data: str, runs: Path) -> Run:
     """Return the run `name` on `data` below `runs`, or the run in the folder that `name` is a path to."""
-    path = runs / data / name
-    if not path.is_dir() and (Path(name) / SETTINGS).is_file():
-        path = Path(name)
-    if not path.is_dir():
-        known = [path.name for path in _folders(runs, data)]
-        hint = f"there are {', '.join(known)}" if known else f"there are none on {data}; train one with nnlite train"
-        raise NnliteError(f"run: expected the name or path of a run, found {name!r}; {hint}")
-    return load_run(path)
+    below, anywhere = runs / data / name, Path(name)
+    if _is_plain(name) and below.is_dir():
+        return load_run(below)
+    if os.path.isfile(anywhere / SETTINGS):  # False, where Path.is_file would raise, for a name that is too long
+        return load_run(anywhere)
+    known = [path.name for path in _folders(runs, data)]
+    hint = f"there are {', '.join(known)}" if known else f"there are none on {data}; train one with nnlite train"
+    raise NnliteError(f"run: expected the name or path of a run, found {name!r}; {hint}")
 
 
 def list_runs(runs: Path, data: str | None = None) -> list[Run]:
@@ -154,8 +177,8 @@ def _folders(runs: Path, data: str | None) -> list[Path]:
 def _claim(runs: Path, settings: Settings, name: str | None, overwrite: bool) -> Path:
     """Return the folder of a new run, having made sure before any training that it can be written."""
     name = settings.run_name if name is None else name
-    if not name or name[0] == "." or Path(name).name != name:
-        raise NnliteError(f"name: expected a plain folder name, found {name!r}")
+    if not _is_plain(name):
+        raise NnliteError(f"name: expected a plain folder name of at most 200 bytes, found {name!r}")
     path = runs / settings.data / name
     if path.exists() and not overwrite:
         raise NnliteError(f"run: {path} exists; choose another --name, or replace it with --overwrite")
@@ -166,6 +189,16 @@ def _claim(runs: Path, settings: Settings, name: str | None, overwrite: bool) ->
     except OSError as error:
         raise NnliteError(f"runs: cannot write to {path.parent} ({error.strerror}); choose another --runs") from error
     return path
+
+
+def _is_plain(name: str) -> bool:
+    return (
+        bool(name)
+        and name.isprintable()
+        and Path(name).name == name
+        and name[0] != "."
+        and len(os.fsencode(name)) <= 200
+    )
 
 
 def _evaluate(trained: Trained, best: Epoch, data: Dataset, device: str) -> Results:
@@ -215,6 +248,9 @@ def _named_arrays(net: Network) -> dict[str, Array]:
 
 
 def _settings(content: dict[str, Any]) -> Settings:
+    missing = {field.name for field in dataclasses.fields(Settings)} - content.keys()
+    if missing:
+        raise ValueError(f"{SETTINGS} lacks {', '.join(sorted(missing))}")
     return Settings(**{**content, "hidden": tuple(content["hidden"])})
 
 
@@ -225,12 +261,15 @@ def _results(content: dict[str, Any]) -> Results:
 def _network(arrays: dict[str, Array], settings: Settings) -> Network:
     layers: list[Layer] = []
     for k in range(len(settings.hidden) + 1):
-        layers += [Dense(arrays.pop(f"dense{k}.W"), arrays.pop(f"dense{k}.b")), ReLU()]
+        W, b = arrays.pop(f"dense{k}.W"), arrays.pop(f"dense{k}.b")
+        fan_in, fan_out = settings.hidden[k - 1 : k] or W.shape[:1], settings.hidden[k : k + 1] or b.shape
+        fits = W.ndim == 2 and W.shape == fan_in + fan_out and b.shape == fan_out
+        if not fits or {W.dtype, b.dtype} != {np.dtype(np.float32)}:
+            raise ValueError(f"dense{k}: W {W.shape} {W.dtype} and b {b.shape} {b.dtype} do not fit the settings")
+        layers += [Dense(W, b), ReLU()]
     net = Network(tuple(layers[:-1]))
     if arrays:
         raise ValueError(f"unexpected arrays {', '.join(arrays)}")
-    if net.sizes[1:-1] != settings.hidden:
-        raise ValueError(f"weights of widths {net.sizes[1:-1]} but settings of {settings.hidden}")
     if not all(np.isfinite(array).all() for array in _named_arrays(net).values()):
         raise ValueError("the weights hold NaN or infinity")
     return net

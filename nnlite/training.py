@@ -44,10 +44,11 @@ class Settings:
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise NnliteError(f"lr: expected a finite number above 0, found {self.lr}")
         for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise NnliteError(f"{name}: expected at least {least}, found {getattr(self, name)}")
-        if any(width < 1 for width in self.hidden):
-            raise NnliteError(f"hidden: expected widths of at least 1, found {self.hidden}")
+            number = getattr(self, name)
+            if not isinstance(number, int) or number < least:
+                raise NnliteError(f"{name}: expected an integer of at least {least}, found {number}")
+        if not all(isinstance(width, int) and width >= 1 for width in self.hidden):
+            raise NnliteError(f"hidden: expected integer widths of at least 1, found {self.hidden}")
 
     @property
     def method(self) -> Method:
@@ -101,7 +102,7 @@ def train(settings: Settings, data: Dataset, on_epoch: Callable[[Epoch], None] |
         for number in range(1, settings.epochs + 1):
             start = time.perf_counter()
             loss = _run_epoch(net, samples, settings, number)
-            if not math.isfinite(loss):
+            if not (math.isfinite(loss) and _is_finite(net)):
                 status = "diverged"
                 break
             epoch = Epoch(number, loss, float(accuracy(net, validation)), time.perf_counter() - start)
@@ -134,4 +135,11 @@ def _run_epoch(net: Network, samples: Samples, settings: Settings, number: int) 
         for start in range(0, len(samples), settings.batch_size):
             x, y = samples.batch(order[start : start + settings.batch_size], net.dtype)
             losses.append(train_step(net, x, y, settings).sum())
-    return float(to_host(sum(losses[1:], losses[0]))) / len(samples)
+        return float(to_host(sum(losses[1:], losses[0]))) / len(samples)
+
+
+def _is_finite(net: Network) -> bool:
+    """Return whether all weights are: the loss of an epoch says nothing of its last step."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        totals = [array.sum() for layer in net.layers for array in layer.parameters.values()]
+        return math.isfinite(float(to_host(sum(totals[1:], totals[0]))))

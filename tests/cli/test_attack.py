@@ -1,0 +1,182 @@
+"""`nnlite attack`: its figures are the library's and those of a forward pass by hand, in every form of output."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from nnlite.attacks import NOISES
+from nnlite.datasets import Dataset, check_samples, load
+from nnlite.evaluation import attack
+from nnlite.runs import load_run, make_run
+from nnlite.training import Settings
+
+QUICK = Settings(hidden=(16,), epochs=5, lr=0.5)
+ROBUST = Settings(hidden=(8,), epochs=5, lr=0.5, reg="dgl1", lam=0.01, phi=0.1)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def trained(digits, tmp_path_factory):
+    """Two finished runs of different nets, that no test changes."""
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, [make_run(settings, digits, folder) for settings in (QUICK, ROBUST)]
+
+
+@pytest.fixture
+def attacked(nnlite, trained, tmp_path):
+    """Call `nnlite attack` beside a copy of the two runs."""
+    shutil.copytree(trained[0], tmp_path / "runs")
+    return lambda *args: nnlite("attack", *args)
+
+
+def test_json_holds_the_librarys_figures(attacked, trained):
+    result = attacked("--adversary", "rect", "--json")
+    assert result.exit_code == 0
+    rect, robust = trained[1]
+    table = attack(rect.net, {"rect": rect.net, robust.name: robust.net}, load("digits").test, NOISES["r1"])
+    assert json.loads(result.stdout) == {
+        "adversary": "rect",
+        "data": "digits",
+        "noise": "r1",
+        "clip": False,
+        "dtype": "float32",
+        "phi": [0, 0.005, 0.01, 0.05, 0.1],
+        "accuracy": {name: values.tolist() for name, values in table.accuracy.items()},
+        "zero_share": table.zero_share,
+    }
+
+
+def test_options_reach_the_library(attacked, trained):
+    options = ("--noise", "r2", "--phi", "0,0.5", "--clip", "--dtype", "float64", "--victim", "rect")
+    result = attacked("--adversary", "dgl1-lam0.01-phi0.1", *options, "--json")
+    rect, robust = (run.net.astype(np.float64) for run in trained[1])
+    table = attack(robust, {"rect": rect}, load("digits").test, NOISES["r2"], (0.0, 0.5), clip=True)
+    content = json.loads(result.stdout)
+    assert content["accuracy"] == {"rect": table.accuracy["rect"].tolist()}
+    assert (content["noise"], content["clip"], content["dtype"], content["phi"]) == ("r2", True, "float64", [0, 0.5])
+
+
+def test_at_phi_0_the_figure_is_the_clean_accuracy_by_hand(attacked, trained, digits):
+    content = json.loads(attacked("--adversary", "rect", "--json").stdout)
+    for run in trained[1]:
+        arrays = safetensors.numpy.load_file(run.path / "weights.safetensors")
+        hidden = np.maximum(digits.test.images / 16 @ arrays["dense0.W"] + arrays["dense0.b"], 0)
+        predicted = (hidden @ arrays["dense1.W"] + arrays["dense1.b"]).argmax(axis=1)
+        by_hand = 100 * (predicted == digits.test.labels).mean()
+        assert content["accuracy"][run.name][0] == pytest.approx(by_hand, abs=1e-12)
+        assert content["accuracy"][run.name][0] == run.results.test
+
+
+def test_an_attack_on_itself_is_the_one_kept_with_the_run(attacked, trained):
+    content = json.loads(attacked("--adversary", "rect", "--json").stdout)
+    assert tuple(content["accuracy"]["rect"]) == trained[1][0].results.self_attack
+
+
+def test_the_table_goes_to_stdout_and_the_notes_to_stderr(attacked, trained):
+    result = attacked("--adversary", "rect")
+    assert result.exit_code == 0
+    title, *rows = [line for line in result.stdout.splitlines() if line.strip()]
+    assert title == "rect crafts R1 noise on 500 test images of digits, not clipped"
+    assert "phi 0.005" in rows[0]
+    cells = {line.split()[0]: line.split()[1:] for line in rows}
+    for run in trained[1]:
+        assert cells[run.name][0] == f"{run.results.test:.2f}"
+        assert len(cells[run.name]) == 5
+    assert "accuracy in %" in result.stderr
+    zero_share = json.loads(attacked("--adversary", "rect", "--json").stdout)["zero_share"]
+    assert ("exactly 0" in result.stderr) == (zero_share > 0)
+
+
+def test_csv_holds_the_same_figures(attacked):
+    head, *rows = csv.reader(attacked("--adversary", "rect", "--csv").stdout.splitlines())
+    content = json.loads(attacked("--adversary", "rect", "--json").stdout)
+    assert head[0] == "victim"
+    assert [float(size) for size in head[1:]] == content["phi"]
+    assert {row[0]: [float(value) for value in row[1:]] for row in rows} == content["accuracy"]
+
+
+def test_pictures_are_drawn(attacked, tmp_path):
+    result = attacked("--adversary", "rect", "--plot", "new/curves.png", "--images", "digits.png", "--phi", "0,0.1")
+    assert result.exit_code == 0
+    for name in ("new/curves.png", "digits.png"):
+        assert (tmp_path / name).read_bytes().startswith(PNG)
+        assert f"drew {name}" in result.stderr
+        assert name not in result.stdout
+
+
+@pytest.mark.parametrize("option", ["--plot", "--images"])
+def test_a_picture_of_another_kind_exits_2_before_the_attack(attacked, tmp_path, option):
+    result = attacked("--adversary", "rect", option, "picture.gif")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "picture.gif" in result.stderr
+    assert not (tmp_path / "picture.gif").exists()
+
+
+def test_a_picture_that_cannot_be_written_exits_2(attacked, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = attacked("--adversary", "rect", "--plot", "file/curves.png")
+    assert result.exit_code == 2
+    assert "cannot write file/curves.png" in result.stderr
+
+
+@pytest.mark.parametrize("options", [["--adversary", "nope"], ["--adversary", "rect", "--victim", "nope"]])
+def test_an_unknown_run_exits_2_and_lists_the_runs(attacked, options):
+    result = attacked(*options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "found 'nope'; there are dgl1-lam0.01-phi0.1, rect" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "--adversary"),
+        (["--adversary", "rect", "--json", "--csv"], "--json and --csv"),
+        (["--adversary", "rect", "--phi", ""], "phi: expected"),
+        (["--adversary", "rect", "--phi", "0,-0.1"], "phi: expected"),
+        (["--adversary", "rect", "--phi", "nan"], "phi: expected"),
+        (["--adversary", "rect", "--phi", "0,big"], "--phi"),
+        (["--adversary", "rect", "--noise", "r3"], "--noise"),
+        (["--adversary", "rect", "--dtype", "float16"], "--dtype"),
+        (["--adversary", "rect", "--victim", "rect", "--victim", "rect"], "victim: expected"),
+        (["--adversary", "rect", "--runs", "nowhere"], "nnlite train"),
+    ],
+)
+def test_bad_input_exits_2_without_a_result(attacked, options, words):
+    result = attacked(*options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert words in result.stderr
+
+
+def test_a_net_for_images_of_another_size_exits_2(attacked, tmp_path):
+    rng = np.random.default_rng(0)
+    large = check_samples(rng.random((20, 784)), np.arange(20) % 10)
+    data = Dataset("mnist", large, large, large, (28, 28))
+    make_run(Settings(data="mnist", hidden=(8,), epochs=1), data, tmp_path / "runs")
+    for options in (["--adversary", "runs/mnist/rect"], ["--adversary", "rect", "--victim", "runs/mnist/rect"]):
+        result = attacked(*options)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert "784" in result.stderr or "mnist" in result.stderr
+
+
+def test_a_damaged_run_exits_2_and_is_named(attacked, tmp_path):
+    (tmp_path / "runs" / "digits" / "rect" / "weights.safetensors").write_bytes(b"x")
+    result = attacked("--adversary", "rect")
+    assert result.exit_code == 2
+    assert "runs/digits/rect: the run folder is damaged" in result.stderr
+
+
+def test_runs_may_lie_anywhere(nnlite, trained):
+    folder, (rect, _) = trained
+    by_name = nnlite("attack", "--adversary", "rect", "--runs", folder, "--json")
+    by_path = nnlite("attack", "--adversary", rect.path, "--victim", rect.path, "--json")
+    assert by_name.exit_code == by_path.exit_code == 0
+    assert json.loads(by_path.stdout)["accuracy"]["rect"] == json.loads(by_name.stdout)["accuracy"]["rect"]
+    assert load_run(rect.path).name == json.loads(by_path.stdout)["adversary"]

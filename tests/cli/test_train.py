@@ -1,0 +1,195 @@
+"""`nnlite train`: what it prints where, its exit codes, and that bad input leaves nothing behind."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from nnlite import training
+from nnlite.datasets import load
+from nnlite.evaluation import accuracy
+from nnlite.runs import load_run
+
+TINY = ("train", "--hidden", "16", "--epochs", "3")
+
+
+def one_line(text):
+    return text.endswith("\n") and text.count("\n") == 1
+
+
+def test_a_run_is_trained_and_kept(nnlite, tmp_path):
+    result = nnlite(*TINY)
+    assert result.exit_code == 0
+    run = load_run(tmp_path / "runs" / "digits" / "rect")
+    assert run.settings.hidden == (16,)
+    assert run.settings.epochs == len(run.history) == 3
+    assert run.results.test == accuracy(run.net, load("digits").test)
+
+
+def test_the_result_goes_to_stdout_and_the_progress_to_stderr(nnlite, tmp_path):
+    result = nnlite(*TINY)
+    results = load_run(tmp_path / "runs" / "digits" / "rect").results
+    assert one_line(result.stdout)
+    assert result.stdout.startswith("runs/digits/rect: best epoch 3 of 3")
+    assert f"test {results.test:.2f} %" in result.stdout
+    assert f"{results.self_attack[-1]:.2f} at 0.1" in result.stdout
+    first, *epochs = result.stderr.splitlines()
+    assert "Rect" in first
+    assert [line.split()[1] for line in epochs] == ["1/3", "2/3", "3/3"]
+
+
+def test_the_mix_of_lambda_and_phi_is_said(nnlite, tmp_path):
+    result = nnlite(*TINY, "--reg", "dgl1", "--lam", 0.01, "--phi", 0.1)
+    assert result.exit_code == 0
+    assert "0.9 clean + 0.1 adversarial" in result.stderr
+    assert "Warning" not in result.stderr
+    assert load_run(tmp_path / "runs" / "digits" / "dgl1-lam0.01-phi0.1").settings.lam == 0.01
+
+
+def test_a_negative_clean_weight_warns(nnlite):
+    result = nnlite(*TINY, "--reg", "dgl1", "--lam", 0.2, "--phi", 0.1)
+    assert result.exit_code == 0
+    assert "Warning: the clean gradient has the negative weight -1" in result.stderr
+
+
+def test_every_option_reaches_the_settings(nnlite, tmp_path):
+    options = ("--lr", 0.2, "--epochs", 2, "--batch-size", 50, "--seed", 5, "--hidden", "8,4")
+    result = nnlite("train", "--reg", "l2", "--lam", 0.1, *options, "--name", "mine", "--runs", "elsewhere")
+    assert result.exit_code == 0
+    assert load_run(tmp_path / "elsewhere" / "digits" / "mine").settings == training.Settings(
+        reg="l2", lam=0.1, lr=0.2, epochs=2, batch_size=50, seed=5, hidden=(8, 4)
+    )
+
+
+def test_no_hidden_layer(nnlite, tmp_path):
+    assert nnlite("train", "--hidden", "", "--epochs", 1).exit_code == 0
+    assert load_run(tmp_path / "runs" / "digits" / "rect").net.sizes == (64, 10)
+
+
+def test_an_existing_run_is_not_touched(nnlite, tmp_path):
+    nnlite(*TINY)
+    before = [path.read_bytes() for path in (tmp_path / "runs" / "digits" / "rect").iterdir()]
+    result = nnlite(*TINY, "--seed", 1)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "rect exists" in result.stderr
+    assert "--overwrite" in result.stderr
+    assert [path.read_bytes() for path in (tmp_path / "runs" / "digits" / "rect").iterdir()] == before
+    assert nnlite(*TINY, "--seed", 1, "--overwrite").exit_code == 0
+    assert load_run(tmp_path / "runs" / "digits" / "rect").settings.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--reg", "dgl3"], "--reg"),
+        (["--reg", "dgl1"], "lam: method dgl1 needs it"),
+        (["--reg", "dgl1", "--lam", "0.01"], "phi: method dgl1 needs it"),
+        (["--reg", "dgl1", "--lam", "0.01", "--phi", "0"], "phi: expected"),
+        (["--reg", "dgl1", "--lam", "nan", "--phi", "0.1"], "lam: expected"),
+        (["--reg", "dgl1", "--lam", "-1", "--phi", "0.1"], "lam: expected"),
+        (["--reg", "l1", "--lam", "0.1", "--phi", "0.1"], "phi: method l1 does not use it"),
+        (["--lam", "0.1"], "lam: method none does not use it"),
+        (["--reg", "l1", "--lam", "much"], "--lam"),
+        (["--data", "cifar"], "--data"),
+        (["--device", "tpu"], "--device"),
+        (["--hidden", "16,x"], "--hidden"),
+        (["--hidden", "1.5"], "--hidden"),
+        (["--hidden", "16,0"], "hidden: expected"),
+        (["--hidden", "-3"], "hidden: expected"),
+        (["--lr", "0"], "lr: expected"),
+        (["--lr", "inf"], "lr: expected"),
+        (["--epochs", "0"], "epochs: expected"),
+        (["--epochs", "2.5"], "--epochs"),
+        (["--batch-size", "0"], "batch_size: expected"),
+        (["--seed", "-1"], "seed: expected"),
+        (["--name", "a/b"], "name: expected"),
+        (["--name", ".hidden"], "name: expected"),
+        (["--name", ""], "name: expected"),
+        (["--name", "x" * 300], "name: expected"),
+        (["--momentum", "0.9"], "--momentum"),
+        (["extra"], "extra"),
+    ],
+)
+def test_bad_input_exits_2_and_writes_nothing(nnlite, tmp_path, options, words):
+    result = nnlite("train", "--epochs", 1, *options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert words in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runs_folder_that_cannot_be_written_exits_2(nnlite, tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    result = nnlite(*TINY)
+    assert result.exit_code == 2
+    assert "runs: cannot write to runs/digits" in result.stderr
+    assert "epoch" not in result.stderr  # said before any training
+
+
+def test_without_cupy_the_gpu_is_refused_in_one_line_that_says_what_to_install(nnlite, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    result = nnlite(*TINY, "--device", "gpu")
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert "pip install" in line
+    assert result.stderr.endswith(line + "\n")
+
+
+# --- trainings that end early
+
+
+def interrupt_in_step(number, monkeypatch):
+    """Raise KeyboardInterrupt, as Ctrl-C does, in the given training step; three steps make an epoch of 500."""
+    steps = []
+
+    def step(*args):
+        steps.append(args)
+        if len(steps) == number:
+            raise KeyboardInterrupt
+        return np.zeros(1, np.float32)
+
+    monkeypatch.setattr(training, "train_step", step)
+
+
+def test_ctrl_c_keeps_the_best_net_so_far(nnlite, tmp_path, monkeypatch):
+    interrupt_in_step(8, monkeypatch)
+    result = nnlite(*TINY, "--batch-size", 500)
+    assert result.exit_code == 130
+    run = load_run(tmp_path / "runs" / "digits" / "rect")
+    assert run.results.status == "interrupted"
+    assert [epoch.epoch for epoch in run.history] == [1, 2]
+    assert one_line(result.stdout)
+    assert "Traceback" not in result.stderr
+    assert [line for line in result.stderr.splitlines() if "nterrupt" in line] == [
+        "Interrupted after epoch 2; the best net so far is saved."
+    ]
+
+
+def test_ctrl_c_in_the_first_epoch_saves_nothing_and_says_so(nnlite, tmp_path, monkeypatch):
+    interrupt_in_step(2, monkeypatch)
+    result = nnlite(*TINY, "--batch-size", 500)
+    assert result.exit_code == 130
+    assert result.stdout == ""
+    assert result.stderr.endswith("Interrupted within the first epoch: nothing was saved.\n")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_divergence_in_the_first_epoch_exits_1_with_advice(nnlite, tmp_path):
+    result = nnlite("train", "--hidden", "16,16,16", "--lr", "1e6", "--epochs", 3)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "Error: epoch 1: the loss is no longer finite" in result.stderr
+    assert "--lr 100000" in result.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_later_divergence_exits_1_and_keeps_the_best_net(nnlite, tmp_path):
+    # the penalty's step multiplies the weights by 1 - 2 * 200 / 100
+    result = nnlite("train", "--hidden", 16, "--reg", "l2", "--lam", 200, "--lr", 1)
+    run = load_run(tmp_path / "runs" / "digits" / "l2-lam200")
+    assert result.exit_code == 1
+    assert run.results.status == "diverged"
+    assert f"Error: epoch {len(run.history) + 1}: the loss is no longer finite" in result.stderr
+    assert "--lr 0.1" in result.stderr
+    assert one_line(result.stdout)

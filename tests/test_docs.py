@@ -1,0 +1,129 @@
+"""The README and every page of docs/: code runs, output is as printed, links and names lead somewhere.
+
+Fences: `python` is executed; `console` is executed and its output compared, numbers to within 2 (points of
+accuracy differ with the machine's BLAS); `sh` holds commands that take too long for a test, so they are
+only parsed.
+"""
+
+import ast
+import importlib
+import io
+import re
+import shlex
+import tokenize
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sybil import Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from nnlite.cli.main import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def run_console(example):
+    """Run each line after `$ ` and compare what it prints with the lines below it, where there are any."""
+    for part in re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        program, *arguments = shlex.split(command)
+        assert program == "nnlite", command
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, f"{command}: {result.stderr}"
+        if expected.strip():
+            assert alike(result.stdout.split(), expected.split()), f"{command} printed\n{result.stdout}"
+
+
+def alike(found, expected):
+    """Compare words; numbers may differ by 2, and a rule of dashes is as long as it likes."""
+    if len(found) != len(expected):
+        return False
+    for one, other in zip(found, expected, strict=True):
+        if NUMBER.fullmatch(one) and NUMBER.fullmatch(other):
+            if abs(float(one) - float(other)) > 2:
+                return False
+        elif set(one) | set(other) != {"─"} and one != other:
+            return False
+    return True
+
+
+@every_page
+def test_code_in_the_docs_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parsers = [PythonCodeBlockParser(), CodeBlockParser(language="console", evaluator=run_console)]
+    for example in Sybil(parsers=parsers).parse(page).examples():
+        example.evaluate()
+
+
+@every_page
+def test_commands_in_the_docs_are_understood(page):
+    text = page.read_text("utf-8")
+    commands = [line for fence in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in fence.splitlines()]
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for line in commands:
+        words = shlex.split(line, comments=True)
+        while words and "=" in words[0]:
+            words.pop(0)
+        if words and words[0] == "make":
+            assert set(words[1:]) <= set(targets), line
+        elif words and words[0] == "nnlite":
+            # click meets an unknown command or option before it answers --help
+            result = CliRunner().invoke(main, [*words[1:], "--help"])
+            assert result.exit_code == 0, f"{line}: {result.stderr}"
+
+
+@every_page
+def test_links_in_the_docs_lead_somewhere(page):
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@every_page
+def test_names_in_the_docs_exist(page):
+    """`nnlite.module.name` in backquotes can be imported, and `folder/file.py` is there."""
+    text = page.read_text("utf-8")
+    for name in re.findall(r"`(nnlite(?:\.\w+)+)(?:\([^`]*\))?`", text):
+        assert resolve(name), f"{page.name}: {name}"
+    for file in re.findall(r"`((?:nnlite|cli|tests|data|docs)/[\w./]+\.\w+)`", text):
+        assert (ROOT / file).exists(), f"{page.name}: {file}"
+
+
+def resolve(name):
+    """Return the module, class, function or method of a dotted name; AttributeError where there is none."""
+    parts = name.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[cut:]:
+            found = getattr(found, part)
+        return found
+    raise AttributeError(name)
+
+
+def code_lines(path):
+    """Count the lines that hold code: no blank lines, no comments, no docstrings."""
+    source = path.read_text("utf-8")
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    text = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            text.update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    blank = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = {line for token in tokens if token.type not in blank for line in range(token.start[0], token.end[0] + 1)}
+    return len(lines - text)
+
+
+def test_the_readme_states_the_size_of_each_file_of_the_engine():
+    rows = re.findall(r"\| `(nnlite/\w+\.py)` \| (\d+) \|", (ROOT / "README.md").read_text("utf-8"))
+    assert len(rows) >= 8
+    stated = {file: int(lines) for file, lines in rows}
+    assert stated == {file: code_lines(ROOT / file) for file in stated}

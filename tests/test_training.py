@@ -1,0 +1,235 @@
+"""Settings, and training: the same seed gives the same net, and the net kept is that of the best epoch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnlite import training
+from nnlite.errors import NnliteError
+from nnlite.evaluation import accuracy
+from nnlite.init import generator
+from nnlite.network import mlp
+from nnlite.training import Settings, train
+
+QUICK = Settings(hidden=(16,), epochs=3)
+UNSTEADY = Settings(hidden=(16,), epochs=8, lr=1.0)  # validation falls again after its best
+LAST_STEP_OVERFLOWS = Settings(hidden=(16,), epochs=3, lr=1e39, batch_size=2000)  # one step an epoch
+NAN, INF = float("nan"), float("inf")
+
+
+def weights(net):
+    return [array for layer in net.layers for array in layer.parameters.values()]
+
+
+def same_bits(one, other):
+    return [array.tobytes() for array in weights(one)] == [array.tobytes() for array in weights(other)]
+
+
+def is_finite(net):
+    return all(np.isfinite(array).all() for array in weights(net))
+
+
+# --- settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"reg": "dgl3"}, "reg"),
+        ({"data": "cifar"}, "data"),
+        ({"device": "tpu"}, "device"),
+        ({"reg": "dgl1"}, "lam"),
+        ({"reg": "dgl1", "phi": 0.1}, "lam"),
+        ({"reg": "dgl1", "lam": 0.01}, "phi"),
+        ({"reg": "dgl2", "lam": 0.01}, "phi"),
+        ({"reg": "l1"}, "lam"),
+        ({"reg": "l1", "lam": 0.01, "phi": 0.1}, "phi"),
+        ({"reg": "l2", "lam": 0.01, "phi": 0.1}, "phi"),
+        ({"lam": 0.01}, "lam"),
+        ({"phi": 0.1}, "phi"),
+        ({"reg": "l1", "lam": -0.01}, "lam"),
+        ({"reg": "l1", "lam": NAN}, "lam"),
+        ({"reg": "l1", "lam": INF}, "lam"),
+        ({"reg": "dgl1", "lam": -1.0, "phi": 0.1}, "lam"),
+        ({"reg": "dgl1", "lam": 0.01, "phi": 0.0}, "phi"),
+        ({"reg": "dgl1", "lam": 0.01, "phi": -0.1}, "phi"),
+        ({"reg": "dgl1", "lam": 0.01, "phi": NAN}, "phi"),
+        ({"reg": "dgl1", "lam": 0.01, "phi": INF}, "phi"),
+        ({"lr": 0.0}, "lr"),
+        ({"lr": -0.1}, "lr"),
+        ({"lr": NAN}, "lr"),
+        ({"lr": INF}, "lr"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"seed": -1}, "seed"),
+        ({"hidden": (16, 0)}, "hidden"),
+        ({"hidden": (-16,)}, "hidden"),
+    ],
+)
+def test_wrong_settings_are_named(wrong, named):
+    with pytest.raises(NnliteError, match=f"^{named}: "):
+        Settings(**wrong)
+
+
+def test_the_defaults_are_the_papers_net():
+    assert Settings().hidden == (784, 784, 784)
+    assert Settings().batch_size == 100
+    assert Settings().run_name == "rect"
+    assert Settings(reg="dgl1", lam=0.01, phi=0.1).run_name == "dgl1-lam0.01-phi0.1"
+
+
+# --- seeds
+
+
+@pytest.mark.parametrize("numbers", [{}, {"reg": "dgl1", "lam": 0.01, "phi": 0.1}, {"reg": "l2", "lam": 0.01}])
+def test_the_same_seed_gives_the_same_bits(digits, numbers):
+    settings = replace(QUICK, **numbers)
+    one, other = train(settings, digits), train(settings, digits)
+    assert same_bits(one.net, other.net)
+    assert [epoch[:3] for epoch in one.history] == [epoch[:3] for epoch in other.history]  # all but the seconds
+
+
+def test_another_seed_gives_other_weights(digits):
+    assert not same_bits(train(QUICK, digits).net, train(replace(QUICK, seed=1), digits).net)
+
+
+def test_each_epoch_is_shuffled_differently_and_by_the_seed(digits, monkeypatch):
+    seen = []
+
+    def look(_net, _x, y, _settings):
+        seen.append(y)
+        return np.zeros(1, np.float32)
+
+    monkeypatch.setattr(training, "train_step", look)
+    for seed in (0, 1):
+        train(Settings(hidden=(), epochs=2, batch_size=2000, seed=seed), digits)
+    assert len({y.tobytes() for y in seen}) == 4
+    for y in seen:
+        np.testing.assert_array_equal(np.sort(y), np.sort(digits.train.labels))
+
+
+def test_datagrad_with_lambda_0_is_rect_bit_for_bit(digits):
+    rect, datagrad = train(QUICK, digits), train(replace(QUICK, reg="dgl1", lam=0.0, phi=0.1), digits)
+    assert same_bits(rect.net, datagrad.net)
+
+
+def test_training_does_not_change_the_data(digits):
+    before = digits.train.images.tobytes()
+    train(QUICK, digits)
+    assert digits.train.images.tobytes() == before
+
+
+# --- what training does
+
+
+def test_an_epoch_of_one_batch_is_one_plain_step_of_gradient_descent(digits):
+    settings = Settings(hidden=(), epochs=1, batch_size=2000, lr=0.5)
+    W, b = (array.astype(np.float64) for array in weights(mlp((64, 10), generator(0, "weights"))))
+    x, y = digits.train.batch(slice(None), np.float64)
+    scores = np.exp(x @ W + b)
+    p = scores / scores.sum(axis=1, keepdims=True)
+    error = (p - np.eye(10)[y]) / len(y)
+    trained = train(settings, digits)
+    np.testing.assert_allclose(weights(trained.net)[0], W - 0.5 * x.T @ error, atol=1e-5)
+    np.testing.assert_allclose(weights(trained.net)[1], b - 0.5 * error.sum(axis=0), atol=1e-5)
+    assert trained.history[0].loss == pytest.approx(-np.log(p[np.arange(len(y)), y]).mean(), rel=1e-5)
+
+
+def test_training_learns(digits):
+    trained = train(Settings(hidden=(32,), epochs=20, lr=0.3), digits)
+    assert trained.history[-1].loss < trained.history[0].loss / 3
+    assert accuracy(trained.net, digits.test) > 80
+
+
+@pytest.mark.parametrize("reg", ["l1", "l2"])
+def test_the_classical_penalties_shrink_the_weights(digits, reg):
+    def size(net):
+        return sum(float(abs(layer.W).sum()) for layer in net.layers[::2])
+
+    settings = replace(QUICK, epochs=10)
+    assert size(train(replace(settings, reg=reg, lam=1.0), digits).net) < 0.9 * size(train(settings, digits).net)
+
+
+@pytest.mark.parametrize(("reg", "slope"), [("l1", np.sign), ("l2", lambda W: 2 * W)])
+def test_the_classical_lambda_stands_beside_the_batch_sum_and_spares_the_biases(digits, reg, slope):
+    plain = Settings(hidden=(), epochs=1, batch_size=2000, lr=0.5)
+    start, _ = weights(mlp((64, 10), generator(0, "weights")))
+    W, b = weights(train(plain, digits).net)
+    W_penalised, b_penalised = weights(train(replace(plain, reg=reg, lam=100.0), digits).net)
+    np.testing.assert_allclose(W_penalised, W - 0.5 * 100 / len(digits.train) * slope(start), atol=1e-6)
+    np.testing.assert_array_equal(b_penalised, b)
+
+
+def test_on_epoch_sees_every_epoch_in_order(digits):
+    seen = []
+    assert train(QUICK, digits, seen.append).history == seen
+    assert [epoch.epoch for epoch in seen] == [1, 2, 3]
+    assert all(epoch.seconds > 0 for epoch in seen)
+
+
+# --- which net is kept
+
+
+def test_the_net_kept_is_that_of_the_best_epoch(digits):
+    trained = train(UNSTEADY, digits)
+    assert trained.best.epoch < len(trained.history)  # or this would not tell best from last
+    assert trained.best.validation == max(epoch.validation for epoch in trained.history)
+    assert accuracy(trained.net, digits.validation) == trained.best.validation
+    assert same_bits(trained.net, train(replace(UNSTEADY, epochs=trained.best.epoch), digits).net)
+
+
+def test_among_equally_good_epochs_the_latest_counts(digits):
+    few = replace(digits, validation=digits.validation[:4])  # 0, 25, 50, 75 or 100 %: ties are certain
+    trained = train(UNSTEADY, few)
+    top = max(epoch.validation for epoch in trained.history)
+    ties = [epoch.epoch for epoch in trained.history if epoch.validation == top]
+    assert len(ties) > 1
+    assert ties[-1] < len(trained.history)
+    assert trained.best.epoch == ties[-1]
+    assert same_bits(trained.net, train(replace(UNSTEADY, epochs=ties[-1]), few).net)
+
+
+# --- training that ends early
+
+
+@pytest.mark.parametrize("lam", [110.0, 125.0, 150.0, 200.0])
+def test_a_divergence_keeps_the_best_net_so_far_and_warns_of_nothing(digits, lam):
+    # each step multiplies the weights by 1 - 2 lam / 100, below -1: they overflow after a few epochs
+    trained = train(Settings(reg="l2", lam=lam, lr=1.0, hidden=(16,), epochs=20), digits)
+    assert trained.status == "diverged"
+    assert 0 < len(trained.history) < 20
+    assert accuracy(trained.net, digits.validation) == trained.best.validation
+    assert is_finite(trained.net)
+
+
+def test_a_divergence_in_the_first_epoch_leaves_no_best_epoch(digits):
+    trained = train(Settings(hidden=(16, 16, 16), lr=1e6, epochs=3), digits)
+    assert (trained.status, trained.best, trained.history) == ("diverged", None, [])
+
+
+def test_a_net_that_overflows_in_the_last_step_of_an_epoch_is_not_kept(digits):
+    # the loss of that step was taken before it, and is still finite
+    trained = train(LAST_STEP_OVERFLOWS, digits)
+    assert trained.status == "diverged"
+    assert is_finite(trained.net)
+    assert trained.best is None
+
+
+def test_an_interrupt_keeps_the_epochs_so_far(digits):
+    def stop_after_2(epoch):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    trained = train(QUICK, digits, stop_after_2)
+    assert trained.status == "interrupted"
+    assert [epoch.epoch for epoch in trained.history] == [1, 2]
+    assert accuracy(trained.net, digits.validation) == trained.best.validation
+
+
+def test_other_errors_of_on_epoch_are_not_swallowed(digits):
+    def fail(epoch):
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        train(QUICK, digits, fail)
