@@ -1,0 +1,47 @@
+# make help lists the targets. Each one makes the virtual environment that it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+SETTINGS := setup.cfg pyproject.toml Makefile
+
+.PHONY: help demo test test-gpu lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: .venv/nnlite ## train two models on the embedded digits, attack them, draw two pictures
+	$(BIN)/nnlite train --overwrite
+	$(BIN)/nnlite train --reg dgl1 --lam 0.01 --phi 0.1 --overwrite
+	$(BIN)/nnlite attack --adversary rect --plot demo/accuracy.png --images demo/digits.png
+
+test: .venv/test ## run all tests, those of the documentation included
+	$(BIN)/python -m pytest
+
+test-gpu: .venv/test ## run the tests that need CuPy and a GPU
+	$(BIN)/python -m pytest -m gpu
+
+lint: .venv/lint ## check style, docstrings, spelling, types, and the commands and links in the docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	rm -rf build/lint && $(BIN)/pip install --quiet --no-deps --target build/lint .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_docs.py -k "not run"
+
+bench: .venv/nnlite ## time training steps beside their own matrix products
+	$(BIN)/nnlite bench step --reg none
+	$(BIN)/nnlite bench step --reg dgl1
+
+clean: ## delete the virtual environment, caches, and what the demo made
+	rm -rf .venv build demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nnlite needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/nnlite: .venv/bin/python $(SETTINGS)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/test .venv/lint: .venv/nnlite $(SETTINGS)
+	$(BIN)/pip install --quiet --editable ".[test,lint]"
+	@touch .venv/test .venv/lint
