@@ -61,7 +61,7 @@ def print_json(content: Any) -> None:
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table to stdout, never narrower than its content; the first column is text, the rest to the right."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for k, name in enumerate(head):
         table.add_column(name, justify="right" if k else "left", no_wrap=True)
     for row in rows:
@@ -69,4 +69,6 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) 
     needed = Console(width=10_000).measure(table).maximum
     console = Console(width=max(needed, Console().width), highlight=False)
     console.print(title, style="bold", soft_wrap=True)
+    console.print()
     console.print(table)
+    console.print()

@@ -37,7 +37,7 @@ class AttackTable:
 
 def accuracy(net: Network, samples: Samples) -> npt.NDArray[np.float64]:
     """Return the percentage of `samples` that `net` classifies rightly, shape () or (S,)."""
-    _check_features(net, samples)
+    _check_features(net, samples, "net")
     correct = []
     for start in range(0, len(samples), _ROWS):
         x, y = samples.batch(slice(start, start + _ROWS), net.dtype)
@@ -61,8 +61,8 @@ def attack(
     that is negative or not finite, or a net made for images of another size.
     """
     _check_phi(phi)
-    for net in (adversary, *victims.values()):
-        _check_features(net, samples)
+    for name, net in {"adversary": adversary, **victims}.items():
+        _check_features(net, samples, name)
     correct: dict[str, list[list[Array]]] = {name: [[] for _ in phi] for name in victims}
     zeros, entries = [], 0
     for start in range(0, len(samples), _ROWS):
@@ -124,9 +124,10 @@ def _check_phi(phi: Sequence[float]) -> None:
         raise NnliteError(f"phi: expected one or more finite numbers of at least 0, found {tuple(phi)}")
 
 
-def _check_features(net: Network, samples: Samples) -> None:
-    if net.sizes[0] != samples.images.shape[-1]:
+def _check_features(net: Network, samples: Samples, name: str) -> None:
+    found = samples.images.shape[-1]
+    if net.sizes[0] != found:
         raise NnliteError(
-            f"expected images of {net.sizes[0]} pixels, which this net was made for, "
-            f"found {samples.images.shape[-1]}; choose a net and data that belong together"
+            f"{name}: expected images of {net.sizes[0]} pixels, for which it was made, found {found}; "
+            f"choose nets and data that belong together"
         )

@@ -122,7 +122,7 @@ def train_step(net: Network, x: Array, y: Array, settings: Settings) -> Array:
     passes = weighted_passes(net, x, y, method.terms(settings.lam, settings.phi))
     grads = net.gradients(passes)
     if method.on_weights is not None and settings.lam is not None:
-        grads = add_weight_penalty(grads, net, method.on_weights, settings.lam, len(y))
+        grads = add_weight_penalty(grads, net, method.on_weights, settings.lam, y.shape[-1])
     sgd_step(net, grads, settings.lr)
     return passes[0][1].loss
 
