@@ -15,7 +15,7 @@ from nnlite.cli.options import data_option, device_option, hidden_option, messag
 from nnlite.datasets import load
 from nnlite.methods import METHODS, mix
 from nnlite.runs import Run, divergence_advice, make_run
-from nnlite.training import Epoch, Settings
+from nnlite.training import USUAL_GAMMA, Epoch, Settings
 
 
 @click.command()
@@ -29,6 +29,8 @@ from nnlite.training import Epoch, Settings
 @click.option("--lr", type=float, default=0.1, show_default=True, help="Learning rate.")
 @click.option("--epochs", type=int, default=60, show_default=True, help="Number of epochs.")
 @click.option("--batch-size", type=int, default=100, show_default=True, help="Examples in a step.")
+@click.option("--multitask", is_flag=True, help="Add a head that tells how far an image is rotated (Eq. 6).")
+@click.option("--gamma", type=float, help="Weight of the rotation loss.  [default with --multitask: 0.5]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, shuffling and MNIST's split.")
 @device_option
 @click.option("--name", help="Name of the run.  [default: method and numbers, as dgl1-lam0.01-phi0.1]")
@@ -41,9 +43,13 @@ def train(runs: Path, name: str | None, overwrite: bool, **settings: Any) -> Non
 
     The paper's best single-task setting is --reg dgl1 --lam 0.01 --phi 0.1.
     """
+    if settings["multitask"] and settings["gamma"] is None:
+        settings["gamma"] = USUAL_GAMMA
     chosen = Settings(**settings)
     words, warning = mix(chosen.method, chosen.lam, chosen.phi)
     message(words)
+    if chosen.multitask:
+        message(f"two tasks: digit loss + {chosen.gamma:g} x rotation loss; five rotations of each training image")
     if warning:
         message(f"Warning: {warning}")
     with _progress(chosen.epochs) as on_epoch:

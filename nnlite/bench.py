@@ -14,7 +14,8 @@ import threadpoolctl
 from nnlite.backend import Array, get_xp, keep_freed_memory, synchronize, to_device
 from nnlite.datagrad import weighted_passes
 from nnlite.layers import Dense
-from nnlite.network import Network, mlp
+from nnlite.network import MAIN, Labels, Network, mlp
+from nnlite.rotation import ANGLES, ROTATION
 from nnlite.training import Settings, train_step
 
 PAPER_FEATURES, PAPER_CLASSES = 784, 10
@@ -36,9 +37,13 @@ def time_step(settings: Settings, *, threads: int = 1, pairs: int = 50) -> StepT
     if settings.device == "cpu":
         keep_freed_memory()
     rng = np.random.default_rng(settings.seed)
-    net = mlp((PAPER_FEATURES, *settings.hidden, PAPER_CLASSES), rng).to(settings.device)
+    heads = {ROTATION: len(ANGLES)} if settings.multitask else {}
+    net = mlp((PAPER_FEATURES, *settings.hidden, PAPER_CLASSES), rng, heads=heads).to(settings.device)
     x = to_device(rng.random((settings.batch_size, PAPER_FEATURES), dtype=np.float32), settings.device)
-    y = to_device(rng.integers(0, PAPER_CLASSES, settings.batch_size), settings.device)
+    classes = {MAIN: PAPER_CLASSES, **heads}
+    y = {
+        task: to_device(rng.integers(0, count, settings.batch_size), settings.device) for task, count in classes.items()
+    }
     products = step_products(net, x, y, settings)
 
     def step() -> None:
@@ -64,22 +69,31 @@ def time_step(settings: Settings, *, threads: int = 1, pairs: int = 50) -> StepT
     )
 
 
-def step_products(net: Network, x: Array, y: Array, settings: Settings) -> list[tuple[Array, Array, Array]]:
-    """Return the matrix products of one step as (a, b, out): forward and back of each pass, then the gradients."""
+def step_products(net: Network, x: Array, y: Labels, settings: Settings) -> list[tuple[Array, Array, Array]]:
+    """Return the matrix products of one step as (a, b, out): forward and back of each pass, then the gradients.
+
+    Passes at one point share the forward products of the trunk, and their rows in the gradients.
+    """
     xp = get_xp(x)
-    passes = [p for _, p in weighted_passes(net, x, y, settings.method.terms(settings.lam, settings.phi))]
-    factors = []
+    terms = settings.method.terms(settings.lam, settings.phi)
+    passes = [p for _, p in weighted_passes(net, x, y, terms, gamma=settings.further_losses)]
+    factors, done = [], set()
     for p in passes:
-        for layer, seen, delta in zip(net.layers, p.inputs, p.deltas, strict=True):
+        for k, layer in enumerate(net.chain(p.task)):
             if isinstance(layer, Dense):
-                factors.append((seen, layer.W))
-                if layer is not net.layers[0] or p.input_gradient is not None:
-                    factors.append((delta, layer.W.swapaxes(-1, -2)))
-    for k, layer in enumerate(net.layers):
+                if (id(p.inputs[k]), id(layer)) not in done:
+                    factors.append((p.inputs[k], layer.W))
+                    done.add((id(p.inputs[k]), id(layer)))
+                if k or p.input_gradient is not None:
+                    factors.append((p.deltas[k], layer.W.swapaxes(-1, -2)))
+    for layer in net.all_layers:
         if isinstance(layer, Dense):
-            rows = xp.concatenate([p.inputs[k] for p in passes])
-            errors = xp.concatenate([p.deltas[k] for p in passes])
-            factors.append((rows.swapaxes(-1, -2), errors))
+            rows = {}
+            for p in passes:
+                chain = net.chain(p.task)
+                rows |= {id(p.inputs[k]): (p.inputs[k], p.deltas[k]) for k, own in enumerate(chain) if own is layer}
+            seen, errors = (xp.concatenate(blocks) for blocks in zip(*rows.values(), strict=True))
+            factors.append((seen.swapaxes(-1, -2), errors))
     return [(a, b, a @ b) for a, b in factors]
 
 

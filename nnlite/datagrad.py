@@ -1,4 +1,4 @@
-"""DataGrad: the loss, regularised by penalties on its own input gradient (Eq. 1 to 4 of the paper).
+"""DataGrad: the loss, regularised by penalties on its own input gradient (Eq. 1 to 6 of the paper).
 
 The objective of one example d with label t is
 
@@ -14,29 +14,33 @@ Put into Eq. 1, the update is a weighted sum of ordinary weight gradients (Eq. 4
 
     (lambda0 - sum_r lambda_r/phi_r) dL/dw at d  +  sum_r (lambda_r/phi_r) dL/dw at d_hat_r
 
+With several tasks on one trunk (Eq. 6) each further loss L_t adds gamma_t L_t; a term may stand on any
+task's loss, and its direction comes from that loss alone.
+
 At the paper's phi the step is far from infinitesimal on a ReLU net. What holds at any phi: Eq. 4 is
 the exact gradient of (lambda0 - sum_r lambda_r/phi_r) L(d) + sum_r (lambda_r/phi_r) L(d_hat_r) with
 every d_hat_r held fixed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnlite.backend import Array, per_model
-from nnlite.network import Network, Pass
+from nnlite.network import MAIN, Labels, Network, Weighted
 from nnlite.penalties import Penalty
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """One term lambda_r R_r(J) of Eq. 1, with the step phi_r that takes its derivative.
+    """One term lambda_r R_r(J L_r) of Eq. 1, with the step phi_r that takes its derivative.
 
-    lam and phi are numbers, or one for each model of a stack, (S,).
+    lam and phi are numbers, or one for each model of a stack, (S,). task: whose loss L_r is.
     """
 
     penalty: Penalty
     lam: float | Array
     phi: float | Array
+    task: str = MAIN
 
     @property
     def weight(self) -> float | Array:
@@ -50,17 +54,29 @@ def clean_weight(terms: Sequence[Term], lam0: float | Array = 1.0) -> float | Ar
 
 
 def weighted_passes(
-    net: Network, x: Array, y: Array, terms: Sequence[Term] = (), lam0: float | Array = 1.0
-) -> list[tuple[float | Array, Pass]]:
+    net: Network,
+    x: Array,
+    y: Labels,
+    terms: Sequence[Term] = (),
+    lam0: float | Array = 1.0,
+    gamma: Mapping[str, float | Array] | None = None,
+) -> list[Weighted]:
     """Return Eq. 4 as pairs (weight, pass), the clean pass first: `net.gradients` of them is the update.
 
-    x: (..., N, D); y: labels (..., N). Without terms this is plain training, and the input gradient is
-    not formed.
+    x: (..., N, D); y: labels (..., N), or those of each task by name. gamma: the weight of each further
+    task's loss (Eq. 6). The direction of a term comes from the loss of its own task alone. Without a term
+    no input gradient is formed.
     """
-    clean = net.run(x, y, input_gradient=bool(terms))
-    passes = [(clean_weight(terms, lam0), clean)]
-    for term in terms:
-        direction = term.penalty.gradient(clean.dx)
-        adversarial = x + per_model(term.phi, direction) * direction
-        passes.append((term.weight, net.run(adversarial, y, input_gradient=False)))
+    labels = y if isinstance(y, Mapping) else {MAIN: y}
+    inputs = net.forward(x)
+    passes: list[Weighted] = []
+    for task, weight in {MAIN: lam0, **(gamma or {})}.items():
+        own = [term for term in terms if term.task == task]
+        clean = net.backward(inputs, labels[task], task=task, input_gradient=bool(own))
+        passes.append((clean_weight(own, weight), clean))
+        for term in own:
+            direction = term.penalty.gradient(clean.dx)
+            adversarial = x + per_model(term.phi, direction) * direction
+            shifted = net.run(adversarial, labels[task], task=task, input_gradient=False)
+            passes.append((term.weight, shifted))
     return passes

@@ -10,8 +10,8 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import IO
@@ -40,25 +40,38 @@ MNIST_SHA256 = {
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Images (N, D), uint8 or float, with their labels (N,); `white` is the pixel value that means 1."""
+    """Images (N, D), uint8 or float, with their labels (N,); `white` is the pixel value that means 1.
+
+    further: the labels (N,) of further tasks, by name.
+    """
 
     images: Array
     labels: Array
     white: float
+    further: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: "slice | Array") -> "Samples":
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
+        return replace(self, images=self.images[rows], labels=self.labels[rows], further=self.further_labels(rows))
 
     def batch(self, rows: "slice | Array", dtype: npt.DTypeLike = np.float32) -> tuple[Array, Array]:
         """Return x (..., n, D) in [0, 1] and y (..., n) for a slice, or for row numbers (..., n)."""
         return self.images[rows].astype(dtype) / self.white, self.labels[rows]
 
+    def further_labels(self, rows: "slice | Array") -> dict[str, Array]:
+        """Return the labels of the further tasks for the same `rows`, by task."""
+        return {task: labels[rows] for task, labels in self.further.items()}
+
     def to(self, device: str) -> "Samples":
         """Return the samples on `device`, still as bytes."""
-        return replace(self, images=to_device(self.images, device), labels=to_device(self.labels, device))
+        return Samples(
+            to_device(self.images, device),
+            to_device(self.labels, device),
+            self.white,
+            {task: to_device(labels, device) for task, labels in self.further.items()},
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,11 +231,16 @@ def mnist_folder() -> Path | None:
     return cache if all((cache / name).is_file() for name in MNIST_SHA256) else None
 
 
-def mnist_cache() -> Path:
-    """Return the folder where fetched MNIST files are kept, in the user's cache."""
+def cache_folder() -> Path:
+    """Return nnlite's folder in the user's cache."""
     import pooch
 
-    return Path(pooch.os_cache("nnlite")) / "mnist"
+    return Path(pooch.os_cache("nnlite"))
+
+
+def mnist_cache() -> Path:
+    """Return the folder where fetched MNIST files are kept, in the user's cache."""
+    return cache_folder() / "mnist"
 
 
 def fetch_mnist() -> Path:

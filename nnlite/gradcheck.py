@@ -4,7 +4,7 @@ Use float64 nets. A central difference is wrong where a ReLU changes side betwee
 `away_from_kinks` first moves the biases until every pre-activation keeps a distance from 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from nnlite.backend import Array
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense, Layer, ReLU
 from nnlite.losses import softmax_cross_entropy
-from nnlite.network import Network
+from nnlite.network import MAIN, Labels, Network
 
 STEP = 1e-4  # truncation grows as step^2, rounding as 1e-16/step; of 1e-5, 3e-5 and 1e-4 the best worst case
 TOLERANCE = 1e-6
@@ -36,25 +36,30 @@ class Check:
 
 
 def check_network(
-    net: Network, x: Array, y: Array, *, entries: int = 100, seed: int = 0, step: float = STEP
+    net: Network, x: Array, y: Labels, *, entries: int = 100, seed: int = 0, step: float = STEP
 ) -> list[Check]:
     """Compare backprop with central differences for every parameter of `net` and for the input.
 
-    net: float64, one model or a stack; x: (..., N, D) float64; y: (..., N). Arrays of more than `entries`
+    net: float64, one model or a stack; x: (..., N, D) float64; y: (..., N), or the labels of each task by
+    name, whose losses are then added. Arrays of more than `entries`
     entries are checked at that many, drawn by `seed`. Returns one Check for each array; NnliteError for
     a net or input that is not float64.
     """
+    labels = y if isinstance(y, Mapping) else {MAIN: y}
     if net.dtype != np.float64 or x.dtype != np.float64:
         raise NnliteError(f"gradcheck: expected float64, found a net of {net.dtype} and x of {x.dtype}")
     rng = np.random.default_rng(seed)
-    once = net.run(x, y)
-    dx = once.dx if once.dx.shape == x.shape else once.dx.reshape(-1, *x.shape).sum(axis=0)
+    passes = [net.run(x, own, task=task) for task, own in labels.items()]
     compared: list[tuple[str, Callable[[Array], float], Array, Array]] = []
-    for k, grad in enumerate(net.gradients([(1.0, once)])):
+    for k, grad in enumerate(net.gradients([(1.0, once) for once in passes])):
         for name, analytic in grad.items():
-            array = net.layers[k].parameters[name]
-            compared.append((f"layer {k} {name}", partial(_mean_loss, net, k, name, x, y), array, analytic))
-    compared.append(("input x", lambda array: _loss(net, array, y), x, dx))
+            array = net.all_layers[k].parameters[name]
+            compared.append((_name(net, k, name), partial(_mean_loss, net, k, name, x, labels), array, analytic))
+    for once in passes:
+        dx = once.dx if once.dx.shape == x.shape else once.dx.reshape(-1, *x.shape).sum(axis=0)
+        own = {once.task: labels[once.task]}
+        suffix = "" if len(passes) == 1 else f" ({once.task})"
+        compared.append((f"input x{suffix}", partial(_loss, net, labels=own), x, dx))
     checks = []
     for name, function, array, analytic in compared:
         chosen = rng.choice(array.size, min(entries, array.size), replace=False)
@@ -105,14 +110,19 @@ def away_from_kinks(net: Network, x: Array, margin: float = 1e-2) -> Network:
             layer = Dense(layer.W, layer.b + shifts[blocked.argmin(axis=0)])
         layers.append(layer)
         x = layer.forward(x)
-    return Network(tuple(layers))
+    return net.rebuild([*layers, *net.heads.values()])
 
 
-def _loss(net: Network, x: Array, y: Array) -> float:
-    return float(softmax_cross_entropy(net.forward(x)[0], y)[0].sum())
+def _name(net: Network, k: int, name: str) -> str:
+    return f"layer {k} {name}" if k < len(net.layers) else f"head {list(net.heads)[k - len(net.layers)]} {name}"
 
 
-def _mean_loss(net: Network, k: int, name: str, x: Array, y: Array, array: Array) -> float:
+def _loss(net: Network, x: Array, labels: Mapping[str, Array]) -> float:
+    return float(sum(softmax_cross_entropy(net.logits(x, task), y)[0].sum() for task, y in labels.items()))
+
+
+def _mean_loss(net: Network, k: int, name: str, x: Array, labels: Mapping[str, Array], array: Array) -> float:
     """Return the batch-mean loss, summed over a stack, with parameter `name` of layer k replaced by `array`."""
-    changed = type(net.layers[k])(**{**net.layers[k].parameters, name: array})
-    return _loss(Network((*net.layers[:k], changed, *net.layers[k + 1 :])), x, y) / float(x.shape[-2])
+    layers = list(net.all_layers)
+    layers[k] = type(layers[k])(**{**layers[k].parameters, name: array})
+    return _loss(net.rebuild(layers), x, labels) / float(x.shape[-2])

@@ -33,3 +33,15 @@ def softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
     others = xp.where(true, 0, exp / (1 + rest[..., None]))
     dlogits = xp.where(true, -others.sum(axis=-1, keepdims=True), others)
     return loss, dlogits
+
+
+def naive_softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Return the same loss, and dlogits as it is mostly written, p - onehot, which float32 rounds away.
+
+    Kept to show what that does to an attack (docs/float32.md); nothing trains with it.
+    """
+    xp = get_xp(logits, y)
+    loss, _ = softmax_cross_entropy(logits, y)
+    exp = xp.exp(logits - logits.max(axis=-1, keepdims=True))
+    p = exp / exp.sum(axis=-1, keepdims=True)
+    return loss, p - (y[..., None] == xp.arange(logits.shape[-1]))

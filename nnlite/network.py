@@ -1,13 +1,18 @@
 """The network, and the Pass: one forward and one backward run of it, kept as a value.
 
-A network is a tuple of layers. `run` returns a Pass and leaves nothing behind, so DataGrad can hold
+A network is a chain of layers. `run` returns a Pass and leaves nothing behind, so DataGrad can hold
 two passes over the same weights side by side. Weight gradients are formed from a weighted list of
 passes, in one matrix product for each layer, however many passes there are.
+
+For several tasks a network carries heads beside its last layer: each takes the place of that last layer
+on the common trunk. Passes of several heads at one point share their forward run, and their errors add
+up in the trunk.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +23,21 @@ from nnlite.init import he_normal
 from nnlite.layers import Dense, Layer, Parameters, ReLU
 from nnlite.losses import Loss, softmax_cross_entropy
 
+MAIN = "digit"  # the task of the last layer of the chain
+
+Labels: TypeAlias = Array | Mapping[str, Array]  # those of the main task, or one array for each task
+
 
 @dataclass(frozen=True, eq=False)
 class Pass:
     """What one run of a network computed at one point; N examples, leading axes for a stack of models.
 
-    logits: (..., N, C); loss: (..., N), one for each example. inputs: what each layer saw. deltas: the
-    error at each layer's output. input_gradient: dx, or None where it was not asked for.
+    task: whose loss it is. logits: (..., N, C); loss: (..., N), one for each example. inputs: what each
+    layer saw. deltas: the error at each layer's output. input_gradient: dx, or None where it was not
+    asked for.
     """
 
+    task: str
     logits: Array
     loss: Array
     inputs: tuple[Array, ...]
@@ -41,11 +52,20 @@ class Pass:
         return self.input_gradient
 
 
+Weighted: TypeAlias = tuple[float | Array, Pass]
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A plain chain of layers that ends in logits."""
+    """A chain of layers that ends in logits, and further heads that may take the place of its last layer."""
 
     layers: tuple[Layer, ...]
+    heads: Mapping[str, Dense] = field(default_factory=dict)
+
+    @property
+    def all_layers(self) -> tuple[Layer, ...]:
+        """The layers of the chain, then the further heads."""
+        return (*self.layers, *self.heads.values())
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -59,62 +79,85 @@ class Network:
         return next(array.dtype for layer in self.layers for array in layer.parameters.values())
 
     def __repr__(self) -> str:
-        return f"Network({'-'.join(map(str, self.sizes))}, {self.dtype})"
+        heads = "".join(f", {task} {head.W.shape[-1]}" for task, head in self.heads.items())
+        return f"Network({'-'.join(map(str, self.sizes))}{heads}, {self.dtype})"
 
-    def forward(self, x: Array) -> tuple[Array, tuple[Array, ...]]:
-        """Return the logits (..., N, C) at x (..., N, D), and what each layer saw on the way."""
-        inputs = []
-        for layer in self.layers:
-            inputs.append(x)
-            x = layer.forward(x)
-        return x, tuple(inputs)
+    def chain(self, task: str = MAIN) -> tuple[Layer, ...]:
+        """Return the layers from the input to the logits of `task`."""
+        return self.layers if task == MAIN else (*self.layers[:-1], self.heads[task])
+
+    def forward(self, x: Array) -> tuple[Array, ...]:
+        """Return what each layer of the chain sees at x (..., N, D); the last one is what every head sees."""
+        inputs = [x]
+        for layer in self.layers[:-1]:
+            inputs.append(layer.forward(inputs[-1]))
+        return tuple(inputs)
+
+    def logits(self, x: Array, task: str = MAIN) -> Array:
+        """Return the logits (..., N, C) of `task` at x (..., N, D)."""
+        return self.chain(task)[-1].forward(self.forward(x)[-1])
 
     def predict(self, x: Array) -> Array:
         """Return the predicted class of each example, (..., N)."""
-        logits, _ = self.forward(x)
-        predicted: Array = logits.argmax(axis=-1)
+        predicted: Array = self.logits(x).argmax(axis=-1)
         return predicted
 
-    def run(self, x: Array, y: Array, *, loss: Loss = softmax_cross_entropy, input_gradient: bool = True) -> Pass:
-        """Run forward at x (..., N, D), and backward from the loss against y (..., N) down to the inputs.
+    def run(
+        self, x: Array, y: Array, *, task: str = MAIN, loss: Loss = softmax_cross_entropy, input_gradient: bool = True
+    ) -> Pass:
+        """Run forward at x (..., N, D), and backward from the loss against y (..., N) down to the inputs."""
+        return self.backward(self.forward(x), y, task=task, loss=loss, input_gradient=input_gradient)
+
+    def backward(
+        self,
+        inputs: tuple[Array, ...],
+        y: Array,
+        *,
+        task: str = MAIN,
+        loss: Loss = softmax_cross_entropy,
+        input_gradient: bool = True,
+    ) -> Pass:
+        """Run from what each layer saw, `inputs` of `forward`, to the loss of `task`, and back to the inputs.
 
         Without `input_gradient` the last product, from the first layer to x, is saved and dx is not there.
         """
-        logits, inputs = self.forward(x)
+        chain = self.chain(task)
+        logits = chain[-1].forward(inputs[-1])
         values, dlogits = loss(logits, y)
         deltas = [dlogits]
-        for layer, seen in zip(self.layers[:0:-1], inputs[:0:-1], strict=True):
+        for layer, seen in zip(chain[:0:-1], inputs[:0:-1], strict=True):
             deltas.append(layer.backward(seen, deltas[-1]))
         deltas.reverse()
-        dx = self.layers[0].backward(x, deltas[0]) if input_gradient else None
-        return Pass(logits, values, inputs, tuple(deltas), dx)
+        dx = chain[0].backward(inputs[0], deltas[0]) if input_gradient else None
+        return Pass(task, logits, values, inputs, tuple(deltas), dx)
 
-    def gradients(self, weighted: Sequence[tuple[float | Array, Pass]]) -> list[Parameters]:
-        """Return sum_k c_k * (batch mean of the weight gradient of pass k), one dict for each layer.
+    def gradients(self, weighted: Sequence[Weighted]) -> list[Parameters]:
+        """Return sum_k c_k * (batch mean of the weight gradient of pass k), one dict for each of all_layers.
 
         `weighted` holds pairs (c_k, pass); c_k is a number, or one for each model of a stack, (S,).
         All passes have the same N. A pass of weight 0 is left out. The rows of the passes are stacked,
-        [x; x_hat]^T [c0 delta; c1 delta_hat], so each layer costs one product.
+        [x; x_hat]^T [c0 delta; c1 delta_hat], so each layer costs one product; passes that share their
+        forward run share their rows. A head without a pass has no gradients.
         """
         terms = [(c, p) for c, p in weighted if not (isinstance(c, (int, float)) and c == 0)] or weighted[:1]
-        examples = terms[0][1].loss.shape[-1]
-        grads: list[Parameters] = []
-        for k, layer in enumerate(self.layers):
-            if isinstance(layer, ReLU):
-                grads.append({})
-                continue
-            x = _rows([p.inputs[k] for _, p in terms])
-            dy = _rows([per_model(c / examples, p.deltas[k]) * p.deltas[k] for c, p in terms])
-            grads.append(layer.gradients(x, dy))
+        grads = [_gradient(layer, k, terms) for k, layer in enumerate(self.layers[:-1])]
+        for task in (MAIN, *self.heads):
+            own = [(c, p) for c, p in terms if p.task == task]
+            grads.append(_gradient(self.chain(task)[-1], -1, own) if own else {})
         return grads
+
+    def rebuild(self, all_layers: Sequence[Layer]) -> "Network":
+        """Return a network of the same form made of other layers, in the order of `all_layers`."""
+        count = len(self.layers)
+        return Network(tuple(all_layers[:count]), dict(zip(self.heads, all_layers[count:], strict=True)))
 
     def map(self, change: Callable[[Array], Array]) -> "Network":
         """Return a network with every parameter array replaced by `change(array)`."""
-        return Network(
-            tuple(
+        return self.rebuild(
+            [
                 type(layer)(**{name: change(array) for name, array in layer.parameters.items()})
-                for layer in self.layers
-            )
+                for layer in self.all_layers
+            ]
         )
 
     def to(self, device: str) -> "Network":
@@ -130,25 +173,37 @@ class Network:
         return self.map(lambda array: array.copy())
 
 
-def mlp(sizes: Sequence[int], rng: np.random.Generator, dtype: npt.DTypeLike = np.float32) -> Network:
+def mlp(
+    sizes: Sequence[int],
+    rng: np.random.Generator,
+    dtype: npt.DTypeLike = np.float32,
+    *,
+    heads: Mapping[str, int] | None = None,
+) -> Network:
     """Return a net of Dense layers with ReLU between them, weights by He (2015), biases 0.
 
     sizes: the widths from the input to the logits; the paper's net is (784, 784, 784, 784, 10).
+    heads: the number of classes of each further task, {"rotation": 5} in the paper.
     """
     if len(sizes) < 2 or min(sizes) < 1:
         raise NnliteError(f"sizes: expected two or more widths of at least 1, found {tuple(sizes)}")
+
+    def dense(fan_in: int, fan_out: int) -> Dense:
+        return Dense(he_normal(rng, fan_in, fan_out, dtype), np.zeros(fan_out, dtype))
+
     layers: list[Layer] = []
     for fan_in, fan_out in pairwise(sizes):
-        layers += [Dense(he_normal(rng, fan_in, fan_out, dtype), np.zeros(fan_out, dtype)), ReLU()]
-    return Network(tuple(layers[:-1]))
+        layers += [dense(fan_in, fan_out), ReLU()]
+    further = {task: dense(sizes[-2], classes) for task, classes in (heads or {}).items()}
+    return Network(tuple(layers[:-1]), further)
 
 
 def stack(nets: Sequence[Network]) -> Network:
     """Return one net that runs `nets`, of equal sizes, side by side: each array gains a leading axis (S, ...)."""
-    if len({net.sizes for net in nets}) != 1:
-        raise NnliteError(f"stack: expected nets of equal sizes, found {sorted({net.sizes for net in nets})}")
-    together = zip(*(net.layers for net in nets), strict=True)
-    return Network(tuple(type(group[0])(**_stacked(group)) for group in together))
+    if len({repr(net) for net in nets}) != 1:
+        raise NnliteError(f"stack: expected nets of equal sizes, found {sorted({repr(net) for net in nets})}")
+    together = zip(*(net.all_layers for net in nets), strict=True)
+    return nets[0].rebuild([type(group[0])(**_stacked(group)) for group in together])
 
 
 def _stacked(group: tuple[Layer, ...]) -> Parameters:
@@ -156,6 +211,20 @@ def _stacked(group: tuple[Layer, ...]) -> Parameters:
         name: get_xp(array).stack([layer.parameters[name] for layer in group])
         for name, array in group[0].parameters.items()
     }
+
+
+def _gradient(layer: Layer, k: int, terms: Sequence[Weighted]) -> Parameters:
+    """Return the weighted gradient of `layer`, the k-th of its chain; passes that saw the same array share its rows."""
+    if isinstance(layer, ReLU):
+        return {}
+    seen: dict[int, Array] = {}
+    errors: dict[int, Array] = {}
+    for c, p in terms:
+        x = p.inputs[k]
+        error = per_model(c / p.loss.shape[-1], p.deltas[k]) * p.deltas[k]
+        seen[id(x)] = x
+        errors[id(x)] = errors[id(x)] + error if id(x) in errors else error
+    return layer.gradients(_rows(list(seen.values())), _rows(list(errors.values())))
 
 
 def _rows(blocks: list[Array]) -> Array:

@@ -43,7 +43,7 @@ def add_weight_penalty(
     """
     return [
         {**grad, "W": grad["W"] + per_model(lam / examples, layer.W) * penalty.gradient(layer.W)}
-        if isinstance(layer, Dense)
+        if isinstance(layer, Dense) and grad
         else grad
-        for layer, grad in zip(net.layers, grads, strict=True)
+        for layer, grad in zip(net.all_layers, grads, strict=True)
     ]

@@ -36,6 +36,7 @@ from nnlite.evaluation import PAPER_PHI, accuracy, attack
 from nnlite.layers import Dense, Layer, ReLU
 from nnlite.methods import METHODS
 from nnlite.network import Network
+from nnlite.rotation import ANGLES, ROTATION
 from nnlite.training import Epoch, Settings, Trained, train
 
 WEIGHTS, SETTINGS, HISTORY, RESULTS = "weights.safetensors", "settings.json", "history.csv", "results.json"
@@ -161,6 +162,7 @@ def list_runs(runs: Path, data: str | None = None) -> list[Run]:
         found,
         key=lambda run: (
             run.settings.data,
+            run.settings.multitask,
             order.index(run.settings.reg),
             run.settings.lam or 0,
             run.settings.phi or 0,
@@ -244,7 +246,8 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _named_arrays(net: Network) -> dict[str, Array]:
     dense = [layer for layer in net.layers if isinstance(layer, Dense)]
-    return {f"dense{k}.{name}": array for k, layer in enumerate(dense) for name, array in layer.parameters.items()}
+    layers = {f"dense{k}": layer for k, layer in enumerate(dense)} | dict(net.heads)
+    return {f"{key}.{name}": array for key, layer in layers.items() for name, array in layer.parameters.items()}
 
 
 def _settings(content: dict[str, Any]) -> Settings:
@@ -259,20 +262,27 @@ def _results(content: dict[str, Any]) -> Results:
 
 
 def _network(arrays: dict[str, Array], settings: Settings) -> Network:
+    hidden = settings.hidden
     layers: list[Layer] = []
-    for k in range(len(settings.hidden) + 1):
-        W, b = arrays.pop(f"dense{k}.W"), arrays.pop(f"dense{k}.b")
-        fan_in, fan_out = settings.hidden[k - 1 : k] or W.shape[:1], settings.hidden[k : k + 1] or b.shape
-        fits = W.ndim == 2 and W.shape == fan_in + fan_out and b.shape == fan_out
-        if not fits or {W.dtype, b.dtype} != {np.dtype(np.float32)}:
-            raise ValueError(f"dense{k}: W {W.shape} {W.dtype} and b {b.shape} {b.dtype} do not fit the settings")
-        layers += [Dense(W, b), ReLU()]
-    net = Network(tuple(layers[:-1]))
+    for k in range(len(hidden) + 1):
+        layers += [_dense(arrays, f"dense{k}", hidden[k - 1 : k], hidden[k : k + 1]), ReLU()]
+    heads = {ROTATION: _dense(arrays, ROTATION, hidden[-1:], (len(ANGLES),))} if settings.multitask else {}
+    net = Network(tuple(layers[:-1]), heads)
     if arrays:
         raise ValueError(f"unexpected arrays {', '.join(arrays)}")
     if not all(np.isfinite(array).all() for array in _named_arrays(net).values()):
         raise ValueError("the weights hold NaN or infinity")
     return net
+
+
+def _dense(arrays: dict[str, Array], key: str, fan_in: tuple[int, ...], fan_out: tuple[int, ...]) -> Dense:
+    """Take one layer out of `arrays`; an empty width is that of the input or of the classes, whatever it is."""
+    W, b = arrays.pop(f"{key}.W"), arrays.pop(f"{key}.b")
+    fan_in, fan_out = fan_in or W.shape[:1], fan_out or b.shape
+    fits = W.ndim == 2 and W.shape == fan_in + fan_out and b.shape == fan_out
+    if not fits or {W.dtype, b.dtype} != {np.dtype(np.float32)}:
+        raise ValueError(f"{key}: W {W.shape} {W.dtype} and b {b.shape} {b.dtype} do not fit the settings")
+    return Dense(W, b)
 
 
 def _damaged(path: Path, what: str) -> NnliteError:

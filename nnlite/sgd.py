@@ -7,6 +7,7 @@ from nnlite.network import Network
 
 def sgd_step(net: Network, grads: list[Parameters], lr: float | Array) -> None:
     """Take w <- w - lr dw for every parameter of `net`; lr is a number, or one for each model, (S,)."""
-    for layer, grad in zip(net.layers, grads, strict=True):
-        for name, array in layer.parameters.items():
-            array -= per_model(lr, array) * grad[name]
+    for layer, grad in zip(net.all_layers, grads, strict=True):
+        for name, slope in grad.items():
+            array = layer.parameters[name]
+            array -= per_model(lr, array) * slope

@@ -15,9 +15,12 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy
 from nnlite.init import generator
 from nnlite.methods import METHODS, Method
-from nnlite.network import Network, mlp
+from nnlite.network import MAIN, Labels, Network, mlp
 from nnlite.penalties import add_weight_penalty
+from nnlite.rotation import ANGLES, ROTATION, rotated
 from nnlite.sgd import sgd_step
+
+USUAL_GAMMA = 0.5  # in the middle of the paper's range
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Settings:
     lr: float = 0.1
     epochs: int = 60
     batch_size: int = 100
+    multitask: bool = False
+    gamma: float | None = None
     seed: int = 0
     device: str = "cpu"
 
@@ -41,8 +46,14 @@ class Settings:
             if value not in known:
                 raise NnliteError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
         self.method.check(self.lam, self.phi)
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise NnliteError(f"lr: expected a finite number above 0, found {self.lr}")
+        if self.multitask and self.gamma is None:
+            raise NnliteError("gamma: a multi-task net needs the weight of its second loss; give for example 0.5")
+        if self.gamma is not None and not self.multitask:
+            raise NnliteError("gamma: only a multi-task net uses it; leave it out or add --multitask")
+        for name in ("lr", "gamma"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise NnliteError(f"{name}: expected a finite number above 0, found {value}")
         for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
             number = getattr(self, name)
             if not isinstance(number, int) or number < least:
@@ -57,8 +68,17 @@ class Settings:
 
     @property
     def run_name(self) -> str:
-        """The name of the run where the user gives none."""
-        return self.method.run_name(self.lam, self.phi)
+        """The name of the run where the user gives none, such as dgl1-lam0.01-phi0.1, mt or mt-l1-lam0.001."""
+        name = self.method.run_name(self.lam, self.phi)
+        if not self.multitask:
+            return name
+        stem = "mt" if self.reg == "none" else f"mt-{name}"
+        return stem if self.gamma == USUAL_GAMMA else f"{stem}-gamma{self.gamma:g}"
+
+    @property
+    def further_losses(self) -> dict[str, float]:
+        """The weight of each further task's loss (Eq. 6)."""
+        return {ROTATION: self.gamma} if self.gamma is not None else {}
 
 
 class Epoch(NamedTuple):
@@ -93,8 +113,10 @@ def train(settings: Settings, data: Dataset, on_epoch: Callable[[Epoch], None] |
     if settings.device == "cpu":
         keep_freed_memory()
     sizes = (data.features, *settings.hidden, data.classes)
-    net = mlp(sizes, generator(settings.seed, "weights")).to(settings.device)
-    samples, validation = data.train.to(settings.device), data.validation.to(settings.device)
+    heads = {ROTATION: len(ANGLES)} if settings.multitask else {}
+    net = mlp(sizes, generator(settings.seed, "weights"), heads=heads).to(settings.device)
+    samples = rotated(data.train, data.shape) if settings.multitask else data.train
+    samples, validation = samples.to(settings.device), data.validation.to(settings.device)
     best_net, best = net.copy(), None
     history: list[Epoch] = []
     status = "finished"
@@ -116,15 +138,17 @@ def train(settings: Settings, data: Dataset, on_epoch: Callable[[Epoch], None] |
     return Trained(best_net, best, history, status)
 
 
-def train_step(net: Network, x: Array, y: Array, settings: Settings) -> Array:
-    """Take one step of `settings` on the batch x (N, D), y (N,) and return its clean losses (N,)."""
+def train_step(net: Network, x: Array, y: Labels, settings: Settings) -> Array:
+    """Take one step of `settings` on the batch x (N, D) with its labels, and return its clean losses (N,)."""
     method = settings.method
-    passes = weighted_passes(net, x, y, method.terms(settings.lam, settings.phi))
+    terms = method.terms(settings.lam, settings.phi)
+    passes = weighted_passes(net, x, y, terms, gamma=settings.further_losses)
+    loss = passes[0][1].loss
     grads = net.gradients(passes)
     if method.on_weights is not None and settings.lam is not None:
-        grads = add_weight_penalty(grads, net, method.on_weights, settings.lam, y.shape[-1])
+        grads = add_weight_penalty(grads, net, method.on_weights, settings.lam, loss.shape[-1])
     sgd_step(net, grads, settings.lr)
-    return passes[0][1].loss
+    return loss
 
 
 def _run_epoch(net: Network, samples: Samples, settings: Settings, number: int) -> float:
@@ -133,13 +157,14 @@ def _run_epoch(net: Network, samples: Samples, settings: Settings, number: int) 
     losses = []
     with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is caught by the caller
         for start in range(0, len(samples), settings.batch_size):
-            x, y = samples.batch(order[start : start + settings.batch_size], net.dtype)
-            losses.append(train_step(net, x, y, settings).sum())
+            rows = order[start : start + settings.batch_size]
+            x, y = samples.batch(rows, net.dtype)
+            losses.append(train_step(net, x, {MAIN: y, **samples.further_labels(rows)}, settings).sum())
         return float(to_host(sum(losses[1:], losses[0]))) / len(samples)
 
 
 def _is_finite(net: Network) -> bool:
     """Return whether all weights are: the loss of an epoch says nothing of its last step."""
     with np.errstate(over="ignore", invalid="ignore"):
-        totals = [array.sum() for layer in net.layers for array in layer.parameters.values()]
+        totals = [array.sum() for layer in net.all_layers for array in layer.parameters.values()]
         return math.isfinite(float(to_host(sum(totals[1:], totals[0]))))

@@ -20,7 +20,7 @@ NNLITE, CLI = Path(nnlite.__file__).parent, Path(nnlite.cli.__file__).parent
 # The table "The rooms" of the design, with three changes: errors come first, evaluation stands above
 # training, which asks it for the validation accuracy, and bench, which times training, below it.
 ROOMS = """errors backend init layers losses network penalties datagrad methods sgd attacks gradcheck
-datasets evaluation training bench runs paper plots""".split()  # noqa: SIM905 - shorter than a list
+datasets rotation evaluation training bench runs paper plots report reproduction""".split()  # noqa: SIM905 - shorter than a list
 
 
 @pytest.fixture

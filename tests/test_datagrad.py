@@ -135,7 +135,7 @@ def _mean_loss(net, x, y):
 
 
 def _distance_from_kinks(net, x):
-    seen = [abs(z).min() for layer, z in zip(net.layers, net.forward(x)[1], strict=True) if isinstance(layer, ReLU)]
+    seen = [abs(z).min() for layer, z in zip(net.layers, net.forward(x), strict=True) if isinstance(layer, ReLU)]
     return min(seen, default=np.inf)
 
 

@@ -1,0 +1,227 @@
+"""Two heads on one trunk (Eq. 6): gradients of both, the shared trunk, gamma, and whose loss gives the direction."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import strict_cupy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import widths
+
+from nnlite.attacks import input_gradient
+from nnlite.bench import step_products, time_step
+from nnlite.datagrad import Term, weighted_passes
+from nnlite.datasets import Samples
+from nnlite.gradcheck import TOLERANCE, away_from_kinks, check_network, numerical_gradient, relative_error
+from nnlite.layers import Dense
+from nnlite.network import Network, mlp, stack
+from nnlite.penalties import L1, L2
+from nnlite.rotation import rotated
+from nnlite.runs import load_run, make_run
+from nnlite.sgd import sgd_step
+from nnlite.training import Settings, train
+
+TASKS = st.sampled_from(["digit", "rotation"])
+
+
+@st.composite
+def two_headed(draw, stacks=True):
+    """Draw a float64 net with a rotation head, one or a stack, a batch away from kinks, and both labels."""
+    sizes = [draw(widths), *draw(st.lists(widths, min_size=0, max_size=3)), draw(st.integers(2, 9))]
+    heads = {"rotation": draw(st.integers(2, 6))}
+    count = draw(st.sampled_from([(), (2,)] if stacks else [()]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    nets = [_net(sizes, heads, rng) for _ in range(count[0] if count else 1)]
+    net = stack(nets) if count else nets[0]
+    n = draw(st.integers(1, 5))
+    x = rng.random((n, sizes[0]))
+    y = {"digit": rng.integers(0, sizes[-1], n), "rotation": rng.integers(0, heads["rotation"], n)}
+    return away_from_kinks(net, x), x, y
+
+
+@settings(deadline=None)
+@given(two_headed())
+def test_every_gradient_of_both_heads_and_the_trunk_agrees_with_central_differences(case):
+    net, x, y = case
+    checks = check_network(net, x, y)
+    names = {check.name for check in checks}
+    assert {"head rotation W", "head rotation b", "input x (digit)", "input x (rotation)"} <= names
+    for check in checks:
+        assert check.error < TOLERANCE, check
+
+
+@settings(deadline=None)
+@given(two_headed(stacks=False), st.sampled_from([L1, L2]), TASKS, st.floats(0.25, 0.75))
+def test_the_update_is_the_gradient_of_equation_6_with_frozen_direction(case, penalty, task, gamma):
+    net, x, y = case
+    lam, phi = 0.01, 0.1
+    # the direction comes from the loss of the term's own task alone
+    moved = x + phi * penalty.gradient(net.run(x, y[task], task=task).dx)
+    net = away_from_kinks(net, np.concatenate([x, moved]))
+    moved = x + phi * penalty.gradient(net.run(x, y[task], task=task).dx)
+
+    def surrogate(changed):
+        clean = {name: changed.run(x, labels, task=name).loss.mean() for name, labels in y.items()}
+        shifted = changed.run(moved, y[task], task=task).loss.mean()
+        return float(clean["digit"] + gamma * clean["rotation"] + lam / phi * (shifted - clean[task]))
+
+    passes = weighted_passes(net, x, y, [Term(penalty, lam, phi, task)], gamma={"rotation": gamma})
+    analytic = net.gradients(passes)
+    for k, layer in enumerate(net.all_layers):
+        for name, array in layer.parameters.items():
+
+            def changed(value, k=k, name=name):
+                layers = list(net.all_layers)
+                layers[k] = Dense(**{**layers[k].parameters, name: value})
+                return surrogate(net.rebuild(layers))
+
+            numeric = numerical_gradient(changed, array, step=1e-5)
+            found = analytic[k][name].ravel()
+            # central differences resolve 1e-11 of a loss of order 1
+            assert relative_error(found, numeric) < 1e-6 or abs(found - numeric).max() < 1e-9
+
+
+def test_the_input_gradient_of_an_attack_is_the_digit_loss_s():
+    net, x, y = _case()
+    numeric = numerical_gradient(lambda a: float(net.run(a, y["digit"]).loss.sum()), x)
+    assert relative_error(input_gradient(net, x, y["digit"]).ravel(), numeric) < 1e-6
+
+
+def test_a_head_is_another_last_layer():
+    net, x, y = _case()
+    alone = Network((*net.layers[:-1], net.heads["rotation"]))
+    one, other = net.run(x, y["rotation"], task="rotation"), alone.run(x, y["rotation"])
+    assert (one.loss == other.loss).all()
+    assert (one.dx == other.dx).all()
+    assert repr(net) == "Network(6-5-4-3, rotation 5, float64)"
+
+
+def test_a_head_without_a_pass_stays_as_it_is():
+    net, x, y = _case()
+    before = net.heads["rotation"].W.copy()
+    sgd_step(net, net.gradients(weighted_passes(net, x, y["digit"], [Term(L1, 0.01, 0.1)])), 0.1)
+    assert (before == net.heads["rotation"].W).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "products"),
+    [
+        # trunk 1, two heads 2, back from each head 2, gradients of trunk and heads 3
+        (Settings(hidden=(7,), multitask=True, gamma=0.5), 1 + 2 + 2 + 3),
+        # and: the digit error on to the inputs 1, the adversarial pass forward 2 and back 1
+        (Settings(hidden=(7,), multitask=True, gamma=0.5, reg="dgl1", lam=0.01, phi=0.1), 1 + 2 + 2 + 3 + 1 + 2 + 1),
+    ],
+)
+def test_two_tasks_share_the_trunk_s_products(settings, products):
+    rng = np.random.default_rng(0)
+    net = mlp((6, 7, 3), rng, heads={"rotation": 5})
+    x = rng.random((4, 6), dtype=np.float32)
+    y = {"digit": rng.integers(0, 3, 4), "rotation": rng.integers(0, 5, 4)}
+    listed = step_products(net, x, y, settings)
+    assert len(listed) == products
+    # the trunk's gradient: 4 rows for both tasks at the clean point, 4 more for the adversarial one
+    assert listed[-3][0].shape == (6, 8 if settings.reg == "dgl1" else 4)
+
+
+def test_a_multi_task_step_is_timed():
+    timing = time_step(Settings(hidden=(8,), multitask=True, gamma=0.5, reg="dgl1", lam=0.01, phi=0.1), pairs=4)
+    assert timing.ratio > 0
+
+
+@pytest.fixture
+def small_digits(digits, monkeypatch, tmp_path):
+    """Return the digits with 200 training images, and a cache of their own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return replace(digits, train=digits.train[:200])
+
+
+SMALL = {"hidden": (16,), "epochs": 2, "multitask": True, "gamma": 0.5}
+
+
+def test_a_multi_task_net_learns_both_tasks(small_digits):
+    settings = Settings(**{**SMALL, "hidden": (64,), "epochs": 40})
+    net = train(settings, small_digits).net
+    samples = rotated(small_digits.train, small_digits.shape)
+    x, y = samples.batch(slice(None))
+    turned = net.logits(x, "rotation").argmax(axis=-1)
+    assert (net.predict(x) == y).mean() > 0.8
+    assert (turned == samples.further["rotation"]).mean() > 0.4  # chance is 0.2
+
+
+def test_a_multi_task_run_is_kept_whole(small_digits, tmp_path):
+    run = make_run(Settings(**SMALL), small_digits, tmp_path)
+    assert run.name == "mt"
+    back = load_run(run.path)
+    assert back.settings == run.settings
+    for one, other in zip(back.net.all_layers, run.net.all_layers, strict=True):
+        assert all((one.parameters[name] == other.parameters[name]).all() for name in one.parameters)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "name"),
+    [
+        ({"gamma": 0.5}, "mt"),
+        ({"gamma": 0.25}, "mt-gamma0.25"),
+        ({"gamma": 0.5, "reg": "dgl1", "lam": 0.1, "phi": 0.1}, "mt-dgl1-lam0.1-phi0.1"),
+        ({"gamma": 0.75, "reg": "l2", "lam": 0.01}, "mt-l2-lam0.01-gamma0.75"),
+    ],
+)
+def test_names_of_multi_task_runs(kwargs, name):
+    assert Settings(multitask=True, **kwargs).run_name == name
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "word"),
+    [
+        ({"multitask": True}, "gamma: a multi-task net needs"),
+        ({"gamma": 0.5}, "gamma: only a multi-task net"),
+        ({"multitask": True, "gamma": 0.0}, "gamma: expected"),
+        ({"multitask": True, "gamma": float("nan")}, "gamma: expected"),
+    ],
+)
+def test_a_wrong_gamma_is_refused(kwargs, word):
+    with pytest.raises(ValueError, match=word):
+        Settings(**kwargs)
+
+
+@pytest.mark.parametrize("reg", [{}, {"reg": "dgl1", "lam": 0.01, "phi": 0.1}, {"reg": "l1", "lam": 0.001}])
+def test_two_tasks_train_on_the_device_as_on_the_host(small_digits, monkeypatch, reg):
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
+    host = train(Settings(**SMALL, **reg), small_digits).net
+    device = train(Settings(**SMALL, **reg, device="gpu"), small_digits).net.to("cpu")
+    for one, other in zip(host.all_layers, device.all_layers, strict=True):
+        assert all((one.parameters[name] == other.parameters[name]).all() for name in one.parameters)
+
+
+def test_the_command_line_trains_and_attacks_two_tasks(nnlite):
+    result = nnlite("train", "--multitask", "--reg", "dgl1", "--lam", 0.1, "--phi", 0.1, "--hidden", 8, "--epochs", 1)
+    assert result.exit_code == 0, result.stderr
+    assert "digit loss + 0.5 x rotation loss" in result.stderr
+    assert "mt-dgl1-lam0.1-phi0.1" in result.stdout
+    assert nnlite("attack", "--adversary", "mt-dgl1-lam0.1-phi0.1").exit_code == 0
+
+
+def test_gamma_alone_is_refused(nnlite):
+    result = nnlite("train", "--gamma", 0.5)
+    assert result.exit_code == 2
+    assert "--multitask" in result.stderr
+
+
+def test_further_labels_follow_the_rows():
+    samples = Samples(np.zeros((3, 2), np.uint8), np.array([4, 5, 6]), 255.0, {"rotation": np.array([0, 1, 2])})
+    assert samples[1:].further["rotation"].tolist() == [1, 2]
+    assert samples.further_labels(np.array([2, 0]))["rotation"].tolist() == [2, 0]
+
+
+def _net(sizes, heads, rng):
+    net = mlp(sizes, rng, np.float64, heads=heads)
+    return net.map(lambda array: array + 0.1 * rng.standard_normal(array.shape))
+
+
+def _case():
+    rng = np.random.default_rng(1)
+    x = rng.random((4, 6))
+    net = away_from_kinks(_net([6, 5, 4, 3], {"rotation": 5}, rng), x)
+    return net, x, {"digit": np.array([0, 1, 2, 0]), "rotation": np.array([4, 0, 2, 2])}
