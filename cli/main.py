@@ -11,6 +11,7 @@ from nnlite.cli.bench import bench
 from nnlite.cli.data import data
 from nnlite.cli.gradcheck import gradcheck
 from nnlite.cli.options import message
+from nnlite.cli.reproduce import reproduce
 from nnlite.cli.runs import runs
 from nnlite.cli.train import train
 from nnlite.errors import DivergedError, NnliteError
@@ -47,5 +48,5 @@ def main() -> None:
     """  # noqa: D301 - click wants the backspace itself
 
 
-for command in (train, attack, runs, data, gradcheck, bench):
+for command in (train, attack, reproduce, runs, data, gradcheck, bench):
     main.add_command(command)

@@ -31,6 +31,7 @@ class NumberList(click.ParamType[tuple[Any, ...]]):
 
 
 WIDTHS, PHIS = NumberList(int, "widths"), NumberList(float, "phi,..")
+INTEGERS, FLOATS = NumberList(int, "number,.."), NumberList(float, "number,..")
 
 data_option = click.option("--data", type=click.Choice(DATASETS), default="digits", show_default=True, help="Data set.")
 device_option = click.option(

@@ -1,22 +1,33 @@
 """Pictures: accuracy against phi, and digits under growing noise. Readable in print and when colour-blind.
 
 A method keeps its colour in every picture (the palette of Okabe and Ito); runs of one method differ in
-their line and marker. Matplotlib is imported only here, and only when something is drawn.
+their line and marker. In the paper's figures a method keeps its marker, too, and its multi-task net is drawn
+with an open marker and a dashed line. Matplotlib is imported only here, and only when something is drawn.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from nnlite.errors import NnliteError
 from nnlite.evaluation import AttackTable, Examples
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+FloatArray = npt.NDArray[np.float64]
 
 FORMATS = (".png", ".svg", ".pdf")
 COLOURS = {"none": "#000000", "l1": "#E69F00", "l2": "#D55E00", "dgl1": "#0072B2", "dgl2": "#56B4E9"}
 _LINES, _MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v", "P", "X", "*")
+_PHI_AXIS = "noise phi (1 is the whole range of a pixel)"
 
 
 def check_format(path: Path) -> None:
@@ -33,7 +44,7 @@ def plot_accuracy(table: AttackTable, methods: Mapping[str, str], title: str, pa
     for name, values in sorted(table.accuracy.items(), key=lambda item: -item[1][-1]):
         colour, line, marker = styles[name]
         axes.plot(table.phi, values, color=colour, linestyle=line, marker=marker, markersize=5, label=name)
-    axes.set(xlabel="noise phi (1 is the whole range of a pixel)", ylabel="accuracy in %", ylim=(0, 101))
+    axes.set(xlabel=_PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
@@ -93,6 +104,103 @@ def plot_examples(
     _save(figure, path)
 
 
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A model in one panel: its label, the name of its method, and its accuracies in percent, shape (phi,)."""
+
+    label: str
+    method: str
+    multitask: bool
+    accuracy: FloatArray
+
+
+def plot_panels(phi: Sequence[float], panels: Mapping[str, Sequence[Line]], path: Path) -> None:
+    """Draw accuracy against phi in panels side by side, each under its title, with one legend for all of them.
+
+    A panel whose accuracies all lie high starts its axis just below them, and says so.
+    """
+    figure = _figure(4.6 * len(panels) + 2.4, 4.2)
+    handles: dict[str, Artist] = {}
+    for axes, (title, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for line in lines:
+            handles.setdefault(line.label, _draw(axes, phi, line))
+        lowest = min(float(line.accuracy.min()) for line in lines)
+        bottom = 0 if lowest < 75 else 5 * math.floor((lowest - 1) / 5)
+        cut = f"\n(the axis starts at {bottom} %)" if bottom else ""
+        axes.set(xlabel=_PHI_AXIS, ylim=(bottom - (100 - bottom) / 50, 100 + (100 - bottom) / 50))
+        axes.set_ylabel(f"accuracy in %{cut}")
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        axes.grid(axis="y", color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout(w_pad=2)
+    figure.legend(list(handles.values()), list(handles), frameon=False, loc="center left", bbox_to_anchor=(1, 0.55))
+    _save(figure, path)
+
+
+def _draw(axes: "Axes", phi: Sequence[float], line: Line) -> "Artist":
+    colour = COLOURS[line.method]
+    (handle,) = axes.plot(
+        phi,
+        line.accuracy,
+        color=colour,
+        linestyle="--" if line.multitask else "-",
+        marker=_MARKERS[list(COLOURS).index(line.method)],
+        markersize=6,
+        markerfacecolor="white" if line.multitask else colour,
+        clip_on=False,
+    )
+    return handle
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """Digits of one model under growing noise: images (n, phi, D), and its accuracies in percent, shape (phi,)."""
+
+    label: str
+    method: str
+    images: npt.NDArray[np.floating]
+    accuracy: FloatArray
+
+
+def plot_strips(phi: Sequence[float], strips: Sequence[Strip], shape: tuple[int, int], path: Path) -> None:
+    """Draw one row of pictures for each model and one column for each phi; below each its accuracy there.
+
+    A picture holds all n digits, five to a line. Pixels outside [0, 1] are shown as 0 or 1.
+    """
+    tiles = [[_montage(strip.images[:, column], shape) for column in range(len(phi))] for strip in strips]
+    height = tiles[0][0].shape[0] / tiles[0][0].shape[1]
+    block, left, top = height + 0.24, 0.72, 0.24
+    figure = _figure(1.9 * (len(phi) + left), 1.9 * (block * len(strips) + top))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-left, len(phi)), ylim=(block * len(strips), -top))
+    axes.axis("off")
+    for column, size in enumerate(phi):
+        axes.text(column + 0.5, -0.12, f"φ = {size:g}", ha="center", va="center", fontsize=12)
+    for row, strip in enumerate(strips):
+        y, colour = row * block, COLOURS[strip.method]
+        label = strip.label.replace(" λ", "\nλ").replace(" φ", "\nφ")
+        axes.text(-0.06, y + height / 2, label, ha="right", va="center", fontsize=11, color=colour, fontweight="bold")
+        for column, percent in enumerate(strip.accuracy):
+            extent = (column + 0.03, column + 0.97, y + height - 0.03 * height, y + 0.03 * height)
+            axes.imshow(tiles[row][column], cmap="gray_r", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+            axes.plot(*_frame(*extent), color="0.7", linewidth=0.6)
+            axes.text(column + 0.5, y + height + 0.08, f"{percent:.2f} %", ha="center", va="center", fontsize=11)
+    axes.set_aspect("equal")
+    _save(figure, path)
+
+
+def _montage(images: npt.NDArray[np.floating], shape: tuple[int, int]) -> FloatArray:
+    """Return images (n, D) as one picture, five to a line, with a white pixel between them."""
+    columns = min(len(images), 5)
+    lines = math.ceil(len(images) / columns)
+    high, wide = shape[0] + 1, shape[1] + 1
+    picture = np.zeros((lines * high + 1, columns * wide + 1))
+    for k, image in enumerate(images):
+        y, x = 1 + k // columns * high, 1 + k % columns * wide
+        picture[y : y + shape[0], x : x + shape[1]] = image.reshape(shape)
+    return picture
+
+
 def _styles(names: Iterable[str], methods: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
     """Return colour, line and marker for each name: the colour of its method, the rest by its turn in it."""
     turns: dict[str, int] = {}
@@ -115,8 +223,12 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _save(figure: "Figure", path: Path) -> None:
+    import matplotlib as mpl
+
+    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None  # the same figures, the same file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, bbox_inches="tight", facecolor="white")
+        with mpl.rc_context({"svg.hashsalt": "nnlite"}):
+            figure.savefig(path, bbox_inches="tight", facecolor="white", metadata=metadata)
     except OSError as error:
         raise NnliteError(f"picture: cannot write {path} ({error.strerror}); choose another place") from error

@@ -1,0 +1,366 @@
+"""The reproduction: train what a table or figure needs and is not there yet, attack, and score.
+
+All of it stands in one folder: `plan.json` says with which settings, `runs/` holds the nets. A plan is
+never mixed with another: a folder made with other settings is refused. Trainings and attacks run in
+processes of one thread each, which use the cores better than the threads of one matrix product do.
+"""
+
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import platform
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import threadpoolctl
+
+from nnlite import __version__
+from nnlite.attacks import NOISES
+from nnlite.backend import to_device
+from nnlite.datasets import load
+from nnlite.errors import DivergedError, NnliteError
+from nnlite.evaluation import PAPER_PHI, attack, first_of_each_class
+from nnlite.losses import naive_softmax_cross_entropy
+from nnlite.paper import FIGURE_3, Attack, Model, Scores, in_order, needed
+from nnlite.report import write_report
+from nnlite.runs import Run, load_run, make_run
+from nnlite.training import Epoch, Settings
+
+PLAN = "plan.json"
+_ATTACK_COST = 3.0  # of one adversary with a dozen victims, in epochs of a plain net
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a reproduction is made with. Several lr or gamma mean a search on the validation set.
+
+    mt_epochs: epochs of the multi-task nets, each of which is five times as long.
+    """
+
+    data: str = "digits"
+    epochs: int = 30
+    mt_epochs: int = 8
+    seeds: tuple[int, ...] = (0,)
+    lr: tuple[float, ...] = (0.1,)
+    gamma: tuple[float, ...] = (0.5,)
+    hidden: tuple[int, ...] = (784, 784, 784)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "lr", "gamma"):
+            if not getattr(self, name):
+                raise NnliteError(f"{name}: expected one or more numbers, found none")
+
+    def candidates(self, model: Model) -> list[tuple[float, float | None]]:
+        """Return the (lr, gamma) to try for `model`; gamma is None for a single task."""
+        return list(itertools.product(self.lr, self.gamma if model.multitask else (None,)))
+
+    def settings(self, model: Model, seed: int, lr: float, gamma: float | None) -> Settings:
+        """Return the training settings of `model`."""
+        return Settings(
+            reg=model.reg,
+            lam=model.lam,
+            phi=model.phi,
+            data=self.data,
+            hidden=self.hidden,
+            lr=lr,
+            epochs=self.mt_epochs if model.multitask else self.epochs,
+            multitask=model.multitask,
+            gamma=gamma,
+            seed=seed,
+            device=self.device,
+        )
+
+
+@dataclass(frozen=True)
+class Training:
+    """One net to train: where its run goes, and with which settings."""
+
+    path: Path
+    settings: Settings
+
+    @property
+    def cost(self) -> float:
+        """Epochs, weighed by what one costs: two passes cost twice, five rotations five times as much."""
+        return (
+            (2 if self.settings.method.uses_phi else 1) * (5 if self.settings.multitask else 1) * self.settings.epochs
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduction:
+    """A folder and the plan it is made with."""
+
+    folder: Path
+    plan: Plan
+
+    def claim(self) -> None:
+        """Make the folder this plan's own; NnliteError where another plan made it, or it cannot be written."""
+        path = self.folder / PLAN
+        wanted = json.loads(json.dumps(dataclasses.asdict(self.plan)))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+            found = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise NnliteError(f"{path}: cannot be written or read ({error}); choose another --folder") from error
+        changed = [name for name in wanted if found.get(name) != wanted[name]]
+        if changed:
+            what = ", ".join(f"{name} {found.get(name)}" for name in changed)
+            raise NnliteError(f"{self.folder} was made with other settings ({what}); choose another --folder")
+
+    def training(self, model: Model, seed: int, lr: float, gamma: float | None) -> Training:
+        """Return the training of `model` with these numbers, and where its run is kept."""
+        name = f"{model.slug}-lr{lr:g}" + ("" if gamma is None else f"-gamma{gamma:g}") + f"-seed{seed}"
+        return Training(self.folder / "runs" / self.plan.data / name, self.plan.settings(model, seed, lr, gamma))
+
+    def trainings(self, models: Iterable[Model]) -> list[Training]:
+        """Return every training that `models` need, the longest first, so that no process is left alone at the end."""
+        needed = [
+            self.training(model, seed, lr, gamma)
+            for model in models
+            for seed in self.plan.seeds
+            for lr, gamma in self.plan.candidates(model)
+        ]
+        return sorted(needed, key=lambda training: -training.cost)
+
+    def best(self, model: Model) -> list[Run]:
+        """Return the runs of `model`, one for each seed, at the (lr, gamma) of the best mean validation accuracy.
+
+        A candidate that diverged before it had a net does not count; without any the list is empty.
+        """
+        tried = []
+        for lr, gamma in self.plan.candidates(model):
+            paths = [self.training(model, seed, lr, gamma).path for seed in self.plan.seeds]
+            if all(path.is_dir() for path in paths):
+                tried.append([load_run(path) for path in paths])
+        return max(tried, key=lambda found: sum(run.results.validation for run in found), default=[])
+
+
+def reproduce(
+    folder: Path,
+    plan: Plan,
+    targets: Sequence[str],
+    models: Iterable[Model],
+    *,
+    jobs: int,
+    command: str,
+    on_progress: Callable[[float, float, str], None],
+) -> Path:
+    """Train what `targets` need and lack, attack, and write the report; return its path.
+
+    models: the rows of the tables that are wanted. `on_progress` gets the work done, the whole work, and a line
+    to show or "". Stopped, it goes on where it was when called again: finished trainings are kept.
+    """
+    to_device(np.empty(0), plan.device)  # says at once where there is no GPU
+    reproduction = Reproduction(folder, plan)
+    wanted = tuple(models)
+    plans = [needed(target, wanted) for target in targets]
+    attacks = list(dict.fromkeys(one for some, _ in plans for one in some))
+    chosen = in_order(model for _, some in plans for model in some)
+    trainings = reproduction.trainings(chosen)
+    reproduction.claim()
+    left = missing(trainings)
+    total = sum(training.cost for training in left) + _ATTACK_COST * len(attacks) * len(plan.seeds)
+    done = 0.0
+
+    def advance(cost: float, text: str = "") -> None:
+        nonlocal done
+        done += cost
+        on_progress(done, total, text)
+
+    advance(0, f"{len(left)} of {len(trainings)} nets are left to train, {len(attacks)} attacks to carry out")
+    for training, failure in train_all(left, jobs, lambda one, epoch: advance(one.cost / one.settings.epochs)):
+        advance(0, failure or f"trained {training.path.name}")
+    runs = {model: found for model in chosen if (found := reproduction.best(model))}
+    if not runs:
+        raise NnliteError(f"{folder}: no net came out of the trainings; try another --lr")
+    scores = score(
+        [_possible(one, runs) for one in attacks if one.adversary in runs], runs, jobs, lambda: advance(_ATTACK_COST)
+    )
+    rect = runs.get(Model("Rect"))
+    naive = np.mean([naive_attack(run) for run in rect], axis=0) if rect else None
+    shown = FIGURE_3 if "fig3" in targets else ()
+    digits = {model: own_examples(runs[model][0]) for model in shown if model in runs}
+    return write_report(scores, folder, _facts(plan, command, runs), naive, digits)
+
+
+def missing(trainings: Iterable[Training]) -> list[Training]:
+    """Return the trainings that have no finished run; NnliteError where a run was made with other settings."""
+    left = []
+    for training in trainings:
+        if training.path.is_dir():
+            run = load_run(training.path)
+            if run.settings != training.settings:
+                raise NnliteError(
+                    f"{training.path} was made with other settings; move it away or choose another --folder"
+                )
+            if run.results.status != "interrupted":
+                continue
+        left.append(training)
+    return left
+
+
+def train_all(
+    trainings: Sequence[Training], jobs: int, on_epoch: Callable[[Training, Epoch], None]
+) -> Iterator[tuple[Training, str | None]]:
+    """Train in `jobs` processes and yield each training as it ends, with what went wrong or None.
+
+    Stopped, it leaves the finished runs; those under way are lost and start again the next time.
+    """
+    by_path = {training.path: training for training in trainings}
+
+    def tell(report: tuple[Path, Epoch]) -> None:
+        path, epoch = report
+        on_epoch(by_path[path], epoch)
+
+    for index, failure in _in_processes([(_train, training) for training in trainings], jobs, tell):
+        yield trainings[index], failure
+
+
+def score(
+    attacks: Iterable[Attack], runs: Mapping[Model, list[Run]], jobs: int, on_attack: Callable[[], None]
+) -> Scores:
+    """Carry out `attacks` in `jobs` processes, each seed's adversary on the victims of its own seed."""
+    keys: list[Attack] = []
+    tasks: list[tuple[Any, ...]] = []
+    for one in attacks:
+        for seed, adversary in enumerate(runs[one.adversary]):
+            keys.append(one)
+            tasks.append((_attack, adversary, one.noise, [runs[victim][seed] for victim in one.victims]))
+    done: dict[int, npt.NDArray[np.float64]] = {}
+    for index, figures in _in_processes(tasks, jobs):
+        done[index] = figures
+        on_attack()
+    values: dict[tuple[Model, str, Model], list[npt.NDArray[np.float64]]] = {}
+    for index, one in enumerate(keys):
+        for victim, figures in zip(one.victims, done[index], strict=True):
+            values.setdefault((one.adversary, one.noise, victim), []).append(figures)
+    images = len(load(next(iter(runs.values()))[0].settings.data).test)
+    return Scores(PAPER_PHI, images, {key: np.stack(seeds) for key, seeds in values.items()})
+
+
+def naive_attack(run: Run) -> npt.NDArray[np.float64]:
+    """Return the accuracies (phi,) of a net under its own R1 noise, crafted with the naive logit error."""
+    test = load(run.settings.data).test
+    table = attack(run.net, {"self": run.net}, test, NOISES["r1"], loss=naive_softmax_cross_entropy)
+    return table.accuracy["self"]
+
+
+def own_examples(run: Run) -> npt.NDArray[np.floating]:
+    """Return the first test image of each class under the run's own R1 noise, (classes, phi, D)."""
+    return first_of_each_class(run.net, {}, load(run.settings.data).test, NOISES["r1"]).images
+
+
+def _possible(one: Attack, runs: Mapping[Model, list[Run]]) -> Attack:
+    """Return the attack without the victims that could not be trained."""
+    return one._replace(victims=tuple(victim for victim in one.victims if victim in runs))
+
+
+def _facts(plan: Plan, command: str, runs: Mapping[Model, list[Run]]) -> dict[str, str]:
+    """Return what a reader needs to know of how the numbers came about."""
+    every = [run for found in runs.values() for run in found]
+    hours = sum(epoch.seconds for run in every for epoch in run.history) / 3600
+    facts = {
+        "command": command,
+        "data": plan.data,
+        "nets": f"{len(runs)} models, {len(plan.seeds)} seed(s): {', '.join(map(str, plan.seeds))}",
+        "epochs": f"{plan.epochs} single-task, {plan.mt_epochs} multi-task (five rotations of each image in one epoch)",
+        "lr": ", ".join(f"{lr:g}" for lr in plan.lr),
+        "gamma": ", ".join(f"{gamma:g}" for gamma in plan.gamma),
+        "hidden": "-".join(map(str, plan.hidden)),
+        "device": plan.device,
+        "training": f"{hours:.2f} hours of one thread, added up over the nets used",
+        "versions": f"nnlite {__version__}, NumPy {np.__version__}, Python {platform.python_version()}",
+    }
+    if len(plan.lr) > 1 or len(plan.gamma) > 1:
+        facts["chosen"] = "; ".join(f"{model.label}: {_numbers(found[0].settings)}" for model, found in runs.items())
+    diverged = [f"{run.name} after epoch {len(run.history)}" for run in every if run.results.status == "diverged"]
+    if diverged:
+        facts["diverged"] = f"{', '.join(diverged)}; the best net before that is used"
+    return facts
+
+
+def _numbers(settings: Settings) -> str:
+    return f"lr {settings.lr:g}" + ("" if settings.gamma is None else f", gamma {settings.gamma:g}")
+
+
+def _train(training: Training) -> str | None:
+    settings, path = training.settings, training.path
+    try:
+        run = make_run(
+            settings,
+            load(settings.data, settings.seed),
+            path.parent.parent,
+            name=path.name,
+            overwrite=True,
+            on_epoch=lambda epoch: _report((path, epoch)),
+        )
+    except DivergedError as error:
+        return f"{path.name}: {error}"
+    if run.results.status == "diverged":
+        return (
+            f"{path.name}: diverged after epoch {len(run.history)}; its net of epoch {run.results.best_epoch} is used"
+        )
+    return None
+
+
+def _attack(adversary: Run, noise: str, victims: Sequence[Run]) -> npt.NDArray[np.float64]:
+    """Return the accuracies (victims, phi)."""
+    settings = adversary.settings
+    test = load(settings.data).test.to(settings.device)
+    nets = {str(run.path): run.net.to(settings.device) for run in victims}
+    table = attack(adversary.net.to(settings.device), nets, test, NOISES[noise], PAPER_PHI)
+    return np.stack([table.accuracy[str(run.path)] for run in victims])
+
+
+def _in_processes(
+    tasks: Sequence[tuple[Any, ...]], jobs: int, on_report: Callable[[Any], None] = lambda report: None
+) -> Iterator[tuple[int, Any]]:
+    """Call each task (function, *arguments) in one of `jobs` processes; yield (index, result) as they end.
+
+    What a task hands to `_report` comes to `on_report` in the meantime.
+    """
+    if not tasks:
+        return
+    context = multiprocessing.get_context("spawn")
+    reports = context.SimpleQueue()
+    executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_start_worker, initargs=(reports,))
+    try:
+        futures = {executor.submit(task[0], *task[1:]): index for index, task in enumerate(tasks)}
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+            while not reports.empty():
+                on_report(reports.get())
+            for future in done:
+                yield futures[future], future.result()
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+_reports: Any = None  # a worker's way to its parent
+
+
+def _report(what: Any) -> None:
+    _reports.put(what)
+
+
+def _start_worker(reports: Any) -> None:
+    """Leave Ctrl-C to the parent, which ends its workers, and use one thread."""
+    global _reports
+    _reports = reports
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpoolctl.threadpool_limits(1)

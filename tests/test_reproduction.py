@@ -1,0 +1,215 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnlite import reproduction
+from nnlite.datasets import load
+from nnlite.errors import NnliteError
+from nnlite.evaluation import accuracy, attack
+from nnlite.paper import BEST_MODELS, MODELS, TARGETS, Model
+from nnlite.penalties import L1, L2
+from nnlite.reproduction import Plan, Reproduction, missing, naive_attack, reproduce
+from nnlite.runs import load_run
+
+PLAN = Plan(data="digits", epochs=2, mt_epochs=1, hidden=(8,))
+OPTIONS = ["--data", "digits", "--epochs", "2", "--mt-epochs", "1", "--hidden", "8", "--jobs", "2"]
+
+
+def run(folder, targets, models=BEST_MODELS, plan=PLAN, jobs=2):
+    """Reproduce, and return the report's path, and what was told."""
+    told = []
+    report = reproduce(
+        folder, plan, targets, models, jobs=jobs, command="a command", on_progress=lambda *what: told.append(what)
+    )
+    return report, told
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return the folder of a small reproduction of everything, and what was told."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        folder = tmp_path_factory.mktemp("whole") / "digits"
+        return folder, run(folder, TARGETS)[1]
+
+
+def test_everything_is_made(whole):
+    folder, _ = whole
+    made = {path.name for path in folder.iterdir()}
+    assert {"plan.json", "runs", "report.md", "scores.csv", "claims.csv"} <= made
+    assert {f"table{number}.csv" for number in range(1, 9)} <= made
+    assert {f"figure{number}.{suffix}" for number in (1, 2, 3) for suffix in ("png", "svg")} <= made
+    assert "a command" in (folder / "report.md").read_text("utf-8")
+
+
+def test_each_net_is_trained_once_with_the_paper_s_settings(whole):
+    folder, told = whole
+    runs = sorted((folder / "runs" / "digits").iterdir())
+    assert len(runs) == len(BEST_MODELS)
+    settings = {path.name: load_run(path).settings for path in runs}
+    one = settings["mt-dgl1-lam0.1-phi0.1-lr0.1-gamma0.5-seed0"]
+    assert (one.reg, one.lam, one.phi, one.multitask, one.gamma, one.epochs) == ("dgl1", 0.1, 0.1, True, 0.5, 1)
+    assert settings["rect-lr0.1-seed0"].epochs == 2
+    done, total, _ = told[-1]
+    assert done == pytest.approx(total)
+    assert [what[0] for what in told] == sorted(what[0] for what in told)
+
+
+def test_the_scores_are_those_of_the_attacks(whole):
+    folder, _ = whole
+    rows = [line.split(",") for line in (folder / "scores.csv").read_text("utf-8").splitlines()]
+    runs = {model: Reproduction(folder, PLAN).best(model)[0] for model in (Model("Rect"), Model("L1", 0.001))}
+    test = load("digits").test
+    rect, l1 = (found.net for found in runs.values())
+    expected = attack(rect, {"l1": l1}, test, L1).accuracy["l1"]
+    found = [float(row[-1]) for row in rows if row[:3] == ["rect", "r1", "l1-lam0.001"]]
+    assert found == pytest.approx(expected.tolist())
+    expected = attack(rect, {"rect": rect}, test, L2).accuracy["rect"]
+    assert [float(row[-1]) for row in rows if row[:3] == ["rect", "r2", "rect"]] == pytest.approx(expected.tolist())
+
+
+def test_a_second_call_trains_nothing(whole, monkeypatch):
+    folder, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    _, told = run(folder, ["table1"])
+    assert f"0 of {len(BEST_MODELS)} nets are left to train" in told[0][2]
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+
+
+def test_the_naive_logit_error_is_attacked_with(whole):
+    folder, _ = whole
+    (rect,) = Reproduction(folder, PLAN).best(Model("Rect"))
+    naive = naive_attack(rect)
+    assert naive.shape == (5,)
+    assert naive[0] == accuracy(rect.net, load("digits").test)
+
+
+def test_a_folder_of_other_settings_is_refused_and_left_alone(whole):
+    folder, _ = whole
+    report = (folder / "report.md").read_bytes()
+    with pytest.raises(NnliteError, match=r"other settings \(epochs 2\).*--folder"):
+        run(folder, ["table1"], plan=Plan(data="digits", epochs=3, mt_epochs=1, hidden=(8,)))
+    assert (folder / "report.md").read_bytes() == report
+
+
+def test_a_search_takes_the_best_on_the_validation_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plan = Plan(data="digits", epochs=3, mt_epochs=1, hidden=(16,), lr=(0.001, 0.2), gamma=(0.25, 0.5), seeds=(0, 1))
+    report, _ = run(tmp_path / "search", ["fig2"], models=[Model("Rect")], plan=plan)
+    chosen = Reproduction(tmp_path / "search", plan)
+    assert len(list((tmp_path / "search/runs/digits").iterdir())) == 2 * 2 + 2 * 2 * 2
+    assert [found.settings.lr for found in chosen.best(Model("Rect"))] == [0.2, 0.2]
+
+    def validation(gamma):
+        runs = [load_run(chosen.training(Model("MT"), seed, 0.2, gamma).path) for seed in plan.seeds]
+        return np.mean([run.results.validation for run in runs])
+
+    assert chosen.best(Model("MT"))[0].settings.gamma == max(plan.gamma, key=validation)
+    assert "chosen" in report.read_text("utf-8")
+
+
+def test_a_net_that_diverges_is_left_out_and_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plan = Plan(data="digits", epochs=1, mt_epochs=1, hidden=(16, 16, 16), lr=(1e8,))
+    with pytest.raises(NnliteError, match="no net came out"):
+        run(tmp_path / "wild", ["fig3"], plan=plan)
+
+
+def test_an_interrupted_run_is_trained_again(tmp_path):
+    made = Reproduction(tmp_path, PLAN)
+    (training,) = made.trainings([Model("Rect")])
+    list(reproduction.train_all([training], 1, lambda *what: None))
+    assert missing([training]) == []
+    results = json.loads((training.path / "results.json").read_text())
+    (training.path / "results.json").write_text(json.dumps({**results, "status": "interrupted"}))
+    assert missing([training]) == [training]
+
+
+def test_a_run_of_other_settings_in_its_place_is_refused(tmp_path):
+    made = Reproduction(tmp_path, PLAN)
+    (training,) = made.trainings([Model("Rect")])
+    list(reproduction.train_all([training], 1, lambda *what: None))
+    settings = json.loads((training.path / "settings.json").read_text())
+    settings["settings"]["lr"] = 0.2
+    (training.path / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(NnliteError, match="other settings"):
+        missing([training])
+
+
+def test_the_longest_trainings_start_first():
+    costs = [training.cost for training in Reproduction(Path("x"), PLAN).trainings(MODELS)]
+    assert costs == sorted(costs, reverse=True)
+    assert max(costs) == 2 * 5 * 1
+    assert len(costs) == 46
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, nnlite):
+    folder = tmp_path / "stopped"
+    code = "from nnlite.cli.main import main; main()"
+    arguments = ["reproduce", "fig3", *OPTIONS[:2], "--epochs", "40", *OPTIONS[4:], "--folder", str(folder)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in process.stderr:
+        if "trained" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    finished = list((folder / "runs" / "digits").glob("[!.]*"))
+    assert finished
+    assert {load_run(path).results.status for path in finished} == {"finished"}
+    before = {path: path.stat().st_mtime_ns for path in finished}
+    result = nnlite(*arguments)
+    assert result.exit_code == 0, result.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in finished}
+    assert result.stdout.strip() == str(folder / "report.md")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["table9"], "table9"),
+        ([], "TARGET"),
+        (["table1", "--models", "some"], "some"),
+        (["table1", "--seeds", "one"], "one"),
+        (["table1", "--seeds", ""], "seeds"),
+        (["table1", "--lr", "0"], "lr"),
+        (["table1", "--epochs", "0"], "epochs"),
+        (["table1", "--data", "iris"], "iris"),
+        (["table1", "--device", "gpu"], "CuPy"),
+    ],
+)
+def test_bad_input_exits_2_before_anything_is_trained(nnlite, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    result = nnlite("reproduce", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not list(tmp_path.rglob("weights.safetensors"))
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path, nnlite):
+    (tmp_path / "file").write_text("")
+    result = nnlite("reproduce", "table1", *OPTIONS, "--folder", tmp_path / "file" / "x")
+    assert result.exit_code == 2
+    assert "--folder" in result.stderr
+
+
+def test_a_full_disk_is_an_error_and_the_finished_runs_are_intact(whole, monkeypatch):
+    folder, _ = whole
+
+    def full(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    before = {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(NnliteError, match="No space left"):
+        run(folder, ["table1"])
+    assert before == {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
