@@ -88,7 +88,7 @@ def step_products(net: Network, x: Array, y: Labels, settings: Settings) -> list
                     factors.append((p.deltas[k], layer.W.swapaxes(-1, -2)))
     for layer in net.all_layers:
         if isinstance(layer, Dense):
-            rows = {}
+            rows: dict[int, tuple[Array, Array]] = {}
             for p in passes:
                 chain = net.chain(p.task)
                 rows |= {id(p.inputs[k]): (p.inputs[k], p.deltas[k]) for k, own in enumerate(chain) if own is layer}

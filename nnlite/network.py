@@ -149,7 +149,8 @@ class Network:
     def rebuild(self, all_layers: Sequence[Layer]) -> "Network":
         """Return a network of the same form made of other layers, in the order of `all_layers`."""
         count = len(self.layers)
-        return Network(tuple(all_layers[:count]), dict(zip(self.heads, all_layers[count:], strict=True)))
+        heads = [head for head in all_layers[count:] if isinstance(head, Dense)]
+        return Network(tuple(all_layers[:count]), dict(zip(self.heads, heads, strict=True)))
 
     def map(self, change: Callable[[Array], Array]) -> "Network":
         """Return a network with every parameter array replaced by `change(array)`."""

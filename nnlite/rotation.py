@@ -80,7 +80,7 @@ def _read(path: Path) -> npt.NDArray[np.generic] | None:
         expected = path.with_suffix(".sha256").read_text("ascii")
     except (OSError, ValueError, EOFError):
         return None
-    return turned if hashlib.sha256(turned).hexdigest() == expected else None
+    return turned if hashlib.sha256(turned.data).hexdigest() == expected else None
 
 
 def _write(path: Path, turned: Array) -> None:
@@ -89,7 +89,7 @@ def _write(path: Path, turned: Array) -> None:
         try:
             np.save(file, turned)
             file.flush()
-            path.with_suffix(".sha256").write_text(hashlib.sha256(turned).hexdigest(), "ascii")
+            path.with_suffix(".sha256").write_text(hashlib.sha256(turned.data).hexdigest(), "ascii")
             os.replace(file.name, path)
         except OSError:
             Path(file.name).unlink(missing_ok=True)
