@@ -37,6 +37,7 @@ from nnlite.paper import (
 from nnlite.plots import Line, Strip, plot_panels, plot_strips
 
 REPORT = "report.md"
+SCORES = "scores.csv"
 _HEAD = ["model", *(f"φ = {size:g}" for size in PHI)]
 
 
@@ -107,6 +108,29 @@ def write_report(
         if place:
             shutil.rmtree(place, ignore_errors=True)
     return folder / REPORT
+
+
+def read_scores(folder: Path) -> dict[tuple[Model, str, Model], Percent]:
+    """Return the accuracies (seeds, phi) in the scores.csv of `folder`, by adversary, noise and victim; {} without one.
+
+    NnliteError: the file is damaged.
+    """
+    path = folder / SCORES
+    slugs = {model.slug: model for model in MODELS}
+    found: dict[tuple[Model, str, Model], dict[tuple[int, float], float]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                key = slugs[row["adversary"]], row["noise"], slugs[row["victim"]]
+                found.setdefault(key, {})[int(row["seed"]), float(row["phi"])] = float(row["accuracy"])
+        return {
+            key: np.array([[cells[seed, size] for size in PHI] for seed in range(len(cells) // len(PHI))])
+            for key, cells in found.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NnliteError(f"{path}: damaged ({type(error).__name__}: {error}); delete it to attack again") from error
 
 
 def _robustness(accuracy: Percent) -> float:
@@ -185,7 +209,7 @@ def _write_tables(scores: Scores, folder: Path) -> None:
         ]
         _write_csv(folder / f"table{number}.csv", ["adversary", "model", "seeds", *columns], lines)
     _write_csv(
-        folder / "scores.csv",
+        folder / SCORES,
         ["adversary", "noise", "victim", "seed", "phi", "accuracy"],
         (
             [adversary.slug, noise, victim.slug, seed, size, float(value)]

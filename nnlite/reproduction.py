@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +28,12 @@ from nnlite.datasets import load
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation import PAPER_PHI, attack, first_of_each_class
 from nnlite.losses import naive_softmax_cross_entropy
-from nnlite.paper import FIGURE_3, Attack, Model, Scores, in_order, needed
-from nnlite.report import write_report
-from nnlite.runs import Run, load_run, make_run
+from nnlite.paper import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
+from nnlite.report import SCORES, read_scores, write_report
+from nnlite.runs import WEIGHTS, Run, load_run, make_run
 from nnlite.training import Epoch, Settings
+
+ScoreKey: TypeAlias = tuple[Model, str, Model]  # adversary, noise, victim
 
 PLAN = "plan.json"
 _ATTACK_COST = 3.0  # of one adversary with a dozen victims, in epochs of a plain net
@@ -144,6 +146,21 @@ class Reproduction:
                 tried.append([load_run(path) for path in paths])
         return max(tried, key=lambda found: sum(run.results.validation for run in found), default=[])
 
+    def known_scores(self) -> dict[ScoreKey, npt.NDArray[np.float64]]:
+        """Return the scores of an earlier call, but for nets that were trained again since."""
+        scores = read_scores(self.folder)
+        if not scores:
+            return {}
+        written = (self.folder / SCORES).stat().st_mtime_ns
+
+        def unchanged(model: Model) -> bool:
+            runs = self.best(model)
+            return bool(runs) and all((run.path / WEIGHTS).stat().st_mtime_ns < written for run in runs)
+
+        models = {model for adversary, _, victim in scores for model in (adversary, victim)}
+        same = {model for model in models if unchanged(model)}
+        return {key: accuracy for key, accuracy in scores.items() if key[0] in same and key[2] in same}
+
 
 def reproduce(
     folder: Path,
@@ -155,21 +172,22 @@ def reproduce(
     command: str,
     on_progress: Callable[[float, float, str], None],
 ) -> Path:
-    """Train what `targets` need and lack, attack, and write the report; return its path.
+    """Train what `targets` need and lack, attack, and write the report of all that is there; return its path.
 
     models: the rows of the tables that are wanted. `on_progress` gets the work done, the whole work, and a line
-    to show or "". Stopped, it goes on where it was when called again: finished trainings are kept.
+    to show or "". Stopped, it goes on where it was when called again: finished trainings are kept, and so are
+    the scores of a report.
     """
     to_device(np.empty(0), plan.device)  # says at once where there is no GPU
     reproduction = Reproduction(folder, plan)
     wanted = tuple(models)
     plans = [needed(target, wanted) for target in targets]
-    attacks = list(dict.fromkeys(one for some, _ in plans for one in some))
+    wished = list(_lacking((one for some, _ in plans for one in some), {}))
     chosen = in_order(model for _, some in plans for model in some)
     trainings = reproduction.trainings(chosen)
     reproduction.claim()
     left = missing(trainings)
-    total = sum(training.cost for training in left) + _ATTACK_COST * len(attacks) * len(plan.seeds)
+    total = sum(training.cost for training in left) + _ATTACK_COST * len(wished) * len(plan.seeds)
     done = 0.0
 
     def advance(cost: float, text: str = "") -> None:
@@ -177,19 +195,21 @@ def reproduce(
         done += cost
         on_progress(done, total, text)
 
-    advance(0, f"{len(left)} of {len(trainings)} nets are left to train, {len(attacks)} attacks to carry out")
+    advance(0, f"{len(left)} of {len(trainings)} nets are left to train")
     for training, failure in train_all(left, jobs, lambda one, epoch: advance(one.cost / one.settings.epochs)):
         advance(0, failure or f"trained {training.path.name}")
-    runs = {model: found for model in chosen if (found := reproduction.best(model))}
+    runs = {model: found for model in MODELS if (found := reproduction.best(model))}
     if not runs:
         raise NnliteError(f"{folder}: no net came out of the trainings; try another --lr")
-    scores = score(
-        [_possible(one, runs) for one in attacks if one.adversary in runs], runs, jobs, lambda: advance(_ATTACK_COST)
-    )
+    known = reproduction.known_scores()
+    attacks = list(_lacking(wished, known))
+    advance(_ATTACK_COST * (len(wished) - len(attacks)) * len(plan.seeds), f"{len(attacks)} attacks are left")
+    possible = [_among(one, runs) for one in attacks if one.adversary in runs]
+    values = known | score(possible, runs, jobs, lambda: advance(_ATTACK_COST))
+    scores = Scores(PAPER_PHI, len(load(plan.data).test), values)
     rect = runs.get(Model("Rect"))
     naive = np.mean([naive_attack(run) for run in rect], axis=0) if rect else None
-    shown = FIGURE_3 if "fig3" in targets else ()
-    digits = {model: own_examples(runs[model][0]) for model in shown if model in runs}
+    digits = {model: own_examples(runs[model][0]) for model in FIGURE_3 if model in runs}
     return write_report(scores, folder, _facts(plan, command, runs), naive, digits)
 
 
@@ -228,8 +248,11 @@ def train_all(
 
 def score(
     attacks: Iterable[Attack], runs: Mapping[Model, list[Run]], jobs: int, on_attack: Callable[[], None]
-) -> Scores:
-    """Carry out `attacks` in `jobs` processes, each seed's adversary on the victims of its own seed."""
+) -> dict[ScoreKey, npt.NDArray[np.float64]]:
+    """Carry out `attacks` in `jobs` processes and return accuracies (seeds, phi) by adversary, noise and victim.
+
+    Each seed's adversary attacks the victims of its own seed.
+    """
     keys: list[Attack] = []
     tasks: list[tuple[Any, ...]] = []
     for one in attacks:
@@ -240,12 +263,11 @@ def score(
     for index, figures in _in_processes(tasks, jobs):
         done[index] = figures
         on_attack()
-    values: dict[tuple[Model, str, Model], list[npt.NDArray[np.float64]]] = {}
+    values: dict[ScoreKey, list[npt.NDArray[np.float64]]] = {}
     for index, one in enumerate(keys):
         for victim, figures in zip(one.victims, done[index], strict=True):
             values.setdefault((one.adversary, one.noise, victim), []).append(figures)
-    images = len(load(next(iter(runs.values()))[0].settings.data).test)
-    return Scores(PAPER_PHI, images, {key: np.stack(seeds) for key, seeds in values.items()})
+    return {key: np.stack(seeds) for key, seeds in values.items()}
 
 
 def naive_attack(run: Run) -> npt.NDArray[np.float64]:
@@ -260,7 +282,18 @@ def own_examples(run: Run) -> npt.NDArray[np.floating]:
     return first_of_each_class(run.net, {}, load(run.settings.data).test, NOISES["r1"]).images
 
 
-def _possible(one: Attack, runs: Mapping[Model, list[Run]]) -> Attack:
+def _lacking(attacks: Iterable[Attack], known: Mapping[ScoreKey, object]) -> Iterator[Attack]:
+    """Yield the attacks on the victims without a score, all victims of one adversary and noise together."""
+    victims: dict[tuple[Model, str], list[Model]] = {}
+    for one in attacks:
+        left = [victim for victim in one.victims if (one.adversary, one.noise, victim) not in known]
+        victims.setdefault((one.adversary, one.noise), []).extend(left)
+    for (adversary, noise), found in victims.items():
+        if found:
+            yield Attack(adversary, noise, in_order(found))
+
+
+def _among(one: Attack, runs: Mapping[Model, list[Run]]) -> Attack:
     """Return the attack without the victims that could not be trained."""
     return one._replace(victims=tuple(victim for victim in one.victims if victim in runs))
 

@@ -286,4 +286,4 @@ def _dense(arrays: dict[str, Array], key: str, fan_in: tuple[int, ...], fan_out:
 
 
 def _damaged(path: Path, what: str) -> NnliteError:
-    return NnliteError(f"{path}: the run folder is damaged ({what}); train it again with --overwrite")
+    return NnliteError(f"{path}: the run folder is damaged ({what}); delete it, or train it again with --overwrite")

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,12 +75,38 @@ def test_the_scores_are_those_of_the_attacks(whole):
     assert [float(row[-1]) for row in rows if row[:3] == ["rect", "r2", "rect"]] == pytest.approx(expected.tolist())
 
 
-def test_a_second_call_trains_nothing(whole, monkeypatch):
+def test_a_second_call_trains_and_attacks_nothing_and_reports_all_that_is_there(whole):
     folder, _ = whole
+    scores, report = ((folder / name).read_text("utf-8") for name in ("scores.csv", "report.md"))
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
     _, told = run(folder, ["table1"])
-    assert f"0 of {len(BEST_MODELS)} nets are left to train" in told[0][2]
+    assert [what[2] for what in told if what[2]] == [
+        f"0 of {len(BEST_MODELS)} nets are left to train",
+        "0 attacks are left",
+    ]
+    assert sorted((folder / "scores.csv").read_text("utf-8").split()) == sorted(scores.split())
+    assert (folder / "report.md").read_text("utf-8") == report
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+
+
+def test_a_net_that_was_trained_again_is_attacked_again(whole, tmp_path):
+    folder, _ = whole
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (weights,) = (copy / "runs/digits/l1-lam0.001-lr0.1-seed0").glob("weights*")
+    os.utime(weights)
+    _, told = run(copy, ["table1", "fig1"])
+    # as victim of Rect; in figure 1 the best row of L1 is another one
+    assert "1 attacks are left" in [what[2] for what in told]
+
+
+def test_damaged_scores_are_an_error(whole, tmp_path):
+    folder, _ = whole
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "scores.csv").write_text("adversary,noise\nrect,r1\n")
+    with pytest.raises(NnliteError, match=r"scores\.csv: damaged.*delete it"):
+        run(copy, ["table1"])
 
 
 def test_the_naive_logit_error_is_attacked_with(whole):
@@ -171,6 +198,8 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, nn
     assert result.exit_code == 0, result.stderr
     assert before == {path: path.stat().st_mtime_ns for path in finished}
     assert result.stdout.strip() == str(folder / "report.md")
+    full = "nnlite reproduce fig3 --models best --data digits --epochs 40 --mt-epochs 1 --seeds 0 --lr 0.1 --gamma 0.5"
+    assert full in (folder / "report.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
