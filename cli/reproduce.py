@@ -28,6 +28,7 @@ ROWS = {"best": BEST_MODELS, "all": MODELS}
 @click.option("--mt-epochs", type=int, default=8, show_default=True, help="Epochs of a multi-task net.")
 @click.option("--seeds", type=INTEGERS, default="0", show_default=True, help="Seeds; each trains all nets.")
 @click.option("--lr", type=FLOATS, default="0.1", show_default=True, help="Learning rate; several are searched.")
+@click.option("--mt-lr", type=FLOATS, default="", help="Learning rate of multi-task nets.  [default: as --lr]")
 @click.option("--gamma", type=FLOATS, default="0.5", show_default=True, help="Weight of the rotation loss; as lr.")
 @hidden_option
 @click.option("--jobs", type=click.IntRange(1), help="Processes of one thread each.  [default: one for each core]")
@@ -41,6 +42,7 @@ def reproduce(
     mt_epochs: int,
     seeds: tuple[int, ...],
     lr: tuple[float, ...],
+    mt_lr: tuple[float, ...],
     gamma: tuple[float, ...],
     hidden: tuple[int, ...],
     jobs: int | None,
@@ -54,7 +56,7 @@ def reproduce(
     FOLDER/report.md, with CSV files and figures. With several --lr or --gamma the best on the validation set
     counts, as in the paper.
     """
-    plan = Plan(data, epochs, mt_epochs, seeds, lr, gamma, hidden, device)
+    plan = Plan(data, epochs, mt_epochs, seeds, lr, mt_lr, gamma, hidden, device)
     with _progress() as on_progress:
         report = reproduce_all(
             folder or Path("reproduction") / data,
@@ -81,11 +83,12 @@ def _command(targets: tuple[str, ...], models: str, plan: Plan) -> str:
         "mt-epochs": plan.mt_epochs,
         "seeds": several(plan.seeds),
         "lr": several(plan.lr),
+        "mt-lr": several(plan.mt_lr),
         "gamma": several(plan.gamma),
         "hidden": several(plan.hidden),
         "device": plan.device,
     }
-    return " ".join(["nnlite reproduce", *targets, *(f"--{name} {value}" for name, value in options.items())])
+    return " ".join(["nnlite reproduce", *targets, *(f"--{name} {value}" for name, value in options.items() if value)])
 
 
 @contextmanager

@@ -43,7 +43,8 @@ _ATTACK_COST = 3.0  # of one adversary with a dozen victims, in epochs of a plai
 class Plan:
     """What a reproduction is made with. Several lr or gamma mean a search on the validation set.
 
-    mt_epochs: epochs of the multi-task nets, each of which is five times as long.
+    mt_epochs and mt_lr are for the multi-task nets, whose epoch is five times as long; without mt_lr, lr is for
+    them, too.
     """
 
     data: str = "digits"
@@ -51,6 +52,7 @@ class Plan:
     mt_epochs: int = 8
     seeds: tuple[int, ...] = (0,)
     lr: tuple[float, ...] = (0.1,)
+    mt_lr: tuple[float, ...] = ()
     gamma: tuple[float, ...] = (0.5,)
     hidden: tuple[int, ...] = (784, 784, 784)
     device: str = "cpu"
@@ -62,7 +64,9 @@ class Plan:
 
     def candidates(self, model: Model) -> list[tuple[float, float | None]]:
         """Return the (lr, gamma) to try for `model`; gamma is None for a single task."""
-        return list(itertools.product(self.lr, self.gamma if model.multitask else (None,)))
+        if model.multitask:
+            return list(itertools.product(self.mt_lr or self.lr, self.gamma))
+        return [(lr, None) for lr in self.lr]
 
     def settings(self, model: Model, seed: int, lr: float, gamma: float | None) -> Settings:
         """Return the training settings of `model`."""
@@ -307,19 +311,23 @@ def _facts(plan: Plan, command: str, runs: Mapping[Model, list[Run]]) -> dict[st
         "data": plan.data,
         "nets": f"{len(runs)} models, {len(plan.seeds)} seed(s): {', '.join(map(str, plan.seeds))}",
         "epochs": f"{plan.epochs} single-task, {plan.mt_epochs} multi-task (five rotations of each image in one epoch)",
-        "lr": ", ".join(f"{lr:g}" for lr in plan.lr),
-        "gamma": ", ".join(f"{gamma:g}" for gamma in plan.gamma),
+        "lr": _list(plan.lr) + (f", multi-task {_list(plan.mt_lr)}" if plan.mt_lr else ""),
+        "gamma": _list(plan.gamma),
         "hidden": "-".join(map(str, plan.hidden)),
         "device": plan.device,
         "training": f"{hours:.2f} hours of one thread, added up over the nets used",
         "versions": f"nnlite {__version__}, NumPy {np.__version__}, Python {platform.python_version()}",
     }
-    if len(plan.lr) > 1 or len(plan.gamma) > 1:
+    if max(len(plan.lr), len(plan.mt_lr), len(plan.gamma)) > 1:
         facts["chosen"] = "; ".join(f"{model.label}: {_numbers(found[0].settings)}" for model, found in runs.items())
     diverged = [f"{run.name} after epoch {len(run.history)}" for run in every if run.results.status == "diverged"]
     if diverged:
         facts["diverged"] = f"{', '.join(diverged)}; the best net before that is used"
     return facts
+
+
+def _list(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 def _numbers(settings: Settings) -> str:

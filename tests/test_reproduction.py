@@ -141,6 +141,13 @@ def test_a_search_takes_the_best_on_the_validation_set(tmp_path, monkeypatch):
     assert "chosen" in report.read_text("utf-8")
 
 
+def test_multi_task_nets_may_have_learning_rates_of_their_own():
+    plan = Plan(lr=(0.1, 0.2), mt_lr=(0.05,), gamma=(0.25, 0.5))
+    assert plan.candidates(Model("Rect")) == [(0.1, None), (0.2, None)]
+    assert plan.candidates(Model("MT")) == [(0.05, 0.25), (0.05, 0.5)]
+    assert Plan(lr=(0.1,)).candidates(Model("MT")) == [(0.1, 0.5)]
+
+
 def test_a_net_that_diverges_is_left_out_and_said(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     plan = Plan(data="digits", epochs=1, mt_epochs=1, hidden=(16, 16, 16), lr=(1e8,))
