@@ -17,6 +17,11 @@ def samples():
     return Samples(images, np.array([7, 8, 9]), 255.0)
 
 
+def test_the_classes_are_the_paper_s_in_its_order():
+    # footnote 4: 0, 15 and 30 degrees to the left, 15 and 30 to the right; left is positive, see below
+    assert ANGLES == (0, 15, 30, -15, -30)
+
+
 def test_left_is_against_the_clock():
     image = np.zeros((1, 25), np.uint8)
     image[0, 2 * 5 + 4] = 200  # right of the centre; a quarter to the left brings it above
