@@ -67,8 +67,8 @@ def keep_freed_memory() -> None:
     """Tell the C library (glibc only) to keep freed blocks of up to 32 MB instead of returning them.
 
     A training step frees arrays of a few MB and asks for them again at once; handed back to the system,
-    each comes zeroed, page by page. Keeping them takes a DataGrad step at the paper's shape from 1.5 to
-    1.1 times its matrix products (nnlite bench step). Elsewhere this does nothing.
+    each comes zeroed, page by page, which cost a third of a DataGrad step at the paper's shape. What a step
+    costs beside its matrix products, nnlite bench step prints. Elsewhere this does nothing.
     """
     if sys.platform != "linux":
         return

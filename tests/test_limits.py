@@ -16,7 +16,6 @@ def test_nothing_heavy_is_imported_before_it_is_needed(statement):
     assert not HEAVY & set(imported)
 
 
-@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system reports no memory of a finished process")
 def test_training_on_mnist_stays_under_450_mb(mnist, tmp_path):
     options = ["--data", "mnist", "--reg", "dgl1", "--lam", "0.01", "--phi", "0.1", "--epochs", "1"]
     command = [sys.executable, "-c", "from nnlite.cli.main import main; main()", "train", *options]
