@@ -387,9 +387,9 @@ def _in_processes(
     except BaseException:
         for child in multiprocessing.active_children():
             child.terminate()
-        raise
-    finally:
         executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()  # waits: a worker that is still starting would miss what it was to share
 
 
 _reports: Any = None  # a worker's way to its parent

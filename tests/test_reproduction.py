@@ -188,7 +188,11 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, nn
     code = "from nnlite.cli.main import main; main()"
     arguments = ["reproduce", "fig3", *OPTIONS[:2], "--epochs", "40", *OPTIONS[4:], "--folder", str(folder)]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", code, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit it ignored
     )
     for line in process.stderr:
         if "trained" in line:
