@@ -1,12 +1,16 @@
 """`nnlite attack`: one run crafts noise, every run is scored on it."""
 
 import csv
+import dataclasses
+import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
-from nnlite.attacks import NOISES
+from nnlite.attacks import NOISES, PGD, Attack
 from nnlite.cli.options import (
     PHIS,
     data_option,
@@ -19,19 +23,46 @@ from nnlite.cli.options import (
 )
 from nnlite.datasets import load
 from nnlite.errors import NnliteError
-from nnlite.evaluation import PAPER_PHI, first_of_each_class
+from nnlite.evaluation import PAPER_PHI, AttackTable, first_of_each_class
 from nnlite.evaluation import attack as attack_all
+from nnlite.interop import ART_ATTACKS
+from nnlite.lbfgs import LBFGS
 from nnlite.plots import check_format, plot_accuracy, plot_examples
 from nnlite.runs import find_run, list_runs
+
+L2_PHI = (0.0, 0.25, 0.5, 1.0, 2.0)  # phi on each of D pixels is sqrt(D) phi long, so the paper's sizes are tiny here
+NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}
+NAMES = {"r1": "R1", "r2": "R2", "pgd": "PGD", "pgd-l2": "PGD", "lbfgs": "L-BFGS"}
+PGDS = {"pgd": "linf", "pgd-l2": "l2"}
+TAKES = {  # what each noise can be told, beside its size
+    "r1": (),
+    "r2": (),
+    "pgd": ("steps", "restarts", "stride", "seed"),
+    "pgd-l2": ("steps", "restarts", "stride", "seed"),
+    "lbfgs": (),
+    "square": ("queries", "restarts", "seed"),
+    "autopgd": ("steps", "restarts", "seed"),
+    "deepfool": ("steps",),
+    "carlini": ("steps",),
+    "hopskipjump": ("steps", "seed"),
+}
 
 
 @click.command()
 @click.option("--adversary", required=True, help="Run that crafts the noise: its name, or the path of its folder.")
 @click.option("--victim", "victims", multiple=True, help="Run to score; may be repeated.  [default: all on the data]")
 @data_option
-@click.option("--noise", type=click.Choice(list(NOISES)), default="r1", show_default=True, help="sign(J) or 2J.")
-@click.option("--phi", type=PHIS, default=PAPER_PHI, help="Sizes of noise.  [default: 0,0.005,0.01,0.05,0.1]")
-@click.option("--clip", is_flag=True, help="Keep pixels within [0, 1]; the paper does not.")
+@click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test images.  [default: all]")
+@click.option("--noise", type=click.Choice(list(TAKES)), default="r1", show_default=True, help="How it is crafted.")
+@click.option(
+    "--phi", type=PHIS, help="Sizes of noise.  [default: 0,0.005,0.01,0.05,0.1; in the L2 norm 0,0.25,0.5,1,2]"
+)
+@click.option("--clip/--no-clip", default=None, help="Keep pixels within [0, 1].  [default: yes, but for r1 and r2]")
+@click.option("--steps", type=int, help="Steps of pgd and others.  [default for pgd: 40]")
+@click.option("--restarts", type=int, help="Starts of pgd, square and autopgd.  [default: 1]")
+@click.option("--stride", type=float, help="A step of pgd as a share of phi.  [default: 2.5 / steps]")
+@click.option("--queries", type=int, help="Queries of square for each image.  [default: 1000]")
+@click.option("--seed", type=click.IntRange(0), help="Seed of what pgd and others draw.  [default: 0]")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Type.")
 @device_option
 @runs_option
@@ -43,9 +74,10 @@ def attack(
     adversary: str,
     victims: tuple[str, ...],
     data: str,
+    first: int | None,
     noise: str,
-    phi: tuple[float, ...],
-    clip: bool,
+    phi: tuple[float, ...] | None,
+    clip: bool | None,
     dtype: str,
     device: str,
     runs: Path,
@@ -53,61 +85,137 @@ def attack(
     as_csv: bool,
     plot: Path | None,
     images: Path | None,
+    **options: Any,
 ) -> None:
     """Attack runs with the noise that one run crafts.
 
-    Prints the accuracy of every victim at each phi. The noise is the paper's: one step of size phi along
-    the penalty's gradient at the adversary's input gradient, sign(J) for r1 and 2J for r2.
-    """
+    Prints the accuracy of every victim at each phi, the size of the noise.
+
+    \b
+    r1, r2       the paper's noise: one step of size phi along sign(J), or 2J
+    pgd, pgd-l2  projected gradient descent: many steps, within phi of each pixel
+                 (L-infinity norm) or of the whole image (L2 norm)
+    lbfgs        the smallest noise in the L2 norm, as Szegedy et al. 2013; an image
+                 is changed where phi is enough for that
+    square, autopgd (L-infinity), deepfool, carlini, hopskipjump (L2)
+                 from the Adversarial Robustness Toolbox: pip install 'nnlite[interop]'
+    """  # noqa: D301 - click wants the backspace itself
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; choose one")
     for picture in filter(None, (plot, images)):
         check_format(picture)
+    given = {name: value for name, value in options.items() if value is not None}
+    made, seed = make_attack(noise, clip, given), given.get("seed", 0)
     crafting = find_run(adversary, data, runs)
     scored = [find_run(name, data, runs) for name in victims] or list_runs(runs, data)
     if len({run.name for run in scored}) < len(scored):
         raise NnliteError("victim: expected runs of different names, found one twice")
     dataset = load(data)
-    test = dataset.test.to(device)
+    test = dataset.test[:first].to(device)
     nets = {run.name: run.net.astype(dtype).to(device) for run in scored}
-    net, penalty = crafting.net.astype(dtype).to(device), NOISES[noise]
-    table = attack_all(net, nets, test, penalty, phi, clip=clip)
+    net = crafting.net.astype(dtype).to(device)
+    sizes = (L2_PHI if made.norm == "l2" else PAPER_PHI) if phi is None else phi
+    table = attack_all(net, nets, test, made, sizes, seed=seed)
 
-    title = f"{crafting.name} crafts {noise.upper()} noise on {len(test):,} test images of {data}"
-    title += ", clipped to [0, 1]" if clip else ", not clipped"
+    name, how = f"{NAMES.get(noise, noise)} noise", describe(noise, made, seed)
     figures = {victim: [float(value) for value in values] for victim, values in table.accuracy.items()}
     if as_json:
         print_json(
             {
                 "adversary": crafting.name,
                 "data": data,
+                "examples": len(test),
                 "noise": noise,
-                "clip": clip,
+                "norm": made.norm,
+                "clip": made.clip,
+                "parameters": parameters(noise, made),
+                "seed": seed if "seed" in TAKES[noise] else None,
                 "dtype": dtype,
                 "phi": table.phi,
                 "accuracy": figures,
                 "zero_share": table.zero_share,
+                "failed": None if table.failed is None else int(table.failed),
+                "median_noise": {norm: None if math.isnan(size) else size for norm, size in _medians(table).items()},
             }
         )
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerows([["victim", *table.phi], *([victim, *values] for victim, values in figures.items())])
+        writer.writerow(["victim", "adversary", "noise", *table.phi])
+        writer.writerows([victim, crafting.name, f"{name}, {how}", *values] for victim, values in figures.items())
     else:
-        rows = [[victim, *(f"{value:.2f}" for value in values)] for victim, values in figures.items()]
-        print_table(title, ["victim", *(f"phi {size:g}" for size in table.phi)], rows)
-        message("accuracy in %")
+        print_table(
+            f"{crafting.name} crafts {name} on {len(test):,} test images of {data}, {how}",
+            ["victim", *(f"phi {size:g}" for size in table.phi)],
+            [[victim, *(f"{value:.2f}" for value in values)] for victim, values in figures.items()],
+        )
+        message("accuracy in %" + ("; phi is the length of the noise in the L2 norm" if made.norm == "l2" else ""))
+    for line in notes(table, crafting.name, len(test)):
+        message(line)
+
+    methods = {run.name: run.settings.reg for run in scored}
+    heading = f"{data}: {name} crafted by {crafting.name}\n{how}"
+    if plot:
+        plot_accuracy(table, methods, heading, plot)
+        message(f"drew {plot}")
+    if images:
+        cases = first_of_each_class(net, nets, test, made, sizes, seed=seed)
+        plot_examples(cases, table, methods, dataset.shape, heading, images)
+        message(f"drew {images}")
+
+
+def make_attack(noise: str, clip: bool | None, given: dict[str, Any]) -> Attack:
+    """Return the attack that the command line names; NnliteError for an option that it does not take."""
+    for name in given.keys() - set(TAKES[noise]):
+        able = ", ".join(other for other, takes in TAKES.items() if name in takes)
+        raise NnliteError(f"{name}: noise {noise} does not use it, only {able}; leave it out")
+    options = {name: value for name, value in given.items() if name != "seed"}
+    if noise in NOISES:
+        return dataclasses.replace(NOISES[noise], clip=bool(clip))
+    if noise in PGDS:
+        return PGD(PGDS[noise], clip=clip is not False, **options)
+    if clip is False:
+        raise NnliteError(f"clip: noise {noise} always keeps pixels within [0, 1]; leave --no-clip out")
+    if noise in ART_ATTACKS:
+        from nnlite.interop.art import ArtAttack
+
+        return ArtAttack(noise, **options)
+    return LBFGS()
+
+
+def parameters(noise: str, made: Attack) -> dict[str, Any]:
+    """Return how hard an attack tries; of one from ART, what the user has chosen."""
+    if isinstance(made, LBFGS):
+        return {"searches": made.searches, "iterations": made.iterations}
+    if isinstance(made, PGD):
+        return {"steps": made.steps, "restarts": made.restarts, "stride": made.share}
+    return {name: getattr(made, name) for name in TAKES[noise] if getattr(made, name, None) is not None}
+
+
+def describe(noise: str, made: Attack, seed: int) -> str:
+    """Say how the noise is made, such as: L2 norm, steps 40, restarts 5, stride 0.0625, seed 0, clipped to [0, 1]."""
+    words = [f"{NORM_NAMES[made.norm]} norm"] if made.norm and noise not in NOISES else []
+    words += [f"{name} {value:g}" for name, value in parameters(noise, made).items()]
+    words += [f"seed {seed}"] if "seed" in TAKES[noise] else []
+    return ", ".join([*words, "clipped to [0, 1]" if made.clip else "not clipped"])
+
+
+def notes(table: AttackTable, adversary: str, examples: int) -> Iterator[str]:
+    """Yield what a reader of the table needs to know to judge it."""
+    medians = _medians(table)
+    if medians and not math.isnan(medians["l2"]):
+        sizes = ", ".join(f"{size:.3g} in the {NORM_NAMES[norm]} norm" for norm, size in medians.items())
+        yield f"median size of the smallest noise found that fools {adversary}: {sizes}"
+    if table.failed:
+        yield (
+            f"Note: the attack itself failed on {int(table.failed):,} of {examples:,} images: it found nothing, or had "
+            f"not converged. That they stand, if they do, is no sign of robustness."
+        )
     if table.zero_share:
-        message(
+        yield (
             f"Note: {100 * table.zero_share:.2g} % of the adversary's input-gradient entries are exactly 0; "
             f"R1 leaves those pixels as they are, so the attack may look weaker than it is."
         )
 
-    methods = {run.name: run.settings.reg for run in scored}
-    crafted = f"{noise.upper()} noise crafted by {crafting.name}"
-    if plot:
-        plot_accuracy(table, methods, f"{data}: {crafted}", plot)
-        message(f"drew {plot}")
-    if images:
-        cases = first_of_each_class(net, nets, test, penalty, phi, clip=clip)
-        plot_examples(cases, table, methods, dataset.shape, f"{data}: {crafted}", images)
-        message(f"drew {images}")
+
+def _medians(table: AttackTable) -> dict[str, float]:
+    return {norm: float(table.lengths[norm]) for norm in NORM_NAMES if norm in table.lengths}

@@ -1,25 +1,33 @@
-"""`nnlite bench`: what a training step costs beside its own matrix products."""
+"""`nnlite bench`: what a training step and an attack cost beside their own matrix products."""
 
 import dataclasses
 from typing import Any
 
 import click
 
-from nnlite.bench import time_step
-from nnlite.cli.options import device_option, hidden_option, json_option, print_json, print_table
-from nnlite.methods import METHODS
+from nnlite.attacks import PGD
+from nnlite.bench import time_attack, time_step
+from nnlite.cli.options import (
+    device_option,
+    hidden_option,
+    json_option,
+    method_numbers,
+    method_options,
+    print_json,
+    print_table,
+)
+from nnlite.evaluation import BLOCK
+from nnlite.methods import USUAL_ALPHA
 from nnlite.training import USUAL_GAMMA, Settings
 
 
 @click.group()
 def bench() -> None:
-    """Time a training step beside its arithmetic."""
+    """Time a training step or an attack beside its arithmetic."""
 
 
 @bench.command()
-@click.option("--reg", type=click.Choice(list(METHODS)), default="dgl1", show_default=True, help="Method.")
-@click.option("--lam", type=float, help="Lambda.  [default: 0.01 where the method uses it]")
-@click.option("--phi", type=float, help="Phi.  [default: 0.1 where the method uses it]")
+@method_options("dgl1")
 @hidden_option
 @click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True, help="Examples in a step.")
 @click.option("--multitask", is_flag=True, help="With the rotation head.")
@@ -27,22 +35,15 @@ def bench() -> None:
 @click.option("--pairs", type=click.IntRange(4), default=100, show_default=True, help="Number of timings.")
 @device_option
 @json_option
-def step(
-    reg: str,
-    lam: float | None,
-    phi: float | None,
-    multitask: bool,
-    threads: int,
-    pairs: int,
-    as_json: bool,
-    **shape: Any,
-) -> None:
-    """Time training steps at the paper's shape beside their own matrix products, in one run."""
-    method = METHODS[reg]
-    lam = 0.01 if lam is None and method.uses_lam else lam
-    phi = 0.1 if phi is None and method.uses_phi else phi
+def step(multitask: bool, threads: int, pairs: int, as_json: bool, **options: Any) -> None:
+    """Time training steps at the paper's shape beside their own matrix products, in one run.
+
+    What the method takes and is not given is 0.01 for lambda and 0.1 for phi.
+    """
+    phi = None if options["gradient"] == "exact" else 0.1
+    usual = {"lam": 0.01, "phi": phi, "alpha": USUAL_ALPHA, "p": "inf", "term": ("l1,0.01,0.1",)}
     gamma = USUAL_GAMMA if multitask else None
-    settings = Settings(reg=reg, lam=lam, phi=phi, multitask=multitask, gamma=gamma, **shape)
+    settings = Settings(multitask=multitask, gamma=gamma, **method_numbers(options, usual))
     timing = time_step(settings, threads=threads, pairs=pairs)
     if as_json:
         print_json(dataclasses.asdict(timing))
@@ -52,5 +53,32 @@ def step(
         f"{settings.run_name}, batch {settings.batch_size}, {threads} thread(s): medians of {pairs} pairs",
         ["", "ms"],
         [["step", f"{timing.step_ms:.2f}"], ["its matrix products", f"{timing.products_ms:.2f}"]],
+    )
+    click.echo(f"ratio {timing.ratio:.3f} (quartiles {low:.3f} to {high:.3f})")
+    if timing.to_finite is not None:
+        click.echo(f"{timing.to_finite:.3f} times the step with the finite gradient")
+
+
+@bench.command()
+@click.option("--noise", type=click.Choice(["pgd", "pgd-l2"]), default="pgd", show_default=True, help="Attack.")
+@click.option("--steps", type=click.IntRange(1), default=40, show_default=True, help="Steps of the attack.")
+@click.option("--rows", type=click.IntRange(1), default=BLOCK, show_default=True, help="Images crafted at a time.")
+@hidden_option
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the matrix products.")
+@click.option("--pairs", type=click.IntRange(4), default=20, show_default=True, help="Number of timings.")
+@device_option
+@json_option
+def attack(noise: str, steps: int, threads: int, pairs: int, as_json: bool, **shape: Any) -> None:
+    """Time crafting noise at the paper's shape beside its own matrix products, in one run."""
+    made = PGD("l2" if noise == "pgd-l2" else "linf", steps)
+    timing = time_attack(made, threads=threads, pairs=pairs, **shape)
+    if as_json:
+        print_json(dataclasses.asdict(timing))
+        return
+    low, high = timing.quartiles
+    print_table(
+        f"{noise}, {steps} steps, {shape['rows']} images, {threads} thread(s): medians of {pairs} pairs",
+        ["", "ms"],
+        [["crafting", f"{timing.craft_ms:.2f}"], ["its matrix products", f"{timing.products_ms:.2f}"]],
     )
     click.echo(f"ratio {timing.ratio:.3f} (quartiles {low:.3f} to {high:.3f})")

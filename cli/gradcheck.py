@@ -1,49 +1,206 @@
-"""`nnlite gradcheck`: backprop against central differences, for a net of the user's size and seed."""
+"""`nnlite gradcheck`: backprop, and DataGrad's exact update, against central differences."""
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
-from nnlite.cli.options import hidden_option, json_option, print_json, print_table
-from nnlite.gradcheck import TOLERANCE, away_from_kinks, check_network
-from nnlite.network import mlp
+from nnlite.backend import Array
+from nnlite.cli.options import (
+    PHIS,
+    data_option,
+    hidden_option,
+    json_option,
+    message,
+    print_json,
+    print_table,
+    runs_option,
+)
+from nnlite.datasets import load
+from nnlite.errors import NnliteError
+from nnlite.gradcheck import (
+    PHI,
+    TOLERANCE,
+    Check,
+    Convergence,
+    away_from_kinks,
+    check_network,
+    check_penalty,
+    convergence,
+)
+from nnlite.network import Network, mlp
+from nnlite.penalties import L1, L2, L2_NORM, LINF
+from nnlite.plots import check_format, plot_convergence
+from nnlite.runs import find_run
+
+PENALTIES = {penalty.name: penalty for penalty in (L1, L2, L2_NORM, LINF)}
 
 
 @click.command()
 @click.option("--features", type=click.IntRange(1), default=64, show_default=True, help="Width of the input.")
 @hidden_option
 @click.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Number of classes.")
-@click.option("--batch-size", type=click.IntRange(1), default=5, show_default=True, help="Examples.")
+@click.option("--batch-size", type=click.IntRange(1), help="Examples.  [default: 5; with --datagrad 100]")
 @click.option("--entries", type=click.IntRange(1), default=50, show_default=True, help="Entries checked per array.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the net and the inputs.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is drawn.")
+@click.option("--datagrad", is_flag=True, help="Check the update of DataGrad's penalty; the options below go with it.")
+@click.option("--run", help="A trained run in place of the random net: its name, or the path of its folder.")
+@data_option
+@runs_option
+@click.option("--penalty", type=click.Choice(list(PENALTIES)), default="l1", show_default=True, help="R of R(J).")
+@click.option("--phi", type=PHIS, default=PHI, help="Steps of the finite difference.  [default: 13, 1e-7 to 0.1]")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the errors against phi.")
 @json_option
 def gradcheck(
-    features: int, hidden: tuple[int, ...], classes: int, batch_size: int, entries: int, seed: int, as_json: bool
+    features: int,
+    hidden: tuple[int, ...],
+    classes: int,
+    batch_size: int | None,
+    entries: int,
+    seed: int,
+    datagrad: bool,
+    run: str | None,
+    data: str,
+    runs: Path,
+    penalty: str,
+    phi: tuple[float, ...],
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Check backprop against central differences.
 
     Compares every parameter's gradient and the input's, in float64. The net is random; its biases are
     moved so that no ReLU sits within reach of its kink. Exit code 1 if a relative error is not below 1e-6.
+
+    With --datagrad it checks the exact update of a penalty on the input gradient instead, with every ReLU
+    held on its side. Then it says how far the finite difference is from that update at each phi; and, as a
+    reference, how far for the same net without its ReLUs, where the error shrinks as phi does (slope 1).
     """
-    rng = np.random.default_rng(seed)
-    x, y = rng.random((batch_size, features)), rng.integers(0, classes, batch_size)
-    net = away_from_kinks(mlp((features, *hidden, classes), rng, np.float64), x)
-    checks = check_network(net, x, y, entries=entries, seed=seed)
-    passed = all(check.passed for check in checks)
-    if as_json:
-        print_json({"passed": passed, "tolerance": TOLERANCE, "checks": list(map(dataclasses.asdict, checks))})
+    if not datagrad:
+        _refuse(("run", "data", "runs", "penalty", "phi", "plot"), "goes with --datagrad; add it")
+        rng = np.random.default_rng(seed)
+        count = batch_size or 5
+        x, y = rng.random((count, features)), rng.integers(0, classes, count)
+        net = away_from_kinks(mlp((features, *hidden, classes), rng, np.float64), x)
+        checks = check_network(net, x, y, entries=entries, seed=seed)
+        if as_json:
+            print_json(_as_json(checks))
+        else:
+            _print_checks(f"{net}", checks, "entries")
+        sys.exit(_exit_code(checks))
+
+    _refuse(("entries",), "does not go with --datagrad, which moves each array along random directions")
+    if run:
+        _refuse(("features", "hidden", "classes"), "and --run exclude each other: a run has its own size")
+        what = f"{Path(run).name} on test images of {data}"
+        net, x, y = _trained(run, data, runs, batch_size or 100, seed)
     else:
-        rows = [
-            [
-                check.name,
-                " x ".join(map(str, check.shape)),
-                str(check.entries),
-                f"{check.error:.1e}",
-                "pass" if check.passed else "FAIL",
-            ]
-            for check in checks
+        _refuse(("data", "runs"), "goes with --run; a random net gets random inputs")
+        what = "a random net"
+        net, x, y = _random((features, *hidden, classes), batch_size or 100, seed)
+    if plot:
+        check_format(plot)
+    found = convergence(net, x, y, PENALTIES[penalty], phi)
+    checks = check_penalty(net, x, y, PENALTIES[penalty], seed=seed)
+    if as_json:
+        print_json({"net": repr(net), "penalty": penalty, "examples": len(x), **_as_json(checks), **_steps(found)})
+    else:
+        title = f"{what}, {len(x):,} examples, {net}: the exact update of {penalty}"
+        _print_checks(title, checks, "directions")
+        _print_steps(found)
+    if plot:
+        plot_convergence(found, f"{what}: the finite difference, {penalty}", plot)
+        message(f"drew {plot}")
+    sys.exit(_exit_code(checks))
+
+
+def _refuse(options: tuple[str, ...], reason: str) -> None:
+    """Raise a usage error if one of `options` was given."""
+    context = click.get_current_context()
+    for name in options:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} {reason}")
+
+
+def _random(sizes: tuple[int, ...], count: int, seed: int) -> tuple[Network, Array, Array]:
+    """Return a net in float64 with inputs and labels, of numbers that float32 holds as they are."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.random((count, sizes[0]), np.float32), rng.integers(0, sizes[-1], count)
+    return mlp(sizes, rng).astype(np.float64), x.astype(np.float64), y
+
+
+def _trained(run: str, data: str, runs: Path, count: int, seed: int) -> tuple[Network, Array, Array]:
+    """Return the net of a run in float64, with `count` test images drawn by `seed`, as float32 holds them."""
+    net, test = find_run(run, data, runs).net, load(data).test
+    if count > len(test):
+        raise NnliteError(f"batch-size: expected at most the {len(test):,} test images of {data}, found {count:,}")
+    x, y = test.batch(np.random.default_rng(seed).choice(len(test), count, replace=False))
+    return net.astype(np.float64), x.astype(np.float64), y
+
+
+def _exit_code(checks: list[Check]) -> int:
+    return 0 if all(check.passed for check in checks) else 1
+
+
+def _as_json(checks: list[Check]) -> dict[str, object]:
+    passed = _exit_code(checks) == 0
+    return {"passed": passed, "tolerance": TOLERANCE, "checks": list(map(dataclasses.asdict, checks))}
+
+
+def _print_checks(title: str, checks: list[Check], compared: str) -> None:
+    rows = [
+        [
+            check.name,
+            " x ".join(map(str, check.shape)),
+            str(check.entries),
+            f"{check.error:.1e}",
+            "pass" if check.passed else "FAIL",
         ]
-        print_table(f"{net}", ["array", "shape", "entries", "relative error", f"below {TOLERANCE:g}"], rows)
-    sys.exit(0 if passed else 1)
+        for check in checks
+    ]
+    print_table(title, ["array", "shape", compared, "relative error", f"below {TOLERANCE:g}"], rows)
+
+
+def _steps(found: Convergence) -> dict[str, object]:
+    floor = int(found.float32.argmin())
+    return {
+        "phi": found.phi,
+        "float64": found.float64.tolist(),
+        "slope": found.slope(found.float64).tolist(),
+        "float32": found.float32.tolist(),
+        "smooth": found.smooth.tolist(),
+        "smooth_slope": found.slope(found.smooth).tolist(),
+        "relus": found.relus,
+        "flips": found.flips.tolist(),
+        "float32_floor": {"phi": found.phi[floor], "error": float(found.float32[floor])},
+        "float32_exact": found.exact32,
+    }
+
+
+def _print_steps(found: Convergence) -> None:
+    slopes, smooth_slopes = (
+        ["", *(f"{slope:.2f}" for slope in found.slope(errors))] for errors in (found.float64, found.smooth)
+    )
+    rows = [
+        [
+            np.format_float_scientific(phi, trim="-", exp_digits=2),
+            f"{found.float64[k]:.1e}",
+            slopes[k],
+            f"{found.float32[k]:.1e}",
+            f"{found.flips[k]:,}",
+            f"{100 * found.share[k]:.2g}",
+            f"{found.smooth[k]:.1e}",
+            smooth_slopes[k],
+        ]
+        for k, phi in enumerate(found.phi)
+    ]
+    head = ["phi", "float64", "slope", "float32", "ReLUs flipped", "in %", "without ReLUs", "slope"]
+    print_table("the finite difference: its error, relative to the exact update in float64", head, rows)
+    floor = int(found.float32.argmin())
+    click.echo(
+        f"In float32 the finite difference is off by {found.float32[floor]:.1e} at best, at phi {found.phi[floor]:g}; "
+        f"the exact update by {found.exact32:.1e}."
+    )

@@ -1,9 +1,9 @@
 """What several commands share: option types, options, and how a table is printed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich import box
@@ -12,6 +12,9 @@ from rich.table import Table
 
 from nnlite.backend import DEVICES
 from nnlite.datasets import DATASETS
+from nnlite.methods import DUALS, GRADIENTS, METHODS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class NumberList(click.ParamType[tuple[Any, ...]]):
@@ -48,6 +51,46 @@ runs_option = click.option(
     help="Folder that holds all runs.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+_METHOD_OPTIONS = (
+    click.option("--lam", type=float, help="Lambda; for l1 and l2 on the paper's scale, beside the batch sum."),
+    click.option("--phi", type=float, help="Size of the noise, that is the step of the finite difference."),
+    click.option("--alpha", type=float, help="Weight of the clean loss, where samples are mixed in.  [default: 0.5]"),
+    click.option("--p", type=click.Choice(list(DUALS)), help="Norm of the noise, for lyu."),
+    click.option(
+        "--term", multiple=True, metavar="R,LAM,PHI[,TASK]", help="A term of Eq. 1, for datagrad; repeatable."
+    ),
+    click.option(
+        "--gradient",
+        type=click.Choice(GRADIENTS),
+        default="finite",
+        show_default=True,
+        help="Of DataGrad's penalty: by a finite step phi, or exact, without one.",
+    ),
+)
+
+
+def method_options(reg: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds --reg, `reg` by default, and all options that a method may take."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(_METHOD_OPTIONS):
+            command = option(command)
+        known = click.Choice(list(METHODS))
+        words = "Method of training; nnlite train --help lists them."
+        return click.option("--reg", type=known, default=reg, show_default=True, metavar="METHOD", help=words)(command)
+
+    return add
+
+
+def method_numbers(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given, with `usual` for what the method takes and the user left out."""
+    numbers = {**given, "term": given["term"] or None}
+    for name in METHODS[given["reg"]].takes:
+        if numbers[name] is None:
+            numbers[name] = usual.get(name)
+    return numbers
 
 
 def message(text: str) -> None:

@@ -11,19 +11,26 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nnlite.cli.options import data_option, device_option, hidden_option, message, runs_option
+from nnlite.cli.options import (
+    data_option,
+    device_option,
+    hidden_option,
+    message,
+    method_numbers,
+    method_options,
+    runs_option,
+)
 from nnlite.datasets import load
-from nnlite.methods import METHODS, mix
+from nnlite.methods import METHODS, USUAL_ALPHA
 from nnlite.runs import Run, divergence_advice, make_run
 from nnlite.training import USUAL_GAMMA, Epoch, Settings
 
+_TAKES = {name: " ".join(method.takes) or "-" for name, method in METHODS.items()}
+_ROWS = "\n".join(f"  {name:<11} {_TAKES[name]:<10} {method.source}" for name, method in METHODS.items())
 
-@click.command()
-@click.option(
-    "--reg", type=click.Choice(list(METHODS)), default="none", show_default=True, help="Method of regularisation."
-)
-@click.option("--lam", type=float, help="Lambda; for l1 and l2 on the paper's scale, beside the batch sum.")
-@click.option("--phi", type=float, help="Step of the finite difference, for dgl1 and dgl2.")
+
+@click.command(epilog=f"\b\nMethods, and what they take:\n{_ROWS}")
+@method_options("none")
 @data_option
 @hidden_option
 @click.option("--lr", type=float, default=0.1, show_default=True, help="Learning rate.")
@@ -45,8 +52,8 @@ def train(runs: Path, name: str | None, overwrite: bool, **settings: Any) -> Non
     """
     if settings["multitask"] and settings["gamma"] is None:
         settings["gamma"] = USUAL_GAMMA
-    chosen = Settings(**settings)
-    words, warning = mix(chosen.method, chosen.lam, chosen.phi)
+    chosen = Settings(**method_numbers(settings, {"alpha": USUAL_ALPHA}))
+    words, warning = chosen.mix()
     message(words)
     if chosen.multitask:
         message(f"two tasks: digit loss + {chosen.gamma:g} x rotation loss; five rotations of each training image")

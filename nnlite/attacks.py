@@ -1,15 +1,172 @@
-"""Test noise, as in section 3 of the paper: one step of size phi along R's gradient at the input gradient.
+"""Attacks: what an adversary adds to an image so that a net takes it for something else.
 
-R1 noise is phi sign(J), the fast gradient sign method; R2 noise is phi 2J. The paper does not clip to
-[0, 1]. The direction does not depend on phi, so one backward pass serves every phi.
+Noise is the paper's (section 3): one step of size phi along R's gradient at the input gradient. R1 noise is
+phi sign(J), the fast gradient sign method; R2 noise is phi 2J. The paper does not clip to [0, 1]. The direction
+does not depend on phi, so one backward pass serves every phi. PGD takes many such steps within a ball.
+
+An attack is a value that crafts. It forms no weight gradient, and draws from the generator it is given.
 """
 
-from nnlite.backend import Array, per_model
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from nnlite.backend import Array, get_xp, per_model, to_host
+from nnlite.errors import NnliteError
 from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import Network
-from nnlite.penalties import L1, L2, Penalty
+from nnlite.penalties import L1, L2, L2_NORM, LINF, Penalty
 
-NOISES: dict[str, Penalty] = {"r1": L1, "r2": L2}
+NORMS = {"linf": LINF.value, "l2": L2_NORM.value}  # how noise is measured
+STEEPEST = {"linf": L1.gradient, "l2": L2_NORM.gradient}  # the step of length 1 that the loss rises most along
+
+
+@dataclass(frozen=True, eq=False)
+class Crafted:
+    """What an attack made of a batch: `images`, one array (..., N, D) for each phi.
+
+    zeros: how many entries of the input gradient at the clean images are exactly 0, where it was looked at.
+    failed: (..., N), where the attack itself did not work, as a search that did not converge; None for an attack
+    that cannot fail so. smallest: (..., N, D), for an attack that searches the smallest noise: what it found whatever
+    phi, and the clean image where it found nothing or needs nothing.
+    """
+
+    images: list[Array]
+    zeros: Array | None = None
+    failed: Array | None = None
+    smallest: Array | None = None
+
+
+class Attack(Protocol):
+    """What every attack has: the norm that phi is measured in, whether pixels stay within [0, 1], and `craft`.
+
+    norm is "linf" or "l2", or None where phi is no radius, as for R2 noise.
+    """
+
+    @property
+    def norm(self) -> str | None: ...  # noqa: D102
+
+    @property
+    def clip(self) -> bool: ...  # noqa: D102
+
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+        """Return what becomes of x (..., N, D), labels y (..., N), at each of `phi`; at phi = 0 it is x."""
+        ...
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One step phi along R's gradient at J, as in the paper; it draws nothing."""
+
+    penalty: Penalty
+    clip: bool = False
+    loss: Loss = softmax_cross_entropy
+
+    @property
+    def norm(self) -> str | None:
+        """The size of R1 noise is phi in the L-infinity norm; that of R2 noise follows the gradient."""
+        return "linf" if self.penalty is L1 else None
+
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+        """Return x + phi dR/dJ for each phi, from one backward pass."""
+        dx = input_gradient(net, x, y, self.loss)
+        direction = self.penalty.gradient(dx)
+        return Crafted([perturb(x, direction, size, clip=self.clip) for size in phi], zeros=(dx == 0).sum())
+
+
+R1, R2 = Noise(L1), Noise(L2)
+NOISES = {"r1": R1, "r2": R2}
+
+
+@dataclass(frozen=True)
+class RandomSigns:
+    """phi or -phi on each pixel, drawn `tries` times: an attack that is not stronger has not used the gradient.
+
+    Kept is the first image that is misclassified, the clean one included, else the last.
+    """
+
+    tries: int = 1
+    clip: bool = True
+
+    norm: ClassVar[str] = "linf"
+
+    def __post_init__(self) -> None:
+        check_count("tries", self.tries)
+
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+        """Return the kept image of each example for each phi; the same signs serve every phi."""
+        xp = get_xp(x)
+        images = [x] * len(phi)
+        for _ in range(self.tries):
+            signs = xp.asarray(rng.choice(np.array([-1, 1], x.dtype), x.shape))
+            for k, size in enumerate(phi):
+                fooled = net.predict(images[k]) != y
+                images[k] = xp.where(fooled[..., None], images[k], perturb(x, signs, size, clip=self.clip))
+        return Crafted(images)
+
+
+@dataclass(frozen=True)
+class PGD:
+    """Projected gradient descent (Madry et al. 2018): `steps` steepest steps within a ball of radius phi.
+
+    norm: "linf" or "l2". stride: the size of a step as a share of phi; 2.5 / steps where it is not given. The
+    first of the `restarts` begins at the image itself, each further one at a random point of the ball, for the
+    images that none has fooled yet. Kept is a misclassified end point, else the one of the highest loss.
+    """
+
+    norm: str = "linf"
+    steps: int = 40
+    restarts: int = 1
+    stride: float | None = None
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.norm not in STEEPEST:
+            raise NnliteError(f"norm: expected one of {', '.join(STEEPEST)}, found {self.norm!r}")
+        check_count("steps", self.steps)
+        check_count("restarts", self.restarts)
+        if self.stride is not None and not 0 < self.stride < np.inf:
+            raise NnliteError(f"stride: expected a finite number above 0, found {self.stride}")
+
+    @property
+    def share(self) -> float:
+        """The size of a step as a share of phi."""
+        return 2.5 / self.steps if self.stride is None else self.stride
+
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+        """Return the kept end point of each image for each phi; the same random starts, scaled, serve every phi."""
+        starts = [_in_unit_ball(self.norm, x, rng) for _ in range(self.restarts - 1)]
+        return Crafted([self._best(net, x, y, size, starts) if size else x for size in phi])
+
+    def _best(self, net: Network, x: Array, y: Array, radius: float, starts: Sequence[Array]) -> Array:
+        xp = get_xp(x)
+        best, loss, fooled = self._climb(net, x, x, y, radius)
+        for start in starts:
+            rows = xp.flatnonzero(~fooled.reshape(-1, fooled.shape[-1]).all(axis=0))
+            if not rows.size:
+                break
+            centre = x[..., rows, :]
+            again = self._climb(net, centre, centre + radius * start[..., rows, :], y[..., rows], radius)
+            better = ~fooled[..., rows] & (again[2] | (again[1] > loss[..., rows]))
+            best[..., rows, :] = xp.where(better[..., None], again[0], best[..., rows, :])
+            loss[..., rows] = xp.where(better, again[1], loss[..., rows])
+            fooled[..., rows] |= again[2]
+        return best
+
+    def _climb(self, net: Network, x: Array, start: Array, y: Array, radius: float) -> tuple[Array, Array, Array]:
+        """Return the end point of all steps from `start`, its loss, and whether it is misclassified."""
+        stride = radius * self.share
+        point = project(start, x, radius, self.norm, clip=self.clip)
+        for _ in range(self.steps):
+            moved = STEEPEST[self.norm](input_gradient(net, point, y))
+            moved *= stride  # in place: the array is our own, and the time of an attack goes into arrays like it
+            moved += point
+            point = project(moved, x, radius, self.norm, clip=self.clip, out=moved)
+        logits = net.logits(point)
+        loss, _ = softmax_cross_entropy(logits, y)
+        return point, loss, logits.argmax(axis=-1) != y
 
 
 def input_gradient(net: Network, x: Array, y: Array, loss: Loss = softmax_cross_entropy) -> Array:
@@ -21,3 +178,48 @@ def perturb(x: Array, direction: Array, phi: float | Array, *, clip: bool = Fals
     """Return x + phi direction, clipped to [0, 1] on request."""
     moved = x + per_model(phi, direction) * direction
     return moved.clip(0, 1) if clip else moved
+
+
+def project(point: Array, x: Array, radius: float, norm: str, *, clip: bool, out: Array | None = None) -> Array:
+    """Return `point` (..., N, D) moved into the ball around x, and into [0, 1] with `clip`; x lies in [0, 1].
+
+    norm: "linf" or "l2"; radius: above 0. out: where to write the result; it may be `point` itself.
+    """
+    xp = get_xp(point, x)
+    moved = xp.subtract(point, x, out=out)
+    if norm == "linf":
+        moved.clip(-radius, radius, out=moved)
+    else:
+        moved *= radius / xp.maximum(L2_NORM.value(moved), radius)[..., None]
+    moved += x
+    if clip:
+        moved.clip(0, 1, out=moved)
+    return moved  # type: ignore[no-any-return]
+
+
+def check_crafted(attack: Attack, x: Array, phi: Sequence[float], crafted: Crafted) -> None:
+    """Raise AssertionError unless what `attack` made of x is finite and keeps the norm and the range it promises."""
+    xp, measure = get_xp(x), NORMS["linf" if attack.norm is None else attack.norm]
+    extremes = [xp.stack([measure(image - x).max(), image.min(), image.max()]) for image in crafted.images]
+    slack = 16 * float(np.finfo(x.dtype).eps)
+    for size, (length, low, high) in zip(phi, to_host(xp.stack(extremes)).tolist(), strict=True):
+        limit = np.finfo(x.dtype).max if attack.norm is None else size * (1 + slack) + slack
+        assert length <= limit, f"{attack}: expected a norm of {limit:g} at most, found {length:g}"
+        assert not attack.clip or (low >= 0 and high <= 1), f"{attack}: expected [0, 1], found [{low:g}, {high:g}]"
+
+
+def _in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:
+    """Draw a point of the unit ball for each example, uniformly, on the host, and move it to where `like` is."""
+    if norm == "linf":
+        drawn = rng.uniform(-1, 1, like.shape)
+    else:
+        drawn = rng.standard_normal(like.shape)
+        drawn /= np.linalg.norm(drawn, axis=-1, keepdims=True)
+        drawn *= rng.random((*like.shape[:-1], 1)) ** (1 / like.shape[-1])
+    return get_xp(like).asarray(drawn.astype(like.dtype))  # type: ignore[no-any-return]
+
+
+def check_count(name: str, number: int) -> None:
+    """Raise NnliteError unless `number` is an integer of at least 1."""
+    if not isinstance(number, int) or number < 1:
+        raise NnliteError(f"{name}: expected an integer of at least 1, found {number}")

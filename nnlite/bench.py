@@ -3,18 +3,21 @@
 Both are timed in turns within one run, so a noisy machine moves them together, and the ratio stands.
 """
 
+import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import threadpoolctl
 
+from nnlite.attacks import PGD
 from nnlite.backend import Array, get_xp, keep_freed_memory, synchronize, to_device
 from nnlite.datagrad import weighted_passes
+from nnlite.evaluation import BLOCK
 from nnlite.layers import Dense
-from nnlite.network import MAIN, Labels, Network, mlp
+from nnlite.network import MAIN, Labels, Network, Tangent, mlp
 from nnlite.rotation import ANGLES, ROTATION
 from nnlite.training import Settings, train_step
 
@@ -23,13 +26,17 @@ PAPER_FEATURES, PAPER_CLASSES = 784, 10
 
 @dataclass(frozen=True)
 class StepTiming:
-    """Medians in milliseconds of a step and of its products, and the median of their ratio, pair by pair."""
+    """Medians in milliseconds of a step and of its products, and the median of their ratio, pair by pair.
+
+    to_finite: for a step with the exact gradient, its ratio to the step with the finite one, timed in the same turns.
+    """
 
     step_ms: float
     products_ms: float
     ratio: float
     quartiles: tuple[float, float]
     pairs: int
+    to_finite: float | None = None
 
 
 def time_step(settings: Settings, *, threads: int = 1, pairs: int = 50) -> StepTiming:
@@ -44,57 +51,124 @@ def time_step(settings: Settings, *, threads: int = 1, pairs: int = 50) -> StepT
     y = {
         task: to_device(rng.integers(0, count, settings.batch_size), settings.device) for task, count in classes.items()
     }
-    products = step_products(net, x, y, settings)
+    noise = np.random.default_rng(settings.seed)
+    products = step_products(net, x, y, settings, noise)
+    finite = dataclasses.replace(settings, gradient="finite", phi=0.1) if settings.gradient == "exact" else settings
 
     def step() -> None:
-        train_step(net, x, y, settings)
+        train_step(net, x, y, settings, noise)
+
+    def finite_step() -> None:
+        train_step(net, x, y, finite, noise)
 
     def multiply() -> None:
         for a, b, out in products:
             get_xp(a).matmul(a, b, out=out)
 
     with threadpoolctl.threadpool_limits(threads):
+        actions = [step, multiply, *([finite_step] if finite is not settings else [])]
         for _ in range(5):
-            step()
-            multiply()
-        timed = [(_seconds(step, x), _seconds(multiply, x)) for _ in range(pairs)]
-    ratios = [a / b for a, b in timed]
-    low, middle, high = statistics.quantiles(ratios, n=4)
+            for action in actions:
+                action()
+        timed = np.array([[_seconds(action, x) for action in actions] for _ in range(pairs)])
+    low, middle, high = statistics.quantiles(timed[:, 0] / timed[:, 1], n=4)
     return StepTiming(
-        step_ms=1e3 * statistics.median(a for a, _ in timed),
-        products_ms=1e3 * statistics.median(b for _, b in timed),
-        ratio=middle,
-        quartiles=(low, high),
+        step_ms=1e3 * float(np.median(timed[:, 0])),
+        products_ms=1e3 * float(np.median(timed[:, 1])),
+        ratio=float(middle),
+        quartiles=(float(low), float(high)),
         pairs=pairs,
+        to_finite=float(np.median(timed[:, 0] / timed[:, 2])) if finite is not settings else None,
     )
 
 
-def step_products(net: Network, x: Array, y: Labels, settings: Settings) -> list[tuple[Array, Array, Array]]:
+def step_products(
+    net: Network, x: Array, y: Labels, settings: Settings, rng: np.random.Generator | None = None
+) -> list[tuple[Array, Array, Array]]:
     """Return the matrix products of one step as (a, b, out): forward and back of each pass, then the gradients.
 
-    Passes at one point share the forward products of the trunk, and their rows in the gradients.
+    Passes at one point share the forward products of the trunk, and their rows in the gradients. The products of
+    a search for noise are not among them.
     """
     xp = get_xp(x)
-    terms = settings.method.terms(settings.lam, settings.phi)
-    passes = [p for _, p in weighted_passes(net, x, y, terms, gamma=settings.further_losses)]
+    passes = [p for _, p in weighted_passes(net, x, y, settings.terms, gamma=settings.further_losses, rng=rng)]
     factors, done = [], set()
+    pairs: dict[int, dict[int, tuple[Array, Array]]] = {id(layer): {} for layer in net.all_layers}
     for p in passes:
-        for k, layer in enumerate(net.chain(p.task)):
+        of = p.of if isinstance(p, Tangent) else p
+        for k, layer in enumerate(net.chain(of.task)):
             if isinstance(layer, Dense):
                 if (id(p.inputs[k]), id(layer)) not in done:
                     factors.append((p.inputs[k], layer.W))
                     done.add((id(p.inputs[k]), id(layer)))
                 if k or p.input_gradient is not None:
                     factors.append((p.deltas[k], layer.W.swapaxes(-1, -2)))
+                pairs[id(layer)][id(p.inputs[k])] = (p.inputs[k], of.deltas[k])
     for layer in net.all_layers:
         if isinstance(layer, Dense):
-            rows: dict[int, tuple[Array, Array]] = {}
-            for p in passes:
-                chain = net.chain(p.task)
-                rows |= {id(p.inputs[k]): (p.inputs[k], p.deltas[k]) for k, own in enumerate(chain) if own is layer}
-            seen, errors = (xp.concatenate(blocks) for blocks in zip(*rows.values(), strict=True))
+            seen, errors = (xp.concatenate(blocks) for blocks in zip(*pairs[id(layer)].values(), strict=True))
             factors.append((seen.swapaxes(-1, -2), errors))
     return [(a, b, a @ b) for a, b in factors]
+
+
+@dataclass(frozen=True)
+class AttackTiming:
+    """Medians in milliseconds of crafting a block and of its products, and the median of their ratio, pair by pair."""
+
+    craft_ms: float
+    products_ms: float
+    ratio: float
+    quartiles: tuple[float, float]
+    pairs: int
+
+
+def time_attack(
+    attack: PGD,
+    *,
+    hidden: Sequence[int] = (784, 784, 784),
+    rows: int = BLOCK,
+    threads: int = 1,
+    pairs: int = 20,
+    device: str = "cpu",
+) -> AttackTiming:
+    """Time crafting `rows` random images of MNIST's size, from one start each, against its own products."""
+    if device == "cpu":
+        keep_freed_memory()
+    rng = np.random.default_rng(0)
+    net = mlp((PAPER_FEATURES, *hidden, PAPER_CLASSES), rng).to(device)
+    x = to_device(rng.random((rows, PAPER_FEATURES), dtype=np.float32), device)
+    y = to_device(rng.integers(0, PAPER_CLASSES, rows), device)
+    products = attack_products(net, x, y, attack.steps)
+
+    def craft() -> None:
+        attack.craft(net, x, y, (0.1,), rng)
+
+    def multiply() -> None:
+        for a, b, out in products:
+            get_xp(a).matmul(a, b, out=out)
+
+    with threadpoolctl.threadpool_limits(threads):
+        craft()
+        multiply()
+        timed = np.array([[_seconds(action, x) for action in (craft, multiply)] for _ in range(pairs)])
+    low, middle, high = statistics.quantiles(timed[:, 0] / timed[:, 1], n=4)
+    return AttackTiming(
+        craft_ms=1e3 * float(np.median(timed[:, 0])),
+        products_ms=1e3 * float(np.median(timed[:, 1])),
+        ratio=float(middle),
+        quartiles=(float(low), float(high)),
+        pairs=pairs,
+    )
+
+
+def attack_products(net: Network, x: Array, y: Array, steps: int) -> list[tuple[Array, Array, Array]]:
+    """Return the matrix products of `steps` steps as (a, b, out): forward and back to x, and forward at the end."""
+    p = net.run(x, y)
+    dense = [(k, layer.W) for k, layer in enumerate(net.layers) if isinstance(layer, Dense)]
+    forward = [(p.inputs[k], W) for k, W in dense]
+    back = [(p.deltas[k], W.swapaxes(-1, -2)) for k, W in reversed(dense)]
+    once = [(a, b, a @ b) for a, b in forward + back]
+    return once * steps + once[: len(forward)]
 
 
 def _seconds(action: Callable[[], None], array: Array) -> float:

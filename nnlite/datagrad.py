@@ -19,38 +19,60 @@ task's loss, and its direction comes from that loss alone.
 
 At the paper's phi the step is far from infinitesimal on a ReLU net. What holds at any phi: Eq. 4 is
 the exact gradient of (lambda0 - sum_r lambda_r/phi_r) L(d) + sum_r (lambda_r/phi_r) L(d_hat_r) with
-every d_hat_r held fixed.
+every d_hat_r held fixed. Without a phi the derivative of Eq. 3 itself is taken, by the tangent of the clean
+pass in place of the pass at d_hat: the authors approximated it, at the same price.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
 
 from nnlite.backend import Array, per_model
-from nnlite.network import MAIN, Labels, Network, Weighted
+from nnlite.errors import NnliteError
+from nnlite.losses import Loss, kl_divergence, softmax_cross_entropy
+from nnlite.network import MAIN, Labels, Network, Pass, Weighted
 from nnlite.penalties import Penalty
+
+Search: TypeAlias = Callable[[Network, Pass, Array, np.random.Generator | None], Array]
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
     """One term lambda_r R_r(J L_r) of Eq. 1, with the step phi_r that takes its derivative.
 
-    lam and phi are numbers, or one for each model of a stack, (S,). task: whose loss L_r is.
+    penalty: R_r; its gradient at J is the direction. Or a search that finds the direction (..., N, D) by
+    other means, from the net, the clean pass, its labels and a generator; then phi is the size of the noise only.
+    lam and phi are numbers, or one for each model of a stack, (S,). phi None: the exact derivative.
+    task: whose labels L_r takes. loss: L_r; kl_divergence takes the net's own clean logits as labels.
     """
 
-    penalty: Penalty
+    penalty: Penalty | Search
     lam: float | Array
-    phi: float | Array
+    phi: float | Array | None
     task: str = MAIN
+    loss: Loss = softmax_cross_entropy
+
+    def __post_init__(self) -> None:
+        if self.phi is None and not isinstance(self.penalty, Penalty):
+            raise NnliteError("phi: only a penalty has an exact derivative; give the size of the noise")
 
     @property
     def weight(self) -> float | Array:
-        """The weight lambda/phi of the adversarial pass in Eq. 4."""
-        return self.lam / self.phi
+        """The weight of the second pass: lambda/phi at d_hat in Eq. 4, lambda for the exact derivative."""
+        return self.lam if self.phi is None else self.lam / self.phi
+
+    def direction(self, net: Network, clean: Pass, y: Array, rng: np.random.Generator | None) -> Array:
+        """Return y = dR/dJ at the clean pass, or what the search finds there, (..., N, D)."""
+        if isinstance(self.penalty, Penalty):
+            return self.penalty.gradient(clean.dx)
+        return self.penalty(net, clean, y, rng)
 
 
 def clean_weight(terms: Sequence[Term], lam0: float | Array = 1.0) -> float | Array:
-    """Return lambda0 - sum_r lambda_r/phi_r, the weight of the clean pass in Eq. 4."""
-    return lam0 - sum(term.weight for term in terms)
+    """Return lambda0 - sum_r lambda_r/phi_r, the weight of the clean pass in Eq. 4; exact terms take nothing off."""
+    return lam0 - sum(term.weight for term in terms if term.phi is not None)
 
 
 def weighted_passes(
@@ -60,23 +82,33 @@ def weighted_passes(
     terms: Sequence[Term] = (),
     lam0: float | Array = 1.0,
     gamma: Mapping[str, float | Array] | None = None,
+    rng: np.random.Generator | None = None,
 ) -> list[Weighted]:
     """Return Eq. 4 as pairs (weight, pass), the clean pass first: `net.gradients` of them is the update.
 
     x: (..., N, D); y: labels (..., N), or those of each task by name. gamma: the weight of each further
-    task's loss (Eq. 6). The direction of a term comes from the loss of its own task alone. Without a term
-    no input gradient is formed.
+    task's loss (Eq. 6). rng: for searches that draw. The direction of a term comes from its own loss alone. A
+    loss L_r other than L_0 has a clean pass of its own. Without a term no input gradient is formed.
     """
     labels = y if isinstance(y, Mapping) else {MAIN: y}
     inputs = net.forward(x)
+    weights: dict[tuple[str, Loss], float | Array] = {(MAIN, softmax_cross_entropy): lam0}
+    weights |= {(task, softmax_cross_entropy): weight for task, weight in (gamma or {}).items()}
+    weights |= {(term.task, term.loss): 0.0 for term in terms if (term.task, term.loss) not in weights}
     passes: list[Weighted] = []
-    for task, weight in {MAIN: lam0, **(gamma or {})}.items():
-        own = [term for term in terms if term.task == task]
-        clean = net.backward(inputs, labels[task], task=task, input_gradient=bool(own))
+    for (task, loss), weight in weights.items():
+        own = [term for term in terms if (term.task, term.loss) == (task, loss)]
+        target = net.chain(task)[-1].forward(inputs[-1]) if loss is kl_divergence else labels[task]
+        clean = net.backward(
+            inputs, target, task=task, loss=loss, input_gradient=any(isinstance(term.penalty, Penalty) for term in own)
+        )
         passes.append((clean_weight(own, weight), clean))
         for term in own:
-            direction = term.penalty.gradient(clean.dx)
-            adversarial = x + per_model(term.phi, direction) * direction
-            shifted = net.run(adversarial, labels[task], task=task, input_gradient=False)
-            passes.append((term.weight, shifted))
+            direction = term.direction(net, clean, target, rng)
+            if term.phi is None:
+                passes.append((term.weight, net.tangent(clean, direction)))
+            else:
+                adversarial = x + per_model(term.phi, direction) * direction
+                shifted = net.run(adversarial, target, task=task, loss=loss, input_gradient=False)
+                passes.append((term.weight, shifted))
     return passes

@@ -5,78 +5,104 @@ All figures are percentages. A stack of models gives one figure for each model.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.attacks import input_gradient, perturb
+from nnlite.attacks import NORMS, Attack, check_crafted
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.datasets import Samples
 from nnlite.errors import NnliteError
-from nnlite.losses import Loss, softmax_cross_entropy
+from nnlite.init import generator
 from nnlite.network import Network
-from nnlite.penalties import Penalty
 
 PAPER_PHI = (0.0, 0.005, 0.01, 0.05, 0.1)
-_ROWS = 1000  # examples at a time, so memory does not grow with the data
+BLOCK = 250  # examples at a time: memory does not grow with the data, and their activations stay in the cache
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class AttackTable:
     """Accuracies in percent: `accuracy[victim]` has shape (phi,), or (phi, S) for a stack of models.
 
-    zero_share: the share of the adversary's input-gradient entries that are exactly 0. They leave their
-    pixels untouched under R1, so a large share makes an attack look weaker than it is.
+    zero_share: the share of the adversary's input-gradient entries that are exactly 0, None where the attack does
+    not count them. They leave their pixels untouched under R1, so a large share makes an attack look weaker than
+    it is. standing: which examples each victim still classifies rightly, (phi, N) or (phi, S, N). failed: on how
+    many examples the attack itself failed, () or (S,), or None for one that cannot. lengths: for an attack that
+    searches the smallest noise, the median size of what it found, in the L2 and the L-infinity norm. norm: the norm
+    that phi is measured in.
     """
 
     phi: tuple[float, ...]
-    accuracy: dict[str, npt.NDArray[np.float64]]
-    zero_share: float
+    accuracy: dict[str, FloatArray]
+    zero_share: float | None
+    standing: dict[str, BoolArray] = field(default_factory=dict)
+    failed: npt.NDArray[np.int64] | None = None
+    lengths: dict[str, FloatArray] = field(default_factory=dict)
+    norm: str | None = "linf"
 
 
-def accuracy(net: Network, samples: Samples) -> npt.NDArray[np.float64]:
+def accuracy(net: Network, samples: Samples) -> FloatArray:
     """Return the percentage of `samples` that `net` classifies rightly, shape () or (S,)."""
     _check_features(net, samples, "net")
     correct = []
-    for start in range(0, len(samples), _ROWS):
-        x, y = samples.batch(slice(start, start + _ROWS), net.dtype)
+    for start in range(0, len(samples), BLOCK):
+        x, y = samples.batch(slice(start, start + BLOCK), net.dtype)
         correct.append((net.predict(x) == y).sum(axis=-1))
-    return _percent(correct, len(samples))
+    return np.asarray(100.0 * to_host(sum(correct[1:], correct[0])) / len(samples))
 
 
 def attack(
     adversary: Network,
     victims: Mapping[str, Network],
     samples: Samples,
-    penalty: Penalty,
+    attack: Attack,
     phi: Sequence[float] = PAPER_PHI,
     *,
-    clip: bool = False,
-    loss: Loss = softmax_cross_entropy,
+    seed: int = 0,
 ) -> AttackTable:
     """Craft noise of each size in `phi` with `adversary` and score every victim on it.
 
-    At phi = 0 the images are the clean ones and the figure equals `accuracy`, bit for bit. NnliteError: a phi
-    that is negative or not finite, or a net made for images of another size.
+    What `attack` draws, it draws from the generator of `seed`. At phi = 0 the images are the clean ones and the
+    figure equals `accuracy`, bit for bit. NnliteError: a phi that is negative or not finite, a net made for images
+    of another size or for fewer classes. AssertionError: noise that is larger than the attack promises.
     """
     _check_phi(phi)
-    for name, net in {"adversary": adversary, **victims}.items():
-        _check_features(net, samples, name)
-    correct: dict[str, list[list[Array]]] = {name: [[] for _ in phi] for name in victims}
-    zeros, entries = [], 0
-    for start in range(0, len(samples), _ROWS):
-        x, y = samples.batch(slice(start, start + _ROWS), adversary.dtype)
-        dx = input_gradient(adversary, x, y, loss)
-        zeros.append((dx == 0).sum())
-        entries += dx.size
-        direction = penalty.gradient(dx)
-        for k, size in enumerate(phi):
-            moved = perturb(x, direction, size, clip=clip)
-            for name, victim in victims.items():
-                correct[name][k].append((victim.predict(moved) == y).sum(axis=-1))
-    figures = {name: np.stack([_percent(c, len(samples)) for c in counts]) for name, counts in correct.items()}
-    return AttackTable(tuple(phi), figures, float(to_host(sum(zeros[1:], zeros[0]))) / entries)
+    _check_fit({"adversary": adversary, **victims}, samples)
+    right: dict[str, list[Array]] = {name: [] for name in victims}
+    zeros, entries, failed = [], 0, []
+    lengths: dict[str, list[Array]] = {"l2": [], "linf": []}
+    for start in range(0, len(samples), BLOCK):
+        x, y = samples.batch(slice(start, start + BLOCK), adversary.dtype)
+        crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack", start))
+        check_crafted(attack, x, phi, crafted)
+        xp = get_xp(x)
+        for name, victim in victims.items():
+            seen = xp.broadcast_arrays(*(victim.predict(image) == y for image in crafted.images))
+            right[name].append(xp.stack(seen))
+        if crafted.zeros is not None:
+            zeros.append(crafted.zeros)
+            entries += crafted.images[-1].size
+        if crafted.failed is not None:
+            failed.append(crafted.failed)
+        if crafted.smallest is not None:
+            noise = crafted.smallest - x
+            for norm, measure in NORMS.items():
+                lengths[norm].append(measure(noise))
+    standing = {name: _joined(blocks) for name, blocks in right.items()}
+    return AttackTable(
+        phi=tuple(phi),
+        accuracy={name: np.asarray(100.0 * ones.sum(axis=-1) / len(samples)) for name, ones in standing.items()},
+        zero_share=float(to_host(sum(zeros[1:], zeros[0]))) / entries if zeros else None,
+        standing=standing,
+        failed=_joined(failed).sum(axis=-1) if failed else None,
+        lengths={norm: _median_above_0(_joined(blocks)) for norm, blocks in lengths.items() if blocks},
+        norm=attack.norm,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,35 +119,56 @@ def first_of_each_class(
     adversary: Network,
     victims: Mapping[str, Network],
     samples: Samples,
-    penalty: Penalty,
+    attack: Attack,
     phi: Sequence[float] = PAPER_PHI,
     *,
-    clip: bool = False,
+    seed: int = 0,
 ) -> Examples:
     """Craft noise for the first image of each class, chosen by nothing else, and say what each victim sees."""
+    _check_phi(phi)
+    _check_fit({"adversary": adversary, **victims}, samples)
     labels = to_host(samples.labels)
     rows = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)])
     x, y = samples.batch(get_xp(samples.images).asarray(rows), adversary.dtype)
-    direction = penalty.gradient(input_gradient(adversary, x, y))
-    moved = [perturb(x, direction, size, clip=clip) for size in phi]
+    crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack"))
+    check_crafted(attack, x, phi, crafted)
     return Examples(
         phi=tuple(phi),
-        images=np.stack([to_host(image) for image in moved], axis=1),
+        images=np.stack([to_host(image) for image in crafted.images], axis=1),
         labels=to_host(y),
         predictions={
-            name: np.stack([to_host(victim.predict(image)) for image in moved], axis=-1)
+            name: np.stack([to_host(victim.predict(image)) for image in crafted.images], axis=-1)
             for name, victim in victims.items()
         },
     )
 
 
-def _percent(correct: list[Array], examples: int) -> npt.NDArray[np.float64]:
-    return np.asarray(100.0 * to_host(sum(correct[1:], correct[0])) / examples)
+def _joined(blocks: list[Array]) -> npt.NDArray[Any]:
+    return to_host(get_xp(*blocks).concatenate(blocks, axis=-1))
+
+
+def _median_above_0(lengths: FloatArray) -> FloatArray:
+    """Return the median (...,) of the lengths (..., N) above 0, NaN where there is none."""
+    rows = lengths.reshape(-1, lengths.shape[-1])
+    medians = [np.median(row[row > 0]) if (row > 0).any() else np.nan for row in rows]
+    return np.asarray(medians, np.float64).reshape(lengths.shape[:-1])
 
 
 def _check_phi(phi: Sequence[float]) -> None:
     if not phi or not all(math.isfinite(size) and size >= 0 for size in phi):
         raise NnliteError(f"phi: expected one or more finite numbers of at least 0, found {tuple(phi)}")
+
+
+def _check_fit(nets: Mapping[str, Network], samples: Samples) -> None:
+    """Raise NnliteError unless all nets were made for images of this size, and know all classes of `samples`."""
+    classes = int(to_host(samples.labels.max())) + 1
+    for name, net in nets.items():
+        _check_features(net, samples, name)
+        if net.sizes[-1] < classes:
+            raise NnliteError(
+                f"{name}: expected labels below {net.sizes[-1]}, the number of its classes, found {classes - 1}; "
+                f"choose nets and data that belong together"
+            )
 
 
 def _check_features(net: Network, samples: Samples, name: str) -> None:

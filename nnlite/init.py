@@ -19,7 +19,7 @@ def he_normal(rng: np.random.Generator, fan_in: int, fan_out: int, dtype: npt.DT
     return weights
 
 
-PURPOSES = ("split", "weights", "shuffle")
+PURPOSES = ("split", "weights", "shuffle", "noise", "attack")
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:

@@ -2,7 +2,9 @@
 
 A layer keeps its parameters and nothing else. `forward` maps x to y. The way back is cut in two:
 `backward` carries the error dy on to dx, and `gradients` forms the weight gradients. An attack needs
-only the first. Both take what the layer saw, x, so two passes over one layer cannot disturb each other.
+only the first. `tangent` says how y moves when x does. All take what the layer saw, x, so two passes over one
+layer cannot disturb each other. `backward` is linear in dy and constant in x between kinks: it carries the
+change of an error, too.
 
 Shapes: x is (..., N, in) and y (..., N, out), N examples. Leading axes are a stack of models, or absent.
 """
@@ -38,12 +40,19 @@ class Dense:
         """
         return dy @ self.W.swapaxes(-1, -2)
 
-    def gradients(self, x: Array, dy: Array) -> Parameters:
+    def tangent(self, x: Array, change: Array) -> Array:
+        """Return how y moves when x moves along `change`: change W."""
+        return change @ self.W
+
+    def gradients(self, x: Array, dy: Array, tangents: int = 0) -> Parameters:
         """Return dW = x^T dy and db = sum of dy, summed over the N rows.
 
-        One example gives dL/dW_ij = x_i dL/dy_j; the product of the matrices sums it over the examples.
+        One example gives dL/dW_ij = x_i dL/dy_j; the product of the matrices sums it over the examples. The
+        bias sees a constant 1. In the last `tangents` rows x is a change, and the 1 does not change: they add
+        nothing to db.
         """
-        return {"W": x.swapaxes(-1, -2) @ dy, "b": dy.sum(axis=-2)}
+        values = dy.shape[-2] - tangents
+        return {"W": x.swapaxes(-1, -2) @ dy, "b": dy[..., :values, :].sum(axis=-2)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +72,10 @@ class ReLU:
     def backward(self, x: Array, dy: Array) -> Array:
         """Return dy where x > 0, and 0 elsewhere."""
         return dy * (x > 0)
+
+    def tangent(self, x: Array, change: Array) -> Array:
+        """Return how y moves when x moves along `change`, away from the kink: change where x > 0, and 0 elsewhere."""
+        return change * (x > 0)
 
 
 Layer: TypeAlias = Dense | ReLU

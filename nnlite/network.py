@@ -4,6 +4,9 @@ A network is a chain of layers. `run` returns a Pass and leaves nothing behind, 
 two passes over the same weights side by side. Weight gradients are formed from a weighted list of
 passes, in one matrix product for each layer, however many passes there are.
 
+A Tangent is the derivative of a Pass along a direction of the input, by Pearlmutter's R-operator. It has the same
+shape, activations and errors, and stands in the same list.
+
 For several tasks a network carries heads beside its last layer: each takes the place of that last layer
 on the common trunk. Passes of several heads at one point share their forward run, and their errors add
 up in the trunk.
@@ -21,7 +24,7 @@ from nnlite.backend import Array, get_xp, per_model, to_device
 from nnlite.errors import NnliteError
 from nnlite.init import he_normal
 from nnlite.layers import Dense, Layer, Parameters, ReLU
-from nnlite.losses import Loss, softmax_cross_entropy
+from nnlite.losses import Loss, softmax_cross_entropy, softmax_tangent
 
 MAIN = "digit"  # the task of the last layer of the chain
 
@@ -52,7 +55,28 @@ class Pass:
         return self.input_gradient
 
 
-Weighted: TypeAlias = tuple[float | Array, Pass]
+@dataclass(frozen=True, eq=False)
+class Tangent:
+    """How the pass `of` changes, to first order, when its input moves along a direction (Pearlmutter 1994).
+
+    inputs: the change of what each layer saw, the first one the direction itself. deltas: the change of the error
+    at each layer's output. input_gradient: the change of dx, or None where it was not asked for.
+    """
+
+    of: Pass
+    inputs: tuple[Array, ...]
+    deltas: tuple[Array, ...]
+    input_gradient: Array | None
+
+    @property
+    def dx(self) -> Array:
+        """The change of each example's dloss/dx, (..., N, D): the loss's Hessian in x times the direction."""
+        if self.input_gradient is None:
+            raise NnliteError("dx: this tangent was made without it; ask for input_gradient=True")
+        return self.input_gradient
+
+
+Weighted: TypeAlias = tuple[float | Array, Pass | Tangent]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,18 +155,36 @@ class Network:
         dx = chain[0].backward(inputs[0], deltas[0]) if input_gradient else None
         return Pass(task, logits, values, inputs, tuple(deltas), dx)
 
+    def tangent(self, of: Pass, direction: Array, *, input_gradient: bool = False) -> Tangent:
+        """Return the derivative of the pass `of` when its input moves along `direction` (..., N, D).
+
+        Forward the changes of the activations, back the changes of the errors: the matrix products of one more
+        pass. For the losses of nnlite.losses.
+        """
+        chain = self.chain(of.task)
+        inputs = [direction]
+        for layer, seen in zip(chain[:-1], of.inputs[:-1], strict=True):
+            inputs.append(layer.tangent(seen, inputs[-1]))
+        deltas = [softmax_tangent(of.logits, chain[-1].tangent(of.inputs[-1], inputs[-1]))]
+        for layer, seen in zip(chain[:0:-1], of.inputs[:0:-1], strict=True):
+            deltas.append(layer.backward(seen, deltas[-1]))
+        deltas.reverse()
+        ddx = chain[0].backward(of.inputs[0], deltas[0]) if input_gradient else None
+        return Tangent(of, tuple(inputs), tuple(deltas), ddx)
+
     def gradients(self, weighted: Sequence[Weighted]) -> list[Parameters]:
         """Return sum_k c_k * (batch mean of the weight gradient of pass k), one dict for each of all_layers.
 
-        `weighted` holds pairs (c_k, pass); c_k is a number, or one for each model of a stack, (S,).
+        `weighted` holds pairs (c_k, pass); c_k is a number, or one for each model of a stack, (S,). A tangent
+        stands for the derivative of its pass's weight gradient along its direction.
         All passes have the same N. A pass of weight 0 is left out. The rows of the passes are stacked,
         [x; x_hat]^T [c0 delta; c1 delta_hat], so each layer costs one product; passes that share their
-        forward run share their rows. A head without a pass has no gradients.
+        forward run share their rows, and so does a tangent with its pass. A head without a pass has no gradients.
         """
         terms = [(c, p) for c, p in weighted if not (isinstance(c, (int, float)) and c == 0)] or weighted[:1]
         grads = [_gradient(layer, k, terms) for k, layer in enumerate(self.layers[:-1])]
         for task in (MAIN, *self.heads):
-            own = [(c, p) for c, p in terms if p.task == task]
+            own = [(c, p) for c, p in terms if _pass(p).task == task]
             grads.append(_gradient(self.chain(task)[-1], -1, own) if own else {})
         return grads
 
@@ -214,21 +256,35 @@ def _stacked(group: tuple[Layer, ...]) -> Parameters:
     }
 
 
+def _pass(p: Pass | Tangent) -> Pass:
+    return p.of if isinstance(p, Tangent) else p
+
+
 def _gradient(layer: Layer, k: int, terms: Sequence[Weighted]) -> Parameters:
-    """Return the weighted gradient of `layer`, the k-th of its chain; passes that saw the same array share its rows."""
+    """Return the weighted gradient of `layer`, the k-th of its chain; passes that saw the same array share its rows.
+
+    A pass gives the pair (x, dy). The product rule turns it into two for its tangent: (x, change of dy), which shares
+    the rows of the pass, and (change of x, dy).
+    """
     if isinstance(layer, ReLU):
         return {}
-    seen: dict[int, Array] = {}
-    errors: dict[int, Array] = {}
+    examples = _pass(terms[0][1]).loss.shape[-1]
+    values: dict[int, tuple[Array, Array]] = {}
+    changes: dict[int, tuple[Array, Array]] = {}
+
+    def add(blocks: dict[int, tuple[Array, Array]], c: float | Array, x: Array, dy: Array) -> None:
+        error = per_model(c / examples, dy) * dy
+        blocks[id(x)] = (x, blocks[id(x)][1] + error if id(x) in blocks else error)
+
     for c, p in terms:
-        x = p.inputs[k]
-        error = per_model(c / p.loss.shape[-1], p.deltas[k]) * p.deltas[k]
-        seen[id(x)] = x
-        errors[id(x)] = errors[id(x)] + error if id(x) in errors else error
-    return layer.gradients(_rows(list(seen.values())), _rows(list(errors.values())))
+        add(values, c, _pass(p).inputs[k], p.deltas[k])
+        if isinstance(p, Tangent):
+            add(changes, c, p.inputs[k], p.of.deltas[k])
+    x, dy = zip(*values.values(), *changes.values(), strict=True)
+    return layer.gradients(_rows(x), _rows(dy), tangents=examples * len(changes))
 
 
-def _rows(blocks: list[Array]) -> Array:
+def _rows(blocks: Sequence[Array]) -> Array:
     """Stack the rows, axis -2, of blocks that may differ in whether they carry a leading axis of models."""
     if len(blocks) == 1:
         return blocks[0]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.errors import NnliteError
-from nnlite.methods import METHODS
+from nnlite.methods import Regularisation
 
 Percent = npt.NDArray[np.float64]
 
@@ -65,7 +65,7 @@ class Model:
         """The name of a folder, such as mt-dgl1-lam0.1-phi0.1."""
         if self.family == "MT":
             return "mt"
-        return "mt-" * self.multitask + METHODS[self.reg].run_name(self.lam, self.phi)
+        return "mt-" * self.multitask + Regularisation(self.reg, self.lam, self.phi).slug
 
 
 def _read_tables() -> tuple[tuple[float, ...], dict[int, dict[Model, tuple[float, ...]]]]:

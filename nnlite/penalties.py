@@ -2,14 +2,20 @@
 
 DataGrad applies R to each example's own input gradient; dR/dJ there is the adversarial direction y of
 Eq. 3. The classical penalties apply the same R to the weights.
+
+L1, L2_NORM and LINF are the norms dual to the L-infinity, L2 and L1 balls: R(J) is how far the linearised loss
+can rise within a ball of radius 1, and dR/dJ is the step that raises it so far (Lyu et al. 2015).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nnlite.backend import Array, get_xp, per_model
-from nnlite.layers import Dense, Parameters
-from nnlite.network import Network
+import numpy as np
+
+from nnlite.backend import Array, get_xp, per_model, to_host
+from nnlite.errors import NnliteError
+from nnlite.layers import Dense, Parameters, ReLU
+from nnlite.network import Network, Pass
 
 
 @dataclass(frozen=True)
@@ -26,24 +32,97 @@ def _sign(a: Array) -> Array:
     return sign
 
 
+def _length(a: Array) -> Array:
+    """Return the Euclidean length of each row; scaled first, since squares of tiny gradients would be 0."""
+    xp = get_xp(a)
+    largest = abs(a).max(axis=-1, keepdims=True)
+    scale = xp.where(largest > 0, largest, 1)
+    scaled = a / scale
+    length: Array = scale[..., 0] * xp.sqrt((scaled * scaled).sum(axis=-1))
+    return length
+
+
+def _unit(a: Array) -> Array:
+    length = _length(a)[..., None]
+    unit: Array = a / get_xp(a).where(length > 0, length, 1)
+    return unit
+
+
+def _sign_of_largest(a: Array) -> Array:
+    xp = get_xp(a)
+    largest = abs(a).argmax(axis=-1)[..., None] == xp.arange(a.shape[-1])
+    sign: Array = xp.where(largest, xp.sign(a), 0)
+    return sign
+
+
 L1 = Penalty("l1", value=lambda a: abs(a).sum(axis=-1), gradient=_sign)
 """R1 = sum |a_s|, dR1/da = sign(a), with sign(0) = 0. Its direction is that of the fast gradient sign method."""
 
 L2 = Penalty("l2", value=lambda a: (a * a).sum(axis=-1), gradient=lambda a: 2 * a)
 """R2 = sum a_s^2, dR2/da = 2 a, as in step 2 of the paper's section 2.1."""
 
+L2_NORM = Penalty("l2norm", value=_length, gradient=_unit)
+"""R = |a|_2, dR/da = a / |a|_2, and 0 where a is 0."""
+
+LINF = Penalty("linf", value=lambda a: abs(a).max(axis=-1), gradient=_sign_of_largest)
+"""R = max |a_s|, dR/da = sign(a_s) at the first of the largest entries, and 0 elsewhere."""
+
+
+def masked(penalty: Penalty, mask: Array) -> Penalty:
+    """Return R(mask * a): features of weight 0 are free, and the direction leaves them as they are.
+
+    mask: (D,), finite and at least 0; on a GPU a CuPy array. Its weights also scale the step, feature by feature.
+    NnliteError for another mask, or where the features are not D.
+    """
+    host = to_host(mask)
+    if host.ndim != 1 or not ((host >= 0) & (host < np.inf)).all():
+        found = f"shape {host.shape}" if host.ndim != 1 else f"weights from {host.min()} to {host.max()}"
+        raise NnliteError(f"mask: expected one finite weight of at least 0 for each feature, found {found}")
+
+    def weights(a: Array) -> Array:
+        if a.shape[-1] != len(mask):
+            raise NnliteError(f"mask: expected {a.shape[-1]} weights, one for each feature, found {len(mask)}")
+        return mask.astype(a.dtype)
+
+    return Penalty(
+        f"masked {penalty.name}",
+        value=lambda a: penalty.value(weights(a) * a),
+        gradient=lambda a: weights(a) * penalty.gradient(weights(a) * a),
+    )
+
 
 def add_weight_penalty(
-    grads: list[Parameters], net: Network, penalty: Penalty, lam: float | Array, examples: int
+    penalty: Penalty, grads: list[Parameters], net: Network, clean: Pass, lam: float | Array
 ) -> list[Parameters]:
-    """Return `grads` plus the gradient of lam R(W) / examples for each weight matrix; biases are free.
+    """Return `grads` plus the gradient of lam R(W) / N for each weight matrix; biases are free.
 
-    The batch loss is a mean over `examples`. The paper's lambda stands beside the batch sum, so its share
-    of the mean is lam / examples: with lambda beside the mean, the paper's L1 row at 0.1 would be dead.
+    The batch loss is a mean over the N examples of the pass `clean`. The paper's lambda stands beside the batch sum, so
+    its share of the mean is lam / N: with lambda beside the mean, the paper's L1 row at 0.1 would be dead.
     """
+    share = lam / clean.loss.shape[-1]
     return [
-        {**grad, "W": grad["W"] + per_model(lam / examples, layer.W) * penalty.gradient(layer.W)}
+        {**grad, "W": grad["W"] + per_model(share, layer.W) * penalty.gradient(layer.W)}
         if isinstance(layer, Dense) and grad
         else grad
         for layer, grad in zip(net.all_layers, grads, strict=True)
     ]
+
+
+def add_contractive_penalty(grads: list[Parameters], net: Network, clean: Pass, lam: float | Array) -> list[Parameters]:
+    """Return `grads` plus the gradient of lam sum_j |dh_j/dh_(j-1)|^2, the layer-wise penalty of Gu and Rigazio (2014).
+
+    h_j are the outputs of the hidden layers, the last one the logits; the Frobenius norm of each layer's Jacobian is
+    squared, one example at a time, and averaged over the pass `clean`. A ReLU's derivative is 1 or 0, so the penalty is
+    lam |W_i|^2 for each unit i that is awake: in the mean, weight decay by the share of examples that wake it.
+    """
+    awake = {
+        id(layer): (z > 0).mean(axis=-2, dtype=z.dtype)[..., None, :]
+        for layer, z, after in zip(net.layers[:-1], clean.inputs[1:], net.layers[1:], strict=True)
+        if isinstance(after, ReLU)
+    }
+    penalised = []
+    for layer, grad in zip(net.all_layers, grads, strict=True):
+        if isinstance(layer, Dense) and grad:
+            grad = {**grad, "W": grad["W"] + per_model(2 * lam, layer.W) * layer.W * awake.get(id(layer), 1)}
+        penalised.append(grad)
+    return penalised

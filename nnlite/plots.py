@@ -1,6 +1,6 @@
 """Pictures: accuracy against phi, and digits under growing noise. Readable in print and when colour-blind.
 
-A method keeps its colour in every picture (the palette of Okabe and Ito); runs of one method differ in
+A method keeps its colour in every picture; runs of one method differ in
 their line and marker. In the paper's figures a method keeps its marker, too, and its multi-task net is drawn
 with an open marker and a dashed line. Matplotlib is imported only here, and only when something is drawn.
 """
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from nnlite.errors import NnliteError
 from nnlite.evaluation import AttackTable, Examples
+from nnlite.gradcheck import Convergence
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -25,9 +26,26 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 FORMATS = (".png", ".svg", ".pdf")
-COLOURS = {"none": "#000000", "l1": "#E69F00", "l2": "#D55E00", "dgl1": "#0072B2", "dgl2": "#56B4E9"}
+COLOURS = {  # Okabe and Ito's for the paper's own methods, the muted palette of Tol for the earlier works
+    "none": "#000000",
+    "l1": "#E69F00",
+    "l2": "#D55E00",
+    "dgl1": "#0072B2",
+    "dgl2": "#56B4E9",
+    "dgl2norm": "#009E73",
+    "dglinf": "#CC79A7",
+    "datagrad": "#DDCC77",
+    "szegedy": "#882255",
+    "goodfellow": "#332288",
+    "gu-rigazio": "#999933",
+    "huang": "#44AA99",
+    "miyato": "#AA4499",
+    "lyu": "#117733",
+    "nokland": "#CC6677",
+}
 _LINES, _MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v", "P", "X", "*")
 _PHI_AXIS = "noise phi (1 is the whole range of a pixel)"
+_L2_AXIS = "length of the noise in the L2 norm, phi (1 is the whole range of one pixel)"
 
 
 def check_format(path: Path) -> None:
@@ -44,11 +62,35 @@ def plot_accuracy(table: AttackTable, methods: Mapping[str, str], title: str, pa
     for name, values in sorted(table.accuracy.items(), key=lambda item: -item[1][-1]):
         colour, line, marker = styles[name]
         axes.plot(table.phi, values, color=colour, linestyle=line, marker=marker, markersize=5, label=name)
-    axes.set(xlabel=_PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
+    axes.set(xlabel=_L2_AXIS if table.norm == "l2" else _PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _save(figure, path)
+
+
+def plot_convergence(found: Convergence, title: str, path: Path) -> None:
+    """Draw the errors of the finite difference against phi, and below them the share of ReLUs that change side."""
+    figure = _figure(7.2, 5.6)
+    errors, flips = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    phi = np.array(found.phi)
+    errors.plot(phi, found.float64, color="#0072B2", marker="o", label="float64")
+    errors.plot(phi, found.float32, color="#E69F00", linestyle="--", marker="s", fillstyle="none", label="float32")
+    errors.plot(phi, found.smooth, color="#009E73", marker="^", label="float64, without its ReLUs")
+    errors.axhline(found.exact32, color="0.5", linestyle=":", label="exact update in float32")
+    errors.set(xscale="log", yscale="log", ylabel="error, relative to the exact update")
+    errors.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    errors.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    some = found.flips > 0
+    flips.plot(phi[some], 100 * found.share[some], color="#000000", marker="o")
+    flips.set(yscale="log", xlabel="phi, the step of the finite difference", ylabel="ReLUs that\nchange side, %")
+    for axes in (errors, flips):
+        axes.axvspan(0.005, 0.1, color="0.93", zorder=0)
+        axes.grid(axis="y", color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    flips.text(0.022, 0.06, "phi of the paper", transform=flips.get_xaxis_transform(), ha="center", fontsize=9)
+    figure.align_ylabels()
     _save(figure, path)
 
 
@@ -69,7 +111,7 @@ def plot_examples(
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-label_width, count + 1.6), ylim=(height + 0.1, -1.1))
     axes.axis("off")
-    axes.text(-label_width + 0.15, -0.75, title, fontsize=12, fontweight="bold", va="center")
+    axes.text(-label_width + 0.15, -0.6, title, fontsize=12, fontweight="bold", va="bottom")
     note = "the first test image of each class; white on colour: a wrong prediction"
     axes.text(-label_width + 0.15, -0.3, note, fontsize=9, va="center", color="0.35")
     axes.text(count + 0.2, -0.3, "accuracy", fontsize=9, va="center", color="0.35")

@@ -22,13 +22,14 @@ import numpy.typing as npt
 import threadpoolctl
 
 from nnlite import __version__
-from nnlite.attacks import NOISES
+from nnlite.attacks import NOISES, Noise
 from nnlite.backend import to_device
 from nnlite.datasets import load
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation import PAPER_PHI, attack, first_of_each_class
 from nnlite.losses import naive_softmax_cross_entropy
 from nnlite.paper import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
+from nnlite.penalties import L1
 from nnlite.report import SCORES, read_scores, write_report
 from nnlite.runs import WEIGHTS, Run, load_run, make_run
 from nnlite.training import Epoch, Settings
@@ -95,9 +96,7 @@ class Training:
     @property
     def cost(self) -> float:
         """Epochs, weighed by what one costs: two passes cost twice, five rotations five times as much."""
-        return (
-            (2 if self.settings.method.uses_phi else 1) * (5 if self.settings.multitask else 1) * self.settings.epochs
-        )
+        return (2 if self.settings.terms else 1) * (5 if self.settings.multitask else 1) * self.settings.epochs
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +276,7 @@ def score(
 def naive_attack(run: Run) -> npt.NDArray[np.float64]:
     """Return the accuracies (phi,) of a net under its own R1 noise, crafted with the naive logit error."""
     test = load(run.settings.data).test
-    table = attack(run.net, {"self": run.net}, test, NOISES["r1"], loss=naive_softmax_cross_entropy)
+    table = attack(run.net, {"self": run.net}, test, Noise(L1, loss=naive_softmax_cross_entropy))
     return table.accuracy["self"]
 
 

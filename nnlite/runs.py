@@ -40,6 +40,12 @@ from nnlite.rotation import ANGLES, ROTATION
 from nnlite.training import Epoch, Settings, Trained, train
 
 WEIGHTS, SETTINGS, HISTORY, RESULTS = "weights.safetensors", "settings.json", "history.csv", "results.json"
+LATER_SETTINGS = {
+    "alpha",
+    "p",
+    "term",
+    "gradient",
+}  # runs of version 0.1 lack them; their defaults are what those runs did
 
 
 @dataclass(frozen=True)
@@ -251,10 +257,11 @@ def _named_arrays(net: Network) -> dict[str, Array]:
 
 
 def _settings(content: dict[str, Any]) -> Settings:
-    missing = {field.name for field in dataclasses.fields(Settings)} - content.keys()
+    missing = {field.name for field in dataclasses.fields(Settings)} - content.keys() - LATER_SETTINGS
     if missing:
         raise ValueError(f"{SETTINGS} lacks {', '.join(sorted(missing))}")
-    return Settings(**{**content, "hidden": tuple(content["hidden"])})
+    lists = {name: tuple(content[name]) for name in ("hidden", "term") if content.get(name) is not None}
+    return Settings(**{**content, **lists})
 
 
 def _results(content: dict[str, Any]) -> Results:

@@ -14,9 +14,8 @@ from nnlite.datasets import DATASETS, Dataset, Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy
 from nnlite.init import generator
-from nnlite.methods import METHODS, Method
-from nnlite.network import MAIN, Labels, Network, mlp
-from nnlite.penalties import add_weight_penalty
+from nnlite.methods import Regularisation
+from nnlite.network import MAIN, Labels, Network, Pass, mlp
 from nnlite.rotation import ANGLES, ROTATION, rotated
 from nnlite.sgd import sgd_step
 
@@ -24,12 +23,9 @@ USUAL_GAMMA = 0.5  # in the middle of the paper's range
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Regularisation):
     """All that decides a training run; the defaults are the paper's net, batch and method Rect."""
 
-    reg: str = "none"
-    lam: float | None = None
-    phi: float | None = None
     data: str = "digits"
     hidden: tuple[int, ...] = (784, 784, 784)
     lr: float = 0.1
@@ -41,15 +37,19 @@ class Settings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name, known in {"reg": METHODS, "data": DATASETS, "device": DEVICES}.items():
+        super().__post_init__()
+        for name, known in {"data": DATASETS, "device": DEVICES}.items():
             value = getattr(self, name)
             if value not in known:
                 raise NnliteError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
-        self.method.check(self.lam, self.phi)
         if self.multitask and self.gamma is None:
             raise NnliteError("gamma: a multi-task net needs the weight of its second loss; give for example 0.5")
         if self.gamma is not None and not self.multitask:
             raise NnliteError("gamma: only a multi-task net uses it; leave it out or add --multitask")
+        tasks = {MAIN, *self.further_losses}
+        for term in self.terms:
+            if term.task not in tasks:
+                raise NnliteError(f"term: expected the task {' or '.join(tasks)}, found {term.task!r}; see --multitask")
         for name in ("lr", "gamma"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -62,17 +62,11 @@ class Settings:
             raise NnliteError(f"hidden: expected integer widths of at least 1, found {self.hidden}")
 
     @property
-    def method(self) -> Method:
-        """The row of METHODS that `reg` names."""
-        return METHODS[self.reg]
-
-    @property
     def run_name(self) -> str:
         """The name of the run where the user gives none, such as dgl1-lam0.01-phi0.1, mt or mt-l1-lam0.001."""
-        name = self.method.run_name(self.lam, self.phi)
         if not self.multitask:
-            return name
-        stem = "mt" if self.reg == "none" else f"mt-{name}"
+            return self.slug
+        stem = "mt" if self.reg == "none" else f"mt-{self.slug}"
         return stem if self.gamma == USUAL_GAMMA else f"{stem}-gamma{self.gamma:g}"
 
     @property
@@ -138,17 +132,19 @@ def train(settings: Settings, data: Dataset, on_epoch: Callable[[Epoch], None] |
     return Trained(best_net, best, history, status)
 
 
-def train_step(net: Network, x: Array, y: Labels, settings: Settings) -> Array:
-    """Take one step of `settings` on the batch x (N, D) with its labels, and return its clean losses (N,)."""
-    method = settings.method
-    terms = method.terms(settings.lam, settings.phi)
-    passes = weighted_passes(net, x, y, terms, gamma=settings.further_losses)
-    loss = passes[0][1].loss
+def train_step(net: Network, x: Array, y: Labels, settings: Settings, rng: np.random.Generator | None = None) -> Array:
+    """Take one step of `settings` on the batch x (N, D) with its labels, and return its clean losses (N,).
+
+    rng: for methods whose noise begins at random.
+    """
+    passes = weighted_passes(net, x, y, settings.terms, gamma=settings.further_losses, rng=rng)
+    clean = passes[0][1]
+    assert isinstance(clean, Pass)
     grads = net.gradients(passes)
-    if method.on_weights is not None and settings.lam is not None:
-        grads = add_weight_penalty(grads, net, method.on_weights, settings.lam, loss.shape[-1])
+    if settings.method.on_weights is not None and settings.lam is not None:
+        grads = settings.method.on_weights(grads, net, clean, settings.lam)
     sgd_step(net, grads, settings.lr)
-    return loss
+    return clean.loss
 
 
 def _run_epoch(net: Network, samples: Samples, settings: Settings, number: int) -> float:
@@ -159,7 +155,8 @@ def _run_epoch(net: Network, samples: Samples, settings: Settings, number: int) 
         for start in range(0, len(samples), settings.batch_size):
             rows = order[start : start + settings.batch_size]
             x, y = samples.batch(rows, net.dtype)
-            losses.append(train_step(net, x, {MAIN: y, **samples.further_labels(rows)}, settings).sum())
+            labels = {MAIN: y, **samples.further_labels(rows)}
+            losses.append(train_step(net, x, labels, settings, generator(settings.seed, "noise", number, start)).sum())
         return float(to_host(sum(losses[1:], losses[0]))) / len(samples)
 
 

@@ -1,5 +1,6 @@
-"""Random small nets for the property tests: the shapes that the engine promises to work for."""
+"""Random small nets for the property tests: the shapes that the engine promises to work for, and their derivatives."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 
 from nnlite.backend import Array
 from nnlite.gradcheck import away_from_kinks
-from nnlite.network import Network, mlp, stack
+from nnlite.layers import Parameters, ReLU
+from nnlite.network import Labels, Network, mlp, stack
 
 widths = st.integers(1, 9)
 
@@ -17,26 +19,76 @@ class Case(NamedTuple):
 
     net: Network
     x: Array
-    y: Array
+    y: Labels
 
 
 @st.composite
-def cases(draw: st.DrawFn, min_depth: int = 0, classes: st.SearchStrategy[int] = widths) -> Case:
-    """Draw depth 0-4, widths 1-9, batch 1-6, one model or a stack of 2-3, shared inputs or one set each."""
+def cases(
+    draw: st.DrawFn, min_depth: int = 0, classes: st.SearchStrategy[int] = widths, *, heads: bool = False
+) -> Case:
+    """Draw depth 0-4, widths 1-9, batch 1-6, one model or a stack of 2-3, shared inputs or one set each.
+
+    With `heads` the net has a second head, "rotation", and y holds the labels of either task by name.
+    """
     sizes = [draw(widths), *draw(st.lists(widths, min_size=min_depth, max_size=4)), draw(classes)]
+    further = {"rotation": draw(st.integers(2, 6))} if heads else {}
     models = draw(st.sampled_from([(), (2,), (3,)]))
     own_inputs = draw(st.booleans())
     batch = draw(st.integers(1, 6))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    nets = [biased_mlp(sizes, rng) for _ in range(models[0] if models else 1)]
+    nets = [biased_mlp(sizes, rng, further) for _ in range(models[0] if models else 1)]
     net = stack(nets) if models else nets[0]
     leading = models if own_inputs else ()
     x = rng.random((*leading, batch, sizes[0]))
-    y = rng.integers(0, sizes[-1], (*leading, batch))
-    return Case(away_from_kinks(net, x), x, y)
+    y = {task: rng.integers(0, count, (*leading, batch)) for task, count in {"digit": sizes[-1], **further}.items()}
+    return Case(away_from_kinks(net, x), x, y if heads else y["digit"])
 
 
-def biased_mlp(sizes: list[int], rng: np.random.Generator) -> Network:
+def biased_mlp(sizes: list[int], rng: np.random.Generator, heads: dict[str, int] | None = None) -> Network:
     """Return a He net in float64 whose biases are not 0, so that their gradients are tested for real."""
-    net = mlp(sizes, rng, np.float64)
+    net = mlp(sizes, rng, np.float64, heads=heads)
     return net.map(lambda array: array + 0.1 * rng.standard_normal(array.shape))
+
+
+def distance_from_kinks(net: Network, x: Array) -> float:
+    """Return how near the pre-activation of any ReLU comes to 0 at x."""
+    seen = [abs(z).min() for layer, z in zip(net.layers, net.forward(x), strict=True) if isinstance(layer, ReLU)]
+    return min(seen, default=np.inf)
+
+
+def flat(net: Network, grads: list[Parameters]) -> Array:
+    """Return the gradients of all parameters of `net` in one row; 0 for those of a head without gradients."""
+    return np.concatenate(
+        [
+            grad.get(name, np.zeros_like(array)).ravel()
+            for layer, grad in zip(net.all_layers, grads, strict=True)
+            for name, array in layer.parameters.items()
+        ]
+    )
+
+
+def moved(net: Network, change: Array) -> Network:
+    """Return `net` with `change`, one row in the order of `flat`, added to its parameters."""
+    taken = 0
+
+    def add(array: Array) -> Array:
+        nonlocal taken
+        taken += array.size
+        return array + change[taken - array.size : taken].reshape(array.shape)
+
+    return net.map(add)
+
+
+def gradient_error(function: Callable[[Network], float], net: Network, grads: list[Parameters]) -> float:
+    """Return the relative error of `grads` against central differences of function(net) along random directions.
+
+    A direction of independent normal numbers v has E (v.a - v.b)^2 = |a - b|^2. Differences of a function of order 1
+    resolve 1e-10, so a gradient shorter than 0.01 is measured by that length.
+    """
+    gradient, rng, step = flat(net, grads), np.random.default_rng(0), 1e-6
+    errors = []
+    for _ in range(3):
+        v = rng.standard_normal(gradient.size)
+        slope = (function(moved(net, step * v)) - function(moved(net, -step * v))) / (2 * step)
+        errors.append(slope - v @ gradient)
+    return float(np.sqrt(np.mean(np.square(errors))) / max(np.linalg.norm(gradient), 1e-2))

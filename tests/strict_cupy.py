@@ -84,11 +84,23 @@ class ndarray:  # noqa: N801 - CuPy's name
             raise TypeError("a mask of booleans waits for the device to learn the shape of its result")
         return _wrap(self._host[host_index])
 
+    def __setitem__(self, index, value):
+        self._host[_unwrap(index)] = _unwrap(value)
+
     @_stands_for(np.ndarray)
     def sum(self, axis=None, dtype=None, out=None, keepdims=False): ...
 
     @_stands_for(np.ndarray)
+    def mean(self, axis=None, dtype=None, out=None, keepdims=False): ...
+
+    @_stands_for(np.ndarray)
     def max(self, axis=None, out=None, keepdims=False): ...
+
+    @_stands_for(np.ndarray)
+    def min(self, axis=None, out=None, keepdims=False): ...
+
+    @_stands_for(np.ndarray)
+    def all(self, axis=None, out=None, keepdims=False): ...
 
     @_stands_for(np.ndarray)
     def argmax(self, axis=None, out=None, dtype=None, keepdims=False): ...
@@ -119,11 +131,12 @@ def _operator(name):
     def fresh(self, *other):
         return _wrap(of_numpy(self._host, *_unwrap(other)))
 
-    return in_place if name in {"iadd", "isub", "imul", "itruediv"} else fresh
+    return in_place if name in {"iadd", "isub", "imul", "itruediv", "ior"} else fresh
 
 
 for _name in (
     *("neg", "abs", "eq", "ne", "lt", "le", "gt", "ge", "iadd", "isub", "imul", "itruediv"),
+    *("invert", "and", "or", "ior", "pow"),
     *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "rmatmul"),
 ):
     setattr(ndarray, f"__{_name}__", _operator(_name))
@@ -155,7 +168,15 @@ def log1p(x, /, out=None): ...
 
 
 @_stands_for(np)
+def sqrt(x, /, out=None): ...
+
+
+@_stands_for(np)
 def sign(x, /, out=None): ...
+
+
+@_stands_for(np)
+def subtract(x1, x2, /, out=None): ...
 
 
 @_stands_for(np)
@@ -168,6 +189,14 @@ def matmul(x1, x2, /, out=None): ...
 
 @_stands_for(np)
 def where(condition, x=None, y=None): ...
+
+
+@_stands_for(np)
+def zeros(shape, dtype=float, order="C"): ...
+
+
+@_stands_for(np)
+def flatnonzero(a): ...
 
 
 @_stands_for(np)

@@ -17,7 +17,7 @@ import pytest
 import strict_cupy
 from click.testing import CliRunner
 
-from nnlite.attacks import input_gradient, perturb
+from nnlite.attacks import PGD, R1, R2, Noise, input_gradient, perturb
 from nnlite.backend import get_xp, to_device, to_host
 from nnlite.bench import time_step
 from nnlite.cli.main import main
@@ -25,6 +25,7 @@ from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets import Samples, load
 from nnlite.evaluation import accuracy, attack, first_of_each_class
 from nnlite.init import generator
+from nnlite.lbfgs import LBFGS
 from nnlite.network import mlp, stack
 from nnlite.penalties import L1, L2, add_weight_penalty
 from nnlite.runs import load_run, make_run
@@ -148,7 +149,7 @@ def test_the_stand_in_counts_what_asnumpy_brings_to_the_host(cupy):
 
 def test_the_stand_in_has_nothing_that_nnlite_does_not_need(cupy):
     assert not hasattr(cupy, "einsum")
-    assert not hasattr(cupy.asarray(HOST), "mean")
+    assert not hasattr(cupy.asarray(HOST), "std")
     with pytest.raises(TypeError, match="where"):
         cupy.exp(cupy.asarray(HOST), where=True)
 
@@ -208,7 +209,7 @@ def step(device, dtype, penalties, *, model=None, per_model=False, own_inputs=Fa
     assert min(abs(to_host(array)).min() for array in in_doubt) > 1e-4
     grads = net.gradients(passes)
     for penalty in (L1, L2):
-        grads = add_weight_penalty(grads, net, penalty, lam, EXAMPLES)
+        grads = add_weight_penalty(penalty, grads, net, passes[0][1], lam)
     sgd_step(net, grads, lr)
 
     found = {"predicted": net.predict(x)}
@@ -313,8 +314,9 @@ def test_the_accuracy_is_that_of_the_cpu(gpu, digits, nets):
 @pytest.mark.parametrize("penalty", [L1, L2], ids=["r1", "r2"])
 @pytest.mark.parametrize("clip", [False, True])
 def test_the_table_of_an_attack_is_that_of_the_cpu(gpu, digits, nets, penalty, clip):
-    found = attack(on("gpu", nets)["rect"], on("gpu", nets), digits.train.to("gpu"), penalty, clip=clip)
-    expected = attack(nets["rect"], nets, digits.train, penalty, clip=clip)
+    noise = Noise(penalty, clip)
+    found = attack(on("gpu", nets)["rect"], on("gpu", nets), digits.train.to("gpu"), noise)
+    expected = attack(nets["rect"], nets, digits.train, noise)
     assert found.phi == expected.phi
     assert found.accuracy.keys() == expected.accuracy.keys()
     for name, figures in found.accuracy.items():
@@ -325,22 +327,36 @@ def test_the_table_of_an_attack_is_that_of_the_cpu(gpu, digits, nets, penalty, c
     assert expected.accuracy["rect"][-1] < expected.accuracy["rect"][0] - 10
 
 
-def test_an_attack_copies_to_the_host_once_for_each_figure(cupy, digits, nets):
+def test_an_attack_copies_to_the_host_once_for_each_block_and_each_victim(cupy, digits, nets):
     moved, samples = on("gpu", nets), digits.train.to("gpu")
-    attack(moved["rect"], moved, samples, L1, (0.0, 0.1, 0.2))
-    assert cupy.copied_to_host == [()] * (2 * 3 + 1)  # victims x phi, and the share of zeros; 1,097 images
+    attack(moved["rect"], moved, samples, R1, (0.0, 0.1, 0.2))
+    # The largest label; size, lowest and highest pixel at each phi; who stands, at each phi; the count of zeros.
+    assert cupy.copied_to_host == [(), *5 * [(3, 3)], *2 * [(3, 1097)], ()]
 
 
-@pytest.mark.parametrize("penalty", [L1, L2], ids=["r1", "r2"])
-def test_the_first_of_each_class_are_those_of_the_cpu(gpu, digits, nets, penalty):
+@pytest.mark.parametrize("made", [PGD(steps=3, restarts=3), PGD("l2", steps=3, restarts=2, clip=False), LBFGS(3, 5)])
+def test_an_iterated_attack_makes_the_images_of_the_cpu(gpu, digits, nets, made):
+    single = nets["rect"].astype(np.float64)
+    for net in (single, stack([single, nets["dgl1"].astype(np.float64)])):
+        x, y = digits.test.batch(slice(0, 40), np.float64)
+        phi = (0.0, 0.05) if made.norm == "linf" else (0.0, 0.7)
+        expected = made.craft(net, x, y, phi, generator(0, "attack"))
+        found = made.craft(net.to("gpu"), to_device(x, "gpu"), to_device(y, "gpu"), phi, generator(0, "attack"))
+        for ours, theirs in zip(found.images, expected.images, strict=True):
+            np.testing.assert_allclose(to_host(ours), theirs, rtol=0, atol=0 if gpu.exact else 1e-6)
+        assert (expected.images[1] != x).any()
+
+
+@pytest.mark.parametrize("noise", [R1, R2], ids=["r1", "r2"])
+def test_the_first_of_each_class_are_those_of_the_cpu(gpu, digits, nets, noise):
     moved = on("gpu", nets)
-    found = first_of_each_class(moved["rect"], moved, digits.test.to("gpu"), penalty)
-    expected = first_of_each_class(nets["rect"], nets, digits.test, penalty)
+    found = first_of_each_class(moved["rect"], moved, digits.test.to("gpu"), noise)
+    expected = first_of_each_class(nets["rect"], nets, digits.test, noise)
     assert isinstance(found.images, np.ndarray)
     assert found.labels.tolist() == expected.labels.tolist() == list(range(10))
     assert found.images.shape == expected.images.shape
     assert found.images.dtype == expected.images.dtype
-    if penalty is L2 or gpu.exact:
+    if noise is R2 or gpu.exact:
         np.testing.assert_allclose(found.images, expected.images, rtol=0, atol=0 if gpu.exact else 1e-5)
     for name, predictions in found.predictions.items():
         assert (predictions == expected.predictions[name]).mean() >= (1 if gpu.exact else 0.9)
@@ -355,6 +371,14 @@ METHODS = {
     "l2": {"lam": 0.01},
     "dgl1": {"lam": 0.01, "phi": 0.1},
     "dgl2": {"lam": 0.1, "phi": 0.1},
+    "dgl2norm": {"lam": 0.1, "gradient": "exact"},
+    "dglinf": {"lam": 0.1, "phi": 0.1},
+    "goodfellow": {"phi": 0.1, "alpha": 0.5},
+    "gu-rigazio": {"lam": 0.01},
+    "huang": {"phi": 0.3},
+    "miyato": {"lam": 1.0, "phi": 0.3},
+    "lyu": {"phi": 0.3, "p": "1"},
+    "nokland": {"phi": 0.1},
 }
 
 

@@ -18,10 +18,26 @@ def test_a_dense_layer_by_hand():
     assert grads["b"].tolist() == [1.0, 1.0]
 
 
+def test_a_change_is_carried_forward_without_the_bias():
+    layer = Dense(W=np.array([[1.0, 2.0], [3.0, 4.0]]), b=np.array([10.0, 20.0]))
+    x, change = np.array([[1.0, -1.0]]), np.array([[0.5, 2.0]])
+    assert layer.tangent(x, change).tolist() == [[6.5, 9.0]]
+
+
+def test_rows_of_changes_add_nothing_to_the_bias():
+    layer = Dense(W=np.zeros((2, 2)), b=np.zeros(2))
+    x, dy = np.array([[1.0, -1.0], [0.0, 2.0], [5.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [10.0, 20.0]])
+    grads = layer.gradients(x, dy, tangents=1)
+    # the third row is a change of x: it adds x^T dy to W, and the bias's input, a constant 1, does not change
+    assert grads["W"].tolist() == [[51.0, 100.0], [-1.0, 2.0]]
+    assert grads["b"].tolist() == [1.0, 1.0]
+
+
 def test_relu_has_derivative_0_at_0():
     x = np.array([[-1.0, 0.0, 2.0]])
     assert ReLU().forward(x).tolist() == [[0.0, 0.0, 2.0]]
     assert ReLU().backward(x, np.full((1, 3), 5.0)).tolist() == [[0.0, 0.0, 5.0]]
+    assert ReLU().tangent(x, np.array([[7.0, -7.0, -7.0]])).tolist() == [[0.0, 0.0, -7.0]]
 
 
 @settings(deadline=None)
@@ -33,6 +49,7 @@ def test_no_layer_changes_what_it_is_given(case):
         y = layer.forward(x)
         dy = np.ones_like(y)
         layer.backward(x, dy)
+        layer.tangent(x, x)
         assert (x == seen).all()
         assert (dy == 1).all()
         x = y
@@ -48,6 +65,6 @@ def test_parameters_and_gradients_have_the_same_names_in_the_same_order():
 def test_layers_keep_the_dtype(dtype):
     layer = Dense(np.ones((3, 2), dtype), np.ones(2, dtype))
     x, dy = np.ones((4, 3), dtype), np.ones((4, 2), dtype)
-    arrays = [layer.forward(x), layer.backward(x, dy), *layer.gradients(x, dy).values()]
-    arrays += [ReLU().forward(x), ReLU().backward(x, x)]
+    arrays = [layer.forward(x), layer.backward(x, dy), layer.tangent(x, x), *layer.gradients(x, dy).values()]
+    arrays += [ReLU().forward(x), ReLU().backward(x, x), ReLU().tangent(x, x)]
     assert {array.dtype for array in arrays} == {np.dtype(dtype)}

@@ -5,9 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnlite.losses import softmax_cross_entropy
+from nnlite.gradcheck import numerical_gradient
+from nnlite.losses import kl_divergence, softmax_cross_entropy, softmax_tangent
 
 logits_of_one = hnp.arrays(np.float64, st.integers(1, 9).map(lambda n: (3, n)), elements=st.floats(-50, 50))
+# logits, the target of a KL divergence, and a change of the logits
+triples = st.integers(1, 9).flatmap(lambda n: hnp.arrays(np.float64, (3, 3, n), elements=st.floats(-5, 5)))
 
 
 @given(logits_of_one)
@@ -63,3 +66,66 @@ def test_a_stack_shares_labels_or_has_its_own():
             loss_k, dlogits_k = softmax_cross_entropy(logits[k], y_k)
             assert (loss[k] == loss_k).all()
             assert (dlogits[k] == dlogits_k).all()
+
+
+@given(triples, st.sampled_from([1, 10]))
+def test_the_kl_divergence_agrees_with_scipy(triple, scale):
+    logits, target, _ = scale * triple
+    loss, dlogits = kl_divergence(logits, target)
+    q, p = scipy.special.softmax(logits, axis=-1), scipy.special.softmax(target, axis=-1)
+    assert loss == pytest.approx(scipy.special.rel_entr(p, q).sum(axis=-1), rel=1e-9, abs=1e-12)
+    assert dlogits == pytest.approx(q - p, abs=1e-14)
+
+
+@given(triples)
+def test_the_error_of_the_kl_divergence_is_its_derivative(triple):
+    logits, target, _ = triple
+    numeric = numerical_gradient(lambda z: float(kl_divergence(z, target)[0].sum()), logits)
+    assert kl_divergence(logits, target)[1].ravel() == pytest.approx(numeric, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_kl_divergence_of_logits_from_themselves_is_exactly_0(dtype):
+    logits = (30 * np.random.default_rng(0).normal(size=(2, 50, 10))).astype(dtype)
+    loss, dlogits = kl_divergence(logits, logits.copy())
+    assert loss.dtype == dlogits.dtype == dtype
+    assert not loss.any()
+    assert not dlogits.any()
+
+
+def test_the_kl_divergence_of_huge_logits_neither_overflows_nor_turns_into_nan():
+    loss, dlogits = kl_divergence(np.array([[0.0, 1e30]], np.float32), np.array([[1e30, -1e30]], np.float32))
+    assert loss[0] == pytest.approx(1e30)
+    assert dlogits.tolist() == [[-1.0, 1.0]]
+
+
+def test_the_kl_divergence_of_a_confident_example_keeps_its_digits_in_float32():
+    # both p and q of the largest logit round to 1, and q - p to 0
+    logits, target = np.array([[24.0, 1.5, -1.0]]), np.array([[25.0, 0.0, -1.0]])
+    loss, dlogits = kl_divergence(logits.astype(np.float32), target.astype(np.float32))
+    exact_loss, exact_dlogits = kl_divergence(logits, target)
+    assert loss == pytest.approx(exact_loss, rel=1e-5)
+    assert dlogits == pytest.approx(exact_dlogits, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, kl_divergence])
+@given(triple=triples)
+def test_the_tangent_is_the_derivative_of_either_error(loss, triple):
+    logits, target, change = triple
+    labels = target if loss is kl_divergence else target.argmax(axis=-1)
+    step = 1e-5
+    ahead, behind = (loss(logits + sign * step * change, labels)[1] for sign in (1, -1))
+    assert softmax_tangent(logits, change) == pytest.approx((ahead - behind) / (2 * step), rel=1e-6, abs=1e-8)
+
+
+def test_the_tangent_of_a_confident_example_keeps_its_digits_in_float32():
+    # q of the largest is 1 - 2e-11, which rounds to 1: then q (change - q . change) is rounding alone
+    logits, change = np.array([[25.0, 0.0, -1.0]]), np.array([[0.3, -1.7, 0.9]])
+    found = softmax_tangent(logits.astype(np.float32), change.astype(np.float32))
+    assert found.dtype == np.float32
+    assert found == pytest.approx(softmax_tangent(logits, change), rel=1e-6)
+
+
+def test_logits_that_move_together_leave_the_error_as_it_is():
+    logits = 10 * np.random.default_rng(0).normal(size=(50, 10))
+    assert not softmax_tangent(logits, np.full((50, 10), 3.7)).any()

@@ -4,12 +4,14 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from nets import biased_mlp, cases
+from hypothesis import strategies as st
+from nets import biased_mlp, cases, flat
 
 from nnlite.datasets import load
 from nnlite.errors import NnliteError
 from nnlite.init import PURPOSES, generator, he_normal
 from nnlite.layers import Dense
+from nnlite.losses import kl_divergence, softmax_cross_entropy
 from nnlite.network import Network, mlp, stack
 from nnlite.sgd import sgd_step
 
@@ -103,6 +105,77 @@ def test_without_the_input_gradient_the_rest_is_the_same():
     assert all((a == b).all() for a, b in zip(full.deltas, short.deltas, strict=True))
     with pytest.raises(NnliteError, match="input_gradient=False"):
         _ = short.dx
+
+
+@st.composite
+def runs(draw):
+    """Draw a net with two heads, a batch, and how it is run there: the labels, the task and the loss."""
+    net, x, y = draw(cases(heads=True))
+    task = draw(st.sampled_from(["digit", "rotation"]))
+    labels = y[task]
+    loss = draw(st.sampled_from([softmax_cross_entropy, kl_divergence]))
+    if loss is kl_divergence:
+        labels = np.random.default_rng(1).standard_normal(net.logits(x, task).shape)
+    return net, x, {"y": labels, "task": task, "loss": loss}
+
+
+@settings(deadline=None, max_examples=60)
+@given(runs())
+def test_a_tangent_is_the_derivative_of_its_pass_along_the_direction(run):
+    net, x, how = run
+    clean = net.run(x, **how)
+    direction, step = np.random.default_rng(2).standard_normal(clean.dx.shape), 1e-5
+    tangent = net.tangent(clean, direction, input_gradient=True)
+    ahead, behind = (net.run(x + sign * step * direction, **how) for sign in (1, -1))
+    found = [*tangent.inputs, *tangent.deltas, tangent.dx]
+    expected = [(a - b) / (2 * step) for a, b in zip(arrays(ahead), arrays(behind), strict=True)]
+    assert [array.shape for array in found] == [array.shape for array in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert abs(one - other).max() < 1e-6 * max(abs(other).max(), 0.01)
+    # and so are the weight gradients, whichever weight each model gives its tangent
+    c = np.array([0.5, -2.0, 3.0])[: len(net.layers[0].W)] if net.layers[0].W.ndim == 3 else -2.0
+    a, b = (flat(net, net.gradients([(c, once)])) for once in (ahead, behind))
+    gradients = flat(net, net.gradients([(c, tangent)]))
+    assert abs(gradients - (a - b) / (2 * step)).max() < 1e-6 * max(abs(gradients).max(), 0.01)
+
+
+def arrays(once):
+    return [*once.inputs, *once.deltas, once.dx]
+
+
+@settings(deadline=None, max_examples=60)
+@given(runs())
+def test_the_hessian_in_x_is_symmetric(run):
+    net, x, how = run
+    clean = net.run(x, **how)
+    u, v = np.random.default_rng(3).standard_normal((2, *clean.dx.shape))
+    Hu, Hv = (net.tangent(clean, direction, input_gradient=True).dx for direction in (u, v))
+    assert (u * Hv).sum(axis=-1) == pytest.approx((v * Hu).sum(axis=-1), rel=1e-9, abs=1e-9 * abs(Hu).max())
+
+
+def test_a_tangent_shares_the_rows_of_its_pass(monkeypatch):
+    rng = np.random.default_rng(0)
+    net = biased_mlp([6, 5, 4], rng)
+    clean = net.run(rng.random((3, 6)), np.array([0, 1, 2]))
+    tangent = net.tangent(clean, rng.standard_normal((3, 6)))
+    apart = 0.5 * flat(net, net.gradients([(1.0, clean)])) + 2.0 * flat(net, net.gradients([(1.0, tangent)]))
+    rows, gradients = [], Dense.gradients
+
+    def counted(layer, x, dy, tangents=0):
+        rows.append(len(x))
+        return gradients(layer, x, dy, tangents)
+
+    monkeypatch.setattr(Dense, "gradients", counted)
+    assert flat(net, net.gradients([(0.5, clean), (2.0, tangent)])) == pytest.approx(apart, rel=1e-12)
+    assert rows == [6, 6]  # 3 of the pass and 3 changes, in each of the two products
+
+
+def test_a_tangent_without_the_input_gradient_says_so():
+    net = biased_mlp([6, 5, 4], np.random.default_rng(0))
+    x = np.ones((3, 6))
+    tangent = net.tangent(net.run(x, np.array([0, 1, 2])), x)
+    with pytest.raises(NnliteError, match="input_gradient=True"):
+        _ = tangent.dx
 
 
 def test_he_initialisation_has_variance_2_over_fan_in():

@@ -9,7 +9,7 @@ from scipy import stats
 
 from nnlite.errors import NnliteError
 from nnlite.evaluation import PAPER_PHI
-from nnlite.methods import METHODS
+from nnlite.methods import Regularisation
 from nnlite.paper import (
     ADVERSARIES,
     ADVERSARY_SOURCES,
@@ -65,7 +65,7 @@ def test_there_are_46_models_and_they_are_methods_that_can_be_trained():
         "DGL1": 9, "DGL2": 9, "L1": 4, "L2": 4, "Rect": 1, "MT-DGL2": 9, "MT-DGL1": 9, "MT": 1,
     }  # fmt: skip
     for model in MODELS:
-        METHODS[model.reg].check(model.lam, model.phi)
+        Regularisation(model.reg, model.lam, model.phi)
         assert model.multitask == model.family.startswith("MT")
 
 

@@ -1,23 +1,36 @@
+import itertools
+from functools import partial
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from nets import biased_mlp, cases, gradient_error
 
+from nnlite.errors import NnliteError
 from nnlite.gradcheck import numerical_gradient
 from nnlite.layers import Dense, ReLU
 from nnlite.network import Network
-from nnlite.penalties import L1, L2, add_weight_penalty
+from nnlite.penalties import L1, L2, L2_NORM, LINF, add_contractive_penalty, add_weight_penalty, masked
 
-# away from 0, where the L1 penalty has its kink
-entries = st.floats(0.01, 10).flatmap(lambda size: st.sampled_from([size, -size]))
+MASK = np.array([0.0, 0.37, 1.0, 1.71])
+PENALTIES = {p.name: p for base in (L1, L2, L2_NORM, LINF) for p in (base, masked(base, MASK))}
+every_penalty = pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+
+# three rows of sizes from 0.25 to 3, no two equal: away from the kinks of L1 and, even under MASK, of LINF
+rows = st.builds(
+    lambda sizes, signs: np.reshape(np.multiply(sizes, signs) / 4, (3, 4)),
+    st.permutations(range(1, 13)),
+    st.lists(st.sampled_from([-1, 1]), min_size=12, max_size=12),
+)
 
 
-@pytest.mark.parametrize("penalty", [L1, L2])
-@given(a=hnp.arrays(np.float64, (3, 4), elements=entries))
+@every_penalty
+@settings(max_examples=30)
+@given(a=rows)
 def test_the_gradient_is_that_of_the_value(penalty, a):
     numeric = numerical_gradient(lambda array: float(penalty.value(array).sum()), a)
-    assert penalty.gradient(a).ravel() == pytest.approx(numeric, rel=1e-6)
+    assert penalty.gradient(a).ravel() == pytest.approx(numeric, rel=1e-6, abs=1e-9)
 
 
 def test_the_paper_s_values_and_gradients():
@@ -26,15 +39,165 @@ def test_the_paper_s_values_and_gradients():
     assert L1.gradient(a).tolist() == [[1, -1, 0], [1, 0, -1]]
     assert L2.value(a).tolist() == [25.0, 1.25]
     assert L2.gradient(a).tolist() == [[6, -8, 0], [1, 0, -2]]
+    assert L2_NORM.value(a).tolist() == [5.0, pytest.approx(1.25**0.5)]
+    assert L2_NORM.gradient(a[:1]).tolist() == [[0.6, -0.8, 0]]
+    assert LINF.value(a).tolist() == [4.0, 1.0]
+    assert LINF.gradient(a).tolist() == [[0, -1, 0], [0, 0, -1]]
+
+
+def test_of_equal_entries_the_first_is_the_largest():
+    assert LINF.gradient(np.array([[1.0, -2.0, 2.0]])).tolist() == [[0, -1, 0]]
+
+
+@every_penalty
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_where_there_is_no_gradient_there_is_no_direction(penalty, dtype):
+    a = np.zeros((2, 3, 4), dtype)
+    assert penalty.value(a).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert (penalty.gradient(a) == 0).all()
+    assert penalty.value(a).dtype == penalty.gradient(a).dtype == dtype
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_the_euclidean_norm_of_tiny_and_huge_gradients_keeps_its_digits_in_float32(size):
+    # their squares would be 0, or infinite
+    a = np.array([[3 * size, -4 * size]], np.float32)
+    assert L2_NORM.value(a) == pytest.approx(5 * size, rel=1e-6)
+    assert L2_NORM.gradient(a) == pytest.approx(np.array([[0.6, -0.8]]), rel=1e-6)
+
+
+# of the L-infinity, L2 and L1 balls of radius 1 in 4 dimensions: all corners, or many points of the sphere
+SPHERE = np.random.default_rng(0).standard_normal((20000, 4))
+BALLS = {
+    "l1": (L1, np.inf, np.array(list(itertools.product([-1.0, 1.0], repeat=4)))),
+    "l2norm": (L2_NORM, 2, SPHERE / np.linalg.norm(SPHERE, axis=1, keepdims=True)),
+    "linf": (LINF, 1, np.concatenate([np.eye(4), -np.eye(4)])),
+}
+
+
+@pytest.mark.parametrize(("penalty", "p", "extremes"), BALLS.values(), ids=BALLS)
+@settings(max_examples=30)
+@given(a=rows, phi=st.floats(0.01, 2))
+def test_the_direction_is_the_worst_step_of_the_dual_ball(penalty, p, extremes, a, phi):
+    r = phi * penalty.gradient(a)
+    assert np.linalg.norm(r, p, axis=-1) == pytest.approx(phi, rel=1e-12)
+    # a linear function is largest at an extreme point of the ball
+    best = (a @ (phi * extremes).T).max(axis=-1)
+    gain = (a * r).sum(axis=-1)
+    assert (gain >= best * (1 - 1e-12)).all()
+    assert gain == pytest.approx(best, rel=0.05 if p == 2 else 1e-12)
+    assert gain == pytest.approx(phi * penalty.value(a), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("base", "value", "gradient"),
+    [
+        (L1, 4 + 2, [0, -1, 0.5]),
+        (L2, 16 + 4, [0, 2 * -4, 0.5 * 4]),
+        (L2_NORM, 20**0.5, [0, -4 / 20**0.5, 0.5 * 2 / 20**0.5]),
+        (LINF, 4, [0, -1, 0]),
+    ],
+    ids=["l1", "l2", "l2norm", "linf"],
+)
+def test_a_mask_weighs_the_gradient_and_scales_the_step(base, value, gradient):
+    penalty = masked(base, np.array([0, 1, 0.5]))
+    # R is taken of (0, -4, 2), and the step of each feature weighed once more
+    a = np.array([[5.0, -4.0, 4.0]])
+    assert penalty.value(a)[0] == pytest.approx(value, rel=1e-15)
+    assert penalty.gradient(a)[0] == pytest.approx(gradient, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.array([1.0, -0.1]), np.array([1.0, np.nan]), np.array([np.inf, 1.0]), np.ones((2, 2)), np.array(1.0)]
+)
+def test_an_impossible_mask_is_refused(mask):
+    with pytest.raises(NnliteError, match="mask: expected one finite weight of at least 0"):
+        masked(L1, mask)
+
+
+def test_a_mask_of_another_length_is_refused():
+    penalty = masked(L1, np.ones(3))
+    for use in (penalty.value, penalty.gradient):
+        with pytest.raises(NnliteError, match="mask: expected 4 weights, one for each feature, found 3"):
+            use(np.ones((2, 4)))
 
 
 @pytest.mark.parametrize(("penalty", "expected"), [(L1, [[2.0], [-2.0]]), (L2, [[2.0 * 6], [-2.0 * 8]])])
 def test_the_classical_penalty_stands_beside_the_batch_sum(penalty, expected):
     net = Network((Dense(np.array([[3.0], [-4.0]]), np.array([5.0])), ReLU()))
+    clean = net.run(np.ones((100, 2)), np.zeros(100, int))
     grads = [{"W": np.zeros((2, 1)), "b": np.array([7.0])}, {}]
     # lambda 200 in a batch of 100 examples weighs 2 beside the mean; the bias is free
-    added = add_weight_penalty(grads, net, penalty, 200.0, 100)
+    added = add_weight_penalty(penalty, grads, net, clean, 200.0)
     assert added[0]["W"].tolist() == expected
     assert added[0]["b"].tolist() == [7.0]
     assert added[1] == {}
     assert grads[0]["W"].tolist() == [[0.0], [0.0]]
+
+
+def plain(net, x, y):
+    """Return the clean pass, the gradient of the losses of both heads, and the lambda of each model."""
+    passes = [net.run(x, labels, task=task) for task, labels in y.items()]
+    lam = np.array([0.5, 0.0, 2.0])[: len(net.layers[0].W)] if net.layers[0].W.ndim == 3 else 0.5
+    return passes[0], net.gradients([(1.0, p) for p in passes]), lam
+
+
+def mean_losses(net, x, y):
+    return sum(net.run(x, labels, task=task).loss.mean(axis=-1).sum() for task, labels in y.items())
+
+
+@settings(deadline=None, max_examples=40)
+@given(cases(heads=True), st.sampled_from([L1, L2]))
+def test_the_gradient_of_the_classical_penalty_is_that_of_its_value(case, penalty):
+    net, x, y = case
+    clean, grads, lam = plain(net, x, y)
+    assume(min(abs(layer.W).min() for layer in net.all_layers if isinstance(layer, Dense)) > 1e-4)
+
+    def objective(changed):
+        weights = [layer.W for layer in changed.all_layers if isinstance(layer, Dense)]
+        R = sum(penalty.value(W).sum(axis=-1) for W in weights)
+        return mean_losses(changed, x, y) + (lam * R).sum() / x.shape[-2]
+
+    assert gradient_error(objective, net, add_weight_penalty(penalty, grads, net, clean, lam)) < 1e-6
+
+
+def squared_jacobian(block, h, step=1e-3):
+    """Return |d block(h) / dh|^2 in the Frobenius norm for each example, by central differences; h is (..., N, D)."""
+    units = step * np.eye(h.shape[-1])
+    return sum((((block(h + unit) - block(h - unit)) / (2 * step)) ** 2).sum(axis=-1) for unit in units)
+
+
+@settings(deadline=None, max_examples=40)
+@given(cases(heads=True))
+def test_the_contractive_penalty_shrinks_the_jacobian_of_each_layer(case):
+    net, x, y = case
+    clean, grads, lam = plain(net, x, y)
+
+    def objective(changed):
+        h, R = x, 0.0
+        for layer, after in itertools.pairwise(changed.layers):
+            if isinstance(layer, Dense):
+
+                def block(h, layer=layer, after=after):
+                    return after.forward(layer.forward(h))
+
+                R = R + squared_jacobian(block, h)
+                h = block(h)
+        R = R + sum(squared_jacobian(last.forward, h) for last in (changed.layers[-1], *changed.heads.values()))
+        return mean_losses(changed, x, y) + (lam * R.mean(axis=-1)).sum()
+
+    assert gradient_error(objective, net, add_contractive_penalty(grads, net, clean, lam)) < 1e-6
+
+
+@pytest.mark.parametrize("add", [add_contractive_penalty, partial(add_weight_penalty, L2)])
+def test_a_head_that_is_not_trained_is_not_penalised(add):
+    rng = np.random.default_rng(0)
+    net = biased_mlp([6, 5, 4], rng, {"rotation": 3})
+    clean = net.run(rng.random((3, 6)), np.array([0, 1, 2]))
+    grads = net.gradients([(1.0, clean)])
+    before = [dict(grad) for grad in grads]
+    added = add(grads, net, clean, 0.1)
+    assert added[-1] == {}
+    for own, was, found in zip(grads, before, added, strict=True):
+        assert all(own[name] is array for name, array in was.items())
+        assert not was or (found["W"] != was["W"]).any()

@@ -7,6 +7,7 @@ import pytest
 from nnlite.errors import NnliteError
 from nnlite.evaluation import AttackTable, Examples
 from nnlite.methods import METHODS
+from nnlite.paper import FAMILIES
 from nnlite.plots import (
     COLOURS,
     Line,
@@ -79,7 +80,7 @@ def line(label, method, multitask=False, lowest=10.0):
 
 
 def test_a_family_looks_the_same_in_every_panel_and_multi_task_is_open_and_dashed(monkeypatch, tmp_path):
-    kinds = [(method, multitask) for method in COLOURS for multitask in (False, True)]
+    kinds = list(FAMILIES.values())
     lines = [line(f"{method} {multitask}", method, multitask) for method, multitask in kinds]
     figure = drawn_lines(monkeypatch, tmp_path, {"(a) one": lines, "(b) other": lines[::-1]})
     styles = [

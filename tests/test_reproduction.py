@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from nnlite import reproduction
+from nnlite.attacks import R1, R2
 from nnlite.datasets import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy, attack
 from nnlite.paper import BEST_MODELS, MODELS, TARGETS, Model
-from nnlite.penalties import L1, L2
 from nnlite.reproduction import Plan, Reproduction, missing, naive_attack, reproduce
 from nnlite.runs import load_run
 
@@ -68,10 +68,10 @@ def test_the_scores_are_those_of_the_attacks(whole):
     runs = {model: Reproduction(folder, PLAN).best(model)[0] for model in (Model("Rect"), Model("L1", 0.001))}
     test = load("digits").test
     rect, l1 = (found.net for found in runs.values())
-    expected = attack(rect, {"l1": l1}, test, L1).accuracy["l1"]
+    expected = attack(rect, {"l1": l1}, test, R1).accuracy["l1"]
     found = [float(row[-1]) for row in rows if row[:3] == ["rect", "r1", "l1-lam0.001"]]
     assert found == pytest.approx(expected.tolist())
-    expected = attack(rect, {"rect": rect}, test, L2).accuracy["rect"]
+    expected = attack(rect, {"rect": rect}, test, R2).accuracy["rect"]
     assert [float(row[-1]) for row in rows if row[:3] == ["rect", "r2", "rect"]] == pytest.approx(expected.tolist())
 
 

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation import accuracy
-from nnlite.runs import HISTORY, RESULTS, SETTINGS, WEIGHTS, find_run, list_runs, load_run, make_run
+from nnlite.runs import HISTORY, LATER_SETTINGS, RESULTS, SETTINGS, WEIGHTS, find_run, list_runs, load_run, make_run
 from nnlite.training import Settings
 
 FILES = (WEIGHTS, SETTINGS, HISTORY, RESULTS)
@@ -251,7 +251,17 @@ def change_json(path, change):
     path.write_text(json.dumps(content), "utf-8")
 
 
-@pytest.mark.parametrize("key", asdict(QUICK))
+def test_a_run_of_an_older_version_is_read_as_what_it_did(copied):
+    def forget(content):
+        for name in LATER_SETTINGS:
+            del content["settings"][name]
+
+    before = load_run(copied).settings
+    change_json(copied / SETTINGS, forget)
+    assert load_run(copied).settings == before
+
+
+@pytest.mark.parametrize("key", sorted(asdict(QUICK).keys() - LATER_SETTINGS))
 def test_a_missing_setting_is_refused_and_not_guessed(copied, key):
     change_json(copied / SETTINGS, lambda content: content["settings"].pop(key))
     is_refused(copied, key)

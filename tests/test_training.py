@@ -97,7 +97,7 @@ def test_another_seed_gives_other_weights(digits):
 def test_each_epoch_is_shuffled_differently_and_by_the_seed(digits, monkeypatch):
     seen = []
 
-    def look(_net, _x, y, _settings):
+    def look(_net, _x, y, _settings, _rng):
         seen.append(y["digit"])
         return np.zeros(1, np.float32)
 

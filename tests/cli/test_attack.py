@@ -3,14 +3,17 @@
 import csv
 import json
 import shutil
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from nnlite.attacks import NOISES
+from nnlite.attacks import PGD, R1, R2
 from nnlite.datasets import Dataset, check_samples, load
-from nnlite.evaluation import attack
+from nnlite.evaluation import AttackTable, attack
+from nnlite.lbfgs import LBFGS
 from nnlite.runs import load_run, make_run
 from nnlite.training import Settings
 
@@ -37,16 +40,22 @@ def test_json_holds_the_librarys_figures(attacked, trained):
     result = attacked("--adversary", "rect", "--json")
     assert result.exit_code == 0
     rect, robust = trained[1]
-    table = attack(rect.net, {"rect": rect.net, robust.name: robust.net}, load("digits").test, NOISES["r1"])
+    table = attack(rect.net, {"rect": rect.net, robust.name: robust.net}, load("digits").test, R1)
     assert json.loads(result.stdout) == {
         "adversary": "rect",
         "data": "digits",
+        "examples": 500,
         "noise": "r1",
+        "norm": "linf",
         "clip": False,
+        "parameters": {},
+        "seed": None,
         "dtype": "float32",
         "phi": [0, 0.005, 0.01, 0.05, 0.1],
         "accuracy": {name: values.tolist() for name, values in table.accuracy.items()},
         "zero_share": table.zero_share,
+        "failed": None,
+        "median_noise": {},
     }
 
 
@@ -54,10 +63,114 @@ def test_options_reach_the_library(attacked, trained):
     options = ("--noise", "r2", "--phi", "0,0.5", "--clip", "--dtype", "float64", "--victim", "rect")
     result = attacked("--adversary", "dgl1-lam0.01-phi0.1", *options, "--json")
     rect, robust = (run.net.astype(np.float64) for run in trained[1])
-    table = attack(robust, {"rect": rect}, load("digits").test, NOISES["r2"], (0.0, 0.5), clip=True)
+    table = attack(robust, {"rect": rect}, load("digits").test, replace(R2, clip=True), (0.0, 0.5))
     content = json.loads(result.stdout)
     assert content["accuracy"] == {"rect": table.accuracy["rect"].tolist()}
     assert (content["noise"], content["clip"], content["dtype"], content["phi"]) == ("r2", True, "float64", [0, 0.5])
+
+
+@pytest.mark.parametrize(("noise", "norm"), [("pgd", "linf"), ("pgd-l2", "l2")])
+def test_pgd_is_the_librarys_with_its_options_and_its_seed(attacked, trained, noise, norm):
+    options = ("--steps", 5, "--restarts", 2, "--stride", 0.4, "--seed", 3, "--victim", "rect")
+    content = json.loads(attacked("--adversary", "rect", "--noise", noise, *options, "--json").stdout)
+    net = trained[1][0].net
+    phi = (0.0, 0.005, 0.01, 0.05, 0.1) if norm == "linf" else (0.0, 0.25, 0.5, 1.0, 2.0)
+    made = PGD(norm, steps=5, restarts=2, stride=0.4)
+    assert tuple(content["phi"]) == phi
+    assert content["accuracy"]["rect"] == list(
+        attack(net, {"rect": net}, load("digits").test, made, phi, seed=3).accuracy["rect"]
+    )
+    assert (content["norm"], content["clip"], content["seed"]) == (norm, True, 3)
+    assert content["parameters"] == {"steps": 5, "restarts": 2, "stride": 0.4}
+
+
+def test_the_title_names_the_attack_with_all_it_was_told(attacked):
+    result = attacked("--adversary", "rect", "--noise", "pgd", "--steps", 5, "--restarts", 2, "--phi", 0.1)
+    words = "L-infinity norm, steps 5, restarts 2, stride 0.5, seed 0, clipped to [0, 1]"
+    assert result.stdout.startswith(f"rect crafts PGD noise on 500 test images of digits, {words}\n")
+    options = ("--noise", "pgd-l2", "--steps", 3, "--stride", 1, "--seed", 7, "--no-clip", "--phi", 1, "--first", 20)
+    result = attacked("--adversary", "rect", *options)
+    words = "L2 norm, steps 3, restarts 1, stride 1, seed 7, not clipped"
+    assert result.stdout.startswith(f"rect crafts PGD noise on 20 test images of digits, {words}\n")
+    assert "phi is the length of the noise in the L2 norm" in result.stderr
+    rows = list(csv.reader(attacked("--adversary", "rect", *options, "--csv").stdout.splitlines()))
+    assert rows[0] == ["victim", "adversary", "noise", "1.0"]
+    assert [row[1:3] for row in rows[1:]] == [["rect", f"PGD noise, {words}"]] * 2
+
+
+def test_only_the_first_images_are_attacked_on_request(attacked, trained):
+    content = json.loads(attacked("--adversary", "rect", "--first", 30, "--victim", "rect", "--json").stdout)
+    net = trained[1][0].net
+    table = attack(net, {"rect": net}, load("digits").test[:30], R1)
+    assert content["accuracy"]["rect"] == table.accuracy["rect"].tolist()
+    assert content["examples"] == 30
+
+
+def test_lbfgs_is_the_librarys_and_says_what_it_found(attacked, trained):
+    result = attacked("--adversary", "rect", "--noise", "lbfgs", "--victim", "rect", "--first", 40, "--json")
+    content = json.loads(result.stdout)
+    net = trained[1][0].net
+    table = attack(net, {"rect": net}, load("digits").test[:40], LBFGS(), (0.0, 0.25, 0.5, 1.0, 2.0))
+    assert content["accuracy"]["rect"] == table.accuracy["rect"].tolist()
+    assert content["median_noise"] == table.lengths
+    assert content["parameters"] == {"searches": 10, "iterations": 50}
+    assert content["failed"] == table.failed == 0
+    l2, linf = (f"{content['median_noise'][norm]:.3g}" for norm in ("l2", "linf"))
+    words = f"smallest noise found that fools rect: {l2} in the L2 norm, {linf} in the L-infinity norm"
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize(("failed", "size"), [(3, 0.25), (40, np.nan)])
+def test_what_an_attack_could_not_do_is_told(attacked, monkeypatch, failed, size):
+    figures = {"rect": np.array([90.0])}
+    lengths = {norm: np.array(size) for norm in ("l2", "linf")}
+    table = AttackTable((1.0,), figures, None, failed=np.array(failed), lengths=lengths)
+    monkeypatch.setattr("nnlite.cli.attack.attack_all", lambda *args, **options: table)
+    result = attacked("--adversary", "rect", "--noise", "lbfgs", "--victim", "rect", "--json")
+    content = json.loads(result.stdout, parse_constant=pytest.fail)  # NaN is no JSON
+    assert content["failed"] == failed
+    assert content["median_noise"]["l2"] == (None if np.isnan(size) else size)
+    assert f"the attack itself failed on {failed} of 500 images" in result.stderr
+    assert ("median size" in result.stderr) == (not np.isnan(size))
+
+
+def test_an_attack_of_the_toolbox_runs_by_name(attacked):
+    pytest.importorskip("art", reason="the extra interop is not installed")
+    options = ("--noise", "deepfool", "--steps", 5, "--phi", "0,1", "--victim", "rect")
+    content = json.loads(attacked("--adversary", "rect", *options, "--json").stdout)
+    clean, fooled = content["accuracy"]["rect"]
+    assert fooled < clean - 50
+
+
+def test_without_the_toolbox_its_attacks_say_what_to_install(attacked, monkeypatch):
+    monkeypatch.setitem(sys.modules, "art.attacks", None)
+    monkeypatch.delitem(sys.modules, "nnlite.interop.art", raising=False)
+    result = attacked("--adversary", "rect", "--noise", "square")
+    assert result.exit_code == 2
+    assert "pip install 'nnlite[interop]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--noise", "r1", "--steps", 5], "steps: noise r1 does not use it, only pgd, pgd-l2, autopgd, deepfool"),
+        (["--noise", "pgd", "--queries", 5], "queries: noise pgd does not use it, only square"),
+        (["--noise", "lbfgs", "--restarts", 5], "restarts: noise lbfgs does not use it"),
+        (["--noise", "r2", "--seed", 1], "seed: noise r2 does not use it, only pgd"),
+        (["--noise", "lbfgs", "--no-clip"], "clip: noise lbfgs always keeps pixels within [0, 1]"),
+        (["--noise", "pgd", "--steps", 0], "steps: expected an integer of at least 1, found 0"),
+        (["--noise", "pgd", "--restarts", -1], "restarts: expected an integer of at least 1, found -1"),
+        (["--noise", "pgd", "--stride", 0], "stride: expected a finite number above 0"),
+        (["--noise", "pgd", "--phi", "-0.1"], "phi: expected"),
+        (["--noise", "deepfool", "--steps", 0], "steps: expected an integer of at least 1, found 0"),
+    ],
+)
+def test_what_an_attack_cannot_take_exits_2(attacked, options, words):
+    result = attacked("--adversary", "rect", *options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert words in result.stderr
 
 
 def test_at_phi_0_the_figure_is_the_clean_accuracy_by_hand(attacked, trained, digits):
@@ -95,8 +208,9 @@ def test_csv_holds_the_same_figures(attacked):
     head, *rows = csv.reader(attacked("--adversary", "rect", "--csv").stdout.splitlines())
     content = json.loads(attacked("--adversary", "rect", "--json").stdout)
     assert head[0] == "victim"
-    assert [float(size) for size in head[1:]] == content["phi"]
-    assert {row[0]: [float(value) for value in row[1:]] for row in rows} == content["accuracy"]
+    assert head[1:3] == ["adversary", "noise"]
+    assert [float(size) for size in head[3:]] == content["phi"]
+    assert {row[0]: [float(value) for value in row[3:]] for row in rows} == content["accuracy"]
 
 
 def test_pictures_are_drawn(attacked, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from nnlite import __version__, datasets
 from nnlite.layers import Dense, ReLU
+from nnlite.methods import METHODS
 from nnlite.runs import load_run
 
 CLOSED_PORT = "http://127.0.0.1:9/"
@@ -119,7 +120,7 @@ def test_gradcheck_passes(nnlite):
     [
         (ReLU, "backward", lambda self, x, dy: dy),
         (Dense, "backward", lambda self, x, dy: 1.001 * dy @ self.W.swapaxes(-1, -2)),
-        (Dense, "gradients", lambda self, x, dy: {"W": x.swapaxes(-1, -2) @ dy, "b": 1.001 * dy.sum(axis=-2)}),
+        (Dense, "gradients", lambda self, x, dy, **_: {"W": x.swapaxes(-1, -2) @ dy, "b": 1.001 * dy.sum(axis=-2)}),
     ],
     ids=["ReLU", "Dense", "bias"],
 )
@@ -160,10 +161,24 @@ def test_bench_step_as_json(nnlite):
     result = nnlite("bench", "step", "--hidden", 8, "--pairs", 4, "--json")
     assert result.exit_code == 0
     timing = json.loads(result.stdout)
-    assert set(timing) == {"step_ms", "products_ms", "ratio", "quartiles", "pairs"}
+    assert set(timing) == {"step_ms", "products_ms", "ratio", "quartiles", "pairs", "to_finite"}
     assert timing["pairs"] == 4
+    assert timing["to_finite"] is None
     low, high = timing["quartiles"]
     assert 0 < low <= timing["ratio"] <= high
+
+
+def test_bench_step_times_the_exact_gradient_beside_the_finite_one(nnlite):
+    options = ("bench", "step", "--hidden", 8, "--pairs", 4, "--gradient", "exact")
+    assert json.loads(nnlite(*options, "--json").stdout)["to_finite"] > 0
+    words = nnlite(*options).stdout
+    assert words.startswith("dgl1-exact-lam0.01, batch 100")
+    assert "times the step with the finite gradient" in words
+
+
+@pytest.mark.parametrize("reg", METHODS)
+def test_bench_step_knows_every_method(nnlite, reg):
+    assert nnlite("bench", "step", "--hidden", 8, "--pairs", 4, "--reg", reg).exit_code == 0
 
 
 def test_bench_step_as_a_table(nnlite):

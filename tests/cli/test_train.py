@@ -8,6 +8,7 @@ import pytest
 from nnlite import training
 from nnlite.datasets import load
 from nnlite.evaluation import accuracy
+from nnlite.methods import METHODS
 from nnlite.runs import load_run
 
 TINY = ("train", "--hidden", "16", "--epochs", "3")
@@ -50,6 +51,54 @@ def test_a_negative_clean_weight_warns(nnlite):
     result = nnlite(*TINY, "--reg", "dgl1", "--lam", 0.2, "--phi", 0.1)
     assert result.exit_code == 0
     assert "Warning: the clean gradient has the negative weight -1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "run", "said"),
+    [
+        (("goodfellow", "--phi", 0.1), "goodfellow-phi0.1-alpha0.5", "0.5 clean + 0.5 adversarial"),
+        (("goodfellow", "--phi", 0.1, "--alpha", 0.9), "goodfellow-phi0.1-alpha0.9", "0.9 clean + 0.1 adversarial"),
+        (("lyu", "--phi", 0.1, "--p", "inf"), "lyu-phi0.1-pinf", "Lyu et al. 2015"),
+        (("miyato", "--lam", 1, "--phi", 0.5), "miyato-lam1-phi0.5", "Miyato et al. 2015"),
+        (("datagrad", "--term", "l1,0.01,0.1"), "datagrad-l1-0.01-0.1", "0.9 clean + 0.1 adversarial"),
+        (("gu-rigazio", "--lam", 0.001), "gu-rigazio-lam0.001", "Gu and Rigazio 2014"),
+        (("dgl1", "--lam", 0.01, "--gradient", "exact"), "dgl1-exact-lam0.01", "0.01 exact penalty gradient"),
+    ],
+)
+def test_earlier_works_and_the_exact_gradient_are_trained_by_name(nnlite, tmp_path, options, run, said):
+    result = nnlite(*TINY, "--reg", *options)
+    assert result.exit_code == 0
+    assert said in result.stderr
+    settings = load_run(tmp_path / "runs" / "digits" / run).settings
+    assert (settings.reg, settings.run_name) == (options[0], run)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("huang", "--phi", 0.1, "--alpha", 0.5), "alpha: method huang does not use it"),
+        (("nokland", "--phi", 0.1, "--p", "1"), "p: method nokland does not use it"),
+        (("goodfellow",), "phi: method goodfellow needs it; give for example --phi 0.1 --alpha 0.5"),
+        (("lyu", "--phi", 0.1), "p: method lyu needs it"),
+        (("datagrad",), "term: method datagrad needs it; give for example --term l1,0.01,0.1"),
+        (("dgl1", "--term", "l1,0.01,0.1"), "lam: method dgl1 needs it"),
+        (("none", "--term", "l1,0.01,0.1"), "term: method none does not use it"),
+        (("dgl1", "--lam", 0.01, "--phi", 0.1, "--gradient", "exact"), "phi: the exact gradient takes no step"),
+        (("goodfellow", "--phi", 0.1, "--gradient", "exact"), "gradient: method goodfellow has no penalty"),
+    ],
+)
+def test_an_option_of_another_method_is_refused(nnlite, tmp_path, options, named):
+    result = nnlite(*TINY, "--reg", *options)
+    assert result.exit_code == 2
+    assert one_line(result.stderr)
+    assert named in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_help_lists_every_method_with_what_it_takes(nnlite):
+    text = nnlite("train", "--help").stdout
+    for name, method in METHODS.items():
+        assert any(line.split()[:1] == [name] and method.source in line for line in text.splitlines())
 
 
 def test_every_option_reaches_the_settings(nnlite, tmp_path):

@@ -1,0 +1,298 @@
+"""The Adversarial Robustness Toolbox (ART) on nnlite's nets.
+
+`art_classifier` shows a net to ART, which knows dozens of attacks; all gradients are those of nnlite's own backward
+pass. `ArtAttack` makes five of them attacks of nnlite, which keep the contract of nnlite.attacks.Attack.
+
+ART works on the host, on one model, and mostly in float32. Import this file before ART: it keeps ART from warning that
+PyTorch is missing, which nothing here needs.
+"""
+
+import warnings
+from collections import ChainMap, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isqrt, prod
+from typing import Any
+
+import numpy as np
+
+from nnlite.attacks import NORMS, Crafted, project
+from nnlite.backend import Array, get_xp, to_host
+from nnlite.errors import NnliteError
+from nnlite.layers import Dense
+from nnlite.losses import softmax_cross_entropy
+from nnlite.network import Network
+
+try:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "PyTorch not found", UserWarning, r"art\.estimators\.certification")
+        from art.attacks import evasion
+        from art.estimators.classification.classifier import ClassifierNeuralNetwork
+except Exception as error:  # not only ImportError: on a NumPy that it does not know, ART raises what it happens to
+    raise NnliteError(
+        f"interop: expected the Adversarial Robustness Toolbox, found {type(error).__name__}: {error}; "
+        f"install it with pip install 'nnlite[interop]'"
+    ) from error
+
+# What each attack takes, with the usual value; first those within a radius, then those that search the smallest noise.
+_WITHIN = {"square": {"queries": 1000, "restarts": 1}, "autopgd": {"steps": 100, "restarts": 1}}
+_SMALLEST = {"deepfool": {"steps": 50}, "carlini": {"steps": 10}, "hopskipjump": {"steps": 10}}
+_OPTIONS = _WITHIN | _SMALLEST
+_ROWS = 100  # images at a time
+
+
+class _Classifier(ClassifierNeuralNetwork):  # type: ignore[misc]
+    """One net, on the host, as ART wants to see it: images (N, *shape), labels (N,) or one-hot (N, C)."""
+
+    def __init__(self, net: Network, shape: tuple[int, ...], clip: tuple[float, float] | None) -> None:
+        if any(isinstance(layer, Dense) and layer.W.ndim > 2 for layer in net.layers):
+            raise NnliteError("interop: expected one net, found a stack; ART attacks one model at a time")
+        if prod(shape) != net.sizes[0]:
+            raise NnliteError(f"shape: expected {net.sizes[0]} pixels, as many as the net sees, found {shape}")
+        self.net = net.to("cpu")
+        super().__init__(model=self.net, clip_values=clip, channels_first=False, preprocessing=None)
+        self.nb_classes = net.sizes[-1]
+        self._shape = shape
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return self._shape
+
+    def predict(self, x: Array, batch_size: int = 0, **_: Any) -> Array:
+        """Return the logits (N, C)."""
+        return self.net.logits(self._rows(x))
+
+    def compute_loss(self, x: Array, y: Array, reduction: str = "none", **_: Any) -> Array:
+        """Return the loss of each example, (N,); with `reduction` "mean" or "sum" that of all."""
+        loss, _dlogits = softmax_cross_entropy(self.predict(x), _labels(y))
+        reduced: Array = {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[reduction]
+        return reduced
+
+    def loss_gradient(self, x: Array, y: Array, **_: Any) -> Array:
+        """Return each example's own dloss/dx, of the shape of x."""
+        return self.net.run(self._rows(x), _labels(y)).dx.reshape(x.shape)
+
+    def class_gradient(self, x: Array, label: int | Sequence[int] | Array | None = None, **_: Any) -> Array:
+        """Return dlogits/dx, (N, C, *shape); for one label, or one for each example, (N, 1, *shape).
+
+        The classes stand on a leading axis, so one forward pass serves all of them.
+        """
+        wanted = np.arange(self.nb_classes)[:, None] if label is None else np.asarray(label)[None]
+        y = np.broadcast_to(wanted, (len(wanted), len(x)))
+        dx = self.net.run(self._rows(x), y, loss=_logit).dx
+        return dx.swapaxes(0, 1).reshape(len(x), len(wanted), *x.shape[1:])
+
+    def get_activations(self, x: Array, layer: int, batch_size: int = 0, framework: bool = False) -> Array:
+        """Return what the layer of this number gives, (N, width); the last one gives the logits."""
+        rows = self._rows(x)
+        return (*self.net.forward(rows)[1:], self.net.logits(rows))[layer]
+
+    def fit(self, x: Array, y: Array, **_: Any) -> None:
+        """Raise NnliteError: ART cannot train the net."""
+        raise NnliteError("fit: ART cannot train a net of nnlite; use nnlite.training.train")
+
+    def save(self, filename: str, path: str | None = None) -> None:
+        """Raise NnliteError: ART cannot keep the net."""
+        raise NnliteError("save: ART cannot keep a net of nnlite; use nnlite.runs")
+
+    def _rows(self, x: Array) -> Array:
+        return np.asarray(x, self.net.dtype).reshape(len(x), -1)
+
+
+class _Remembering(_Classifier):
+    """Remembers its last three answers: at each step Square asks twice for images that it has not moved since."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._last: deque[dict[bytes, Array]] = deque(maxlen=3)
+
+    def predict(self, x: Array, batch_size: int = 0, **_: Any) -> Array:
+        """Return the logits (N, C)."""
+        keys, known = [image.tobytes() for image in x], ChainMap(*self._last)
+        answers = {key: known[key] for key in keys if key in known}
+        new = [k for k, key in enumerate(keys) if key not in answers]
+        if new:
+            answers |= zip([keys[k] for k in new], super().predict(x[new]), strict=True)
+        self._last.append(answers)
+        return np.stack([answers[key] for key in keys])
+
+
+class _Clipping(_Classifier):
+    """Clips to [0, 1] what it is shown, so that an attack may look beyond."""
+
+    def _rows(self, x: Array) -> Array:
+        return super()._rows(x).clip(0, 1)
+
+
+def _labels(y: Array) -> Array:
+    return y.argmax(axis=-1) if y.ndim == 2 else y
+
+
+def _logit(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Return the logit of y as a loss, and its derivative, which is one-hot."""
+    one_hot = (y[..., None] == np.arange(logits.shape[-1])).astype(logits.dtype)
+    return (one_hot * logits).sum(axis=-1), one_hot
+
+
+def art_classifier(
+    net: Network, *, shape: tuple[int, ...] | None = None, clip: tuple[float, float] | None = (0.0, 1.0)
+) -> ClassifierNeuralNetwork:
+    """Return `net` as a classifier of ART, with logits as outputs and gradients by nnlite's backward pass.
+
+    shape: of an image, such as (28, 28, 1), for attacks that want height, width and channels; (D,) if not given.
+    clip: the range of a pixel, or None for no limits. A net on a GPU is copied to the host. Of several tasks it is
+    the main one. NnliteError for a stack of models, and for a shape of another size.
+    """
+    return _Classifier(net, shape or net.sizes[:1], clip)
+
+
+@dataclass(frozen=True)
+class ArtAttack:
+    """One of ART's attacks, by a name of ART_ATTACKS; pixels stay within [0, 1].
+
+    Within an L-infinity radius of phi, begun `restarts` times: "square" (Andriushchenko et al. 2020) sees nothing but
+    logits, and asks for them `queries` times; "autopgd" (Croce and Hein 2020) takes `steps` along the gradient.
+
+    For the smallest L2 noise, in `steps`: "deepfool" (Moosavi-Dezfooli et al. 2016), "carlini" (Carlini and Wagner
+    2017), and "hopskipjump" (Chen et al. 2020), which sees nothing but the predicted class.
+
+    A number that is not given has its usual value. shape: (height, width, channels) for "square"; as high as wide, of
+    one channel, if not given. NnliteError for an unknown name, an option of another attack, and a number below 1.
+    """
+
+    name: str
+    queries: int | None = None
+    steps: int | None = None
+    restarts: int | None = None
+    shape: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in _OPTIONS:
+            raise NnliteError(f"attack: expected one of {', '.join(_OPTIONS)}, found {self.name!r}")
+        for option in ("queries", "steps", "restarts"):
+            value, known = getattr(self, option), _OPTIONS[self.name]
+            if value is not None and option not in known:
+                raise NnliteError(f"{option}: {self.name} has no such option; it takes {' and '.join(known)}")
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise NnliteError(f"{option}: expected an integer of at least 1, found {value}")
+
+    @property
+    def norm(self) -> str:
+        """What phi is measured in."""
+        return "linf" if self.name in _WITHIN else "l2"
+
+    @property
+    def clip(self) -> bool:
+        """Pixels stay within [0, 1]."""
+        return True
+
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+        """Return what ART makes of x (N, D) with labels y (N,); an image that the net gets wrong stays as it is.
+
+        The same random numbers serve every phi. The smallest noise is searched once, and used for each phi that it
+        does not exceed. From a GPU all is copied to the host, and the images go back. NnliteError for a stack.
+        """
+        classifier, xp, seed = self._classifier(net), get_xp(x), int(rng.integers(2**32))
+        host, images, labels = classifier.net, to_host(x), to_host(y)
+        attacked, more = host.predict(images) == labels, {}
+        if self.name == "hopskipjump":
+            starts = _starts(host, images, labels, rng)
+            attacked &= host.predict(starts) != labels
+            more = {"x_adv_init": starts[attacked]}
+
+        def generate(size: float) -> Array:
+            made = images.copy()
+            if attacked.any():
+                attack = self._attack(classifier, float(size))
+                shown = images[attacked].reshape(-1, *classifier.input_shape)
+                with _seeded(seed):
+                    made[attacked] = attack.generate(shown, labels[attacked], **more).reshape(-1, images.shape[-1])
+            return made.clip(0, 1)
+
+        if self.name in _WITHIN:
+            within = [project(generate(size), images, size, "linf", clip=True) if size else images for size in phi]
+            return Crafted([xp.asarray(image) for image in within])
+        found = _pulled_back(host, images, labels, generate(0.0))
+        fooled = host.predict(found) != labels
+        smallest = np.where(fooled[:, None], found, images)
+        length = NORMS["l2"](smallest - images)[:, None]
+        return Crafted(
+            [xp.asarray(np.where(length <= size, smallest, images)) for size in phi],
+            failed=xp.asarray(~fooled),
+            smallest=xp.asarray(smallest),
+        )
+
+    def _classifier(self, net: Network) -> _Classifier:
+        pixels = net.sizes[0]
+        if self.name == "square":
+            shape = self.shape or (isqrt(pixels), isqrt(pixels), 1)
+            if len(shape) != 3 or prod(shape) != pixels or min(shape[:2]) < 2:
+                raise NnliteError(
+                    f"shape: expected (height, width, channels) of {pixels} pixels, height and width at least 2, "
+                    f"found {self.shape}"
+                )
+            return _Remembering(net, shape, (0.0, 1.0))
+        if self.name == "carlini":
+            # It searches through a tanh, which is flat at both ends of the range: black pixels would never move.
+            return _Clipping(net, (pixels,), (-0.3, 1.3))
+        return _Classifier(net, (pixels,), (0.0, 1.0))
+
+    def _attack(self, on: _Classifier, size: float) -> Any:
+        own = {name: getattr(self, name) or usual for name, usual in _OPTIONS[self.name].items()}
+        steps, restarts = own.get("steps"), own.get("restarts")
+        usual = {"batch_size": _ROWS, "verbose": False}
+        match self.name:
+            case "square":
+                height, width, _ = on.input_shape
+                first = min(0.8, (min(height, width) - 0.51) ** 2 / (height * width))  # a square needs room to move
+                return evasion.SquareAttack(
+                    on, eps=size, max_iter=own["queries"], nb_restarts=restarts, p_init=first, **usual
+                )
+            case "autopgd":
+                return evasion.AutoProjectedGradientDescent(
+                    on, eps=size, eps_step=2 * size, max_iter=steps, nb_random_init=restarts, **usual
+                )
+            case "deepfool":
+                return evasion.DeepFool(on, max_iter=steps, epsilon=0.02, **usual)
+            case "carlini":  # without a margin ART takes a tie for success
+                return evasion.CarliniL2Method(on, max_iter=steps, confidence=0.01, initial_const=1.0, **usual)
+            case _:
+                return evasion.HopSkipJump(on, max_iter=steps, **usual)
+
+
+def _starts(net: Network, x: Array, y: Array, rng: np.random.Generator) -> Array:
+    """Return, for each image, one that the net takes for another class, if there is any: noise, or one of x.
+
+    ART would draw one itself, but from a generator that cannot be seeded.
+    """
+    pool = np.concatenate([rng.random((_ROWS, x.shape[-1])).astype(x.dtype), x[:_ROWS]])
+    others = net.predict(pool) != y[:, None]
+    starts: Array = pool[(others * rng.random(others.shape)).argmax(axis=-1)]
+    return starts
+
+
+def _pulled_back(net: Network, x: Array, y: Array, found: Array) -> Array:
+    """Return `found` drawn towards x in a straight line, to where it just fools the net.
+
+    HopSkipJump ends with a step away from the boundary, DeepFool with one beyond it.
+    """
+    inside, outside = np.zeros((len(x), 1), x.dtype), np.ones((len(x), 1), x.dtype)
+    for _ in range(10):
+        middle = (inside + outside) / 2
+        fooled = (net.predict(x + middle * (found - x)) != y)[:, None]
+        inside, outside = np.where(fooled, inside, middle), np.where(fooled, middle, outside)
+    pulled: Array = x + outside * (found - x)
+    return pulled
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed NumPy's global generator, from which ART draws, and give it its state back afterwards."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002

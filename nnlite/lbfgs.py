@@ -1,0 +1,124 @@
+"""The attack of Szegedy et al. 2013: the smallest noise r, in the L2 norm, that turns an image into another class.
+
+For a class that is wrong, the target, the noise minimises
+
+    c |r|^2 + loss(x + r, target)    with x + r in [0, 1]
+
+by box-constrained L-BFGS (scipy's L-BFGS-B) with the input gradient of the net. The larger c, the smaller r; so a
+search finds the largest c whose minimiser is still taken for the target. Examples share no variables: the problems
+of a whole batch are solved as one, in which each has its own c. Each is divided by its c, which moves no minimiser:
+otherwise one example of a large c would hold up all others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlite.attacks import Crafted, check_count
+from nnlite.backend import Array, get_xp, to_host
+from nnlite.network import Network
+from nnlite.penalties import L2_NORM
+
+TOLERANCE = 0.25  # at the kinks of ReLU a gradient jumps: 0.02 to 0.17 are left at minimisers of the paper's net
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """The attack of Szegedy et al.; the target is the most likely wrong class. It draws nothing.
+
+    searches: how many c are tried for each example, the first one 1. iterations: the limit for each of them.
+    """
+
+    searches: int = 10
+    iterations: int = 50
+
+    norm: ClassVar[str] = "l2"
+    clip: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_count("searches", self.searches)
+        check_count("iterations", self.iterations)
+
+    def __str__(self) -> str:
+        return f"L-BFGS noise ({self.searches} searches of {self.iterations} iterations)"
+
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+        """Return the nearest image found where it is within phi of x, and x elsewhere, for each phi.
+
+        An image that is misclassified already needs no noise. `failed` is where no noise was found, or where
+        the one found had not converged, and so may be larger than it need be.
+        """
+        xp = get_xp(x, y)
+        logits = net.logits(x)
+        nearest, converged = self._nearest(net, x, runner_up(logits, y))
+        right = logits.argmax(axis=-1) == y
+        nearest = xp.where(right[..., None], nearest, x)
+        length = L2_NORM.value(nearest - x)
+        images = [xp.where((length <= size)[..., None], nearest, x) for size in phi]
+        return Crafted(images, failed=right & ~converged, smallest=nearest)
+
+    def _nearest(self, net: Network, x: Array, target: Array) -> tuple[Array, Array]:
+        """Return the nearest image taken for `target`, or x where there is none, and whether it has converged.
+
+        c goes up or down tenfold until it has worked and failed once, then to the middle of the two, by their logs.
+        """
+        xp = get_xp(x, target)
+        zero = xp.zeros(target.shape, x.dtype)
+        c, worked, failed, length = zero + 1, zero, zero + np.inf, zero + np.inf
+        nearest, converged = x, zero > 0
+        for _ in range(self.searches):
+            found, solved = minimise(net, x, target, c, self.iterations)
+            works = net.predict(found) == target
+            worked, failed = xp.where(works, c, worked), xp.where(works, failed, c)
+            distance = L2_NORM.value(found - x)
+            nearer = works & (distance < length)
+            nearest = xp.where(nearer[..., None], found, nearest)
+            length = xp.where(nearer, distance, length)
+            converged = xp.where(nearer, solved, converged)
+            c = xp.where(worked == 0, c / 10, xp.where(failed == np.inf, 10 * c, xp.sqrt(worked * failed)))
+        return nearest, converged
+
+
+def runner_up(logits: Array, y: Array) -> Array:
+    """Return the most likely wrong class (..., N), given logits (..., N, C) and labels y (N,) or (..., N)."""
+    xp = get_xp(logits, y)
+    right = y[..., None] == xp.arange(logits.shape[-1])
+    second: Array = xp.where(right, -np.inf, logits).argmax(axis=-1)
+    return second
+
+
+def minimise(net: Network, x: Array, target: Array, c: float | Array, iterations: int) -> tuple[Array, Array]:
+    """Return the minimiser of c |x_hat - x|^2 + loss(x_hat, target) in [0, 1], and where it has converged.
+
+    x: (N, D) or (..., N, D), in [0, 1]; target: classes (..., N), with the leading axis of a stack; c: a number above
+    0, or one for each example, (..., N). Returns x_hat (..., N, D) and a bool (..., N). An example has converged where
+    the projected gradient of |r|^2 + loss / c is at most TOLERANCE times 2 |r|, r = x_hat - x; if the loss is convex
+    there, r is off by at most that share of its length. The net works in its own dtype, scipy in float64.
+    """
+    from scipy.optimize import Bounds, minimize  # slow to import, and only this needs it
+
+    xp = get_xp(x, target)
+    shape = (*target.shape, x.shape[-1])
+    origin = np.broadcast_to(to_host(x).astype(np.float64), shape)
+    weight = np.broadcast_to(c if isinstance(c, (int, float)) else to_host(c), target.shape)[..., None]
+
+    def objective(point: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        noise = point.reshape(shape) - origin
+        at = net.run(xp.asarray(point.reshape(shape).astype(net.dtype)), target)
+        value = float((noise * noise).sum() + (to_host(at.loss) / weight[..., 0]).sum())
+        return value, (2 * noise + to_host(at.dx) / weight).ravel()
+
+    limits = {"maxiter": iterations, "gtol": 0, "ftol": 1e-10}
+    point = minimize(objective, origin.ravel(), method="L-BFGS-B", jac=True, bounds=Bounds(0, 1), options=limits).x
+    gradient = objective(point)[1]
+    left, pull = (point - gradient).clip(0, 1) - point, 2 * (point.reshape(shape) - origin)
+    converged = _length(left.reshape(shape)) <= TOLERANCE * _length(pull)
+    return xp.asarray(point.reshape(shape).astype(net.dtype)), xp.asarray(converged)
+
+
+def _length(a: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    length: npt.NDArray[np.float64] = np.linalg.norm(a, axis=-1)
+    return length
