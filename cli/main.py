@@ -7,6 +7,7 @@ import click
 
 import nnlite
 from nnlite.cli.attack import attack
+from nnlite.cli.audit import audit
 from nnlite.cli.bench import bench
 from nnlite.cli.data import data
 from nnlite.cli.gradcheck import gradcheck
@@ -48,5 +49,5 @@ def main() -> None:
     """  # noqa: D301 - click wants the backspace itself
 
 
-for command in (train, attack, reproduce, runs, data, gradcheck, bench):
+for command in (train, attack, audit, reproduce, runs, data, gradcheck, bench):
     main.add_command(command)

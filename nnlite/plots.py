@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from nnlite.audit import Audit
 from nnlite.errors import NnliteError
 from nnlite.evaluation import AttackTable, Examples
 from nnlite.gradcheck import Convergence
@@ -63,6 +64,33 @@ def plot_accuracy(table: AttackTable, methods: Mapping[str, str], title: str, pa
         colour, line, marker = styles[name]
         axes.plot(table.phi, values, color=colour, linestyle=line, marker=marker, markersize=5, label=name)
     axes.set(xlabel=_L2_AXIS if table.norm == "l2" else _PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    axes.grid(axis="y", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _save(figure, path)
+
+
+def plot_audit(audit: Audit, title: str, path: Path) -> None:
+    """Draw accuracy in percent against phi, one line for each attack; a thick black one is the worst case."""
+    styles = {  # of Okabe and Ito; an attack keeps its colour and its marker
+        "r1": ("#E69F00", "o"),
+        "r2": ("#56B4E9", "s"),
+        "pgd": ("#D55E00", "^"),
+        "transfer": ("#009E73", "D"),
+        "random": ("#CC79A7", "v"),
+        "worst": ("#000000", ""),
+    }
+    figure = _figure(7.2, 4.2)
+    axes = figure.subplots()
+    for name, values in sorted(audit.accuracy.items(), key=lambda item: -item[1][-1]):
+        colour, marker = styles[name]
+        width, zorder = (1.5, 2.5) if marker else (5, 2.0)  # the thick line lies below, so that none is hidden
+        axes.plot(
+            audit.phi, values, color=colour, marker=marker, linewidth=width, zorder=zorder, label=audit.words[name]
+        )
+    axes.axhline(audit.chance, color="0.5", linestyle=":", label="chance")
+    axes.set(xlabel=_PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,186 @@
+"""`nnlite audit`: the library's figures, in every form of output, and the exit code that the verdicts ask for."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import safetensors.numpy
+
+from nnlite.audit import audit
+from nnlite.cli.audit import COLOURS
+from nnlite.datasets import load
+from nnlite.runs import make_run
+from nnlite.training import Settings
+
+PLAIN = Settings(hidden=(64, 64), epochs=15)
+OTHER = Settings(hidden=(64, 64), epochs=15, reg="dgl1", lam=0.01, phi=0.1)
+QUICK = ("--steps", 10, "--restarts", 2, "--tries", 3, "--queries", 50, "--square-examples", 20)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def trained(digits, tmp_path_factory):
+    """Two finished runs that no test changes."""
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, [make_run(settings, digits, folder) for settings in (PLAIN, OTHER)]
+
+
+@pytest.fixture
+def audited(nnlite, trained, tmp_path):
+    """Call `nnlite audit` beside a copy of the two runs, with little work for each attack."""
+    shutil.copytree(trained[0], tmp_path / "runs")
+    return lambda *args: nnlite("audit", *args, *QUICK)
+
+
+@pytest.fixture
+def no_art(monkeypatch):
+    """Make the toolbox behind Square impossible to import, also where it is installed."""
+    monkeypatch.setitem(sys.modules, "art.attacks", None)
+    monkeypatch.delitem(sys.modules, "nnlite.interop.art", raising=False)
+
+
+def hide_the_gradient(run):
+    """Multiply the last layer of a run, so that its softmax saturates in float32."""
+    weights = safetensors.numpy.load_file(run / "weights.safetensors")
+    for key in ("dense2.W", "dense2.b"):
+        weights[key] *= 10_000
+    safetensors.numpy.save_file(weights, run / "weights.safetensors")
+
+
+def test_json_holds_the_librarys_figures(audited, trained):
+    result = audited("rect", "--phi", "0.1,0.05", "--seed", 3, "--json")
+    assert result.exit_code == 0, result.stderr
+    rect, other = trained[1]
+    found = audit(
+        rect.net,
+        load("digits").test,
+        {other.name: other.net},
+        phi=(0.05, 0.1),
+        steps=10,
+        restarts=2,
+        tries=3,
+        square_queries=50,
+        square_examples=20,
+        seed=3,
+    )
+    content = json.loads(result.stdout)
+    assert (content["run"], content["data"], content["phi"], content["chance"]) == (
+        "rect",
+        "digits",
+        [0, 0.05, 0.1],
+        10,
+    )
+    assert content["accuracy"] == {name: values.tolist() for name, values in found.accuracy.items()}
+    assert list(content["accuracy"])[-1] == "worst"
+    assert content["square"]["tried"] == found.tried.sum(axis=1).tolist()
+    assert content["square"]["broken"] == found.broken.sum(axis=1).tolist()
+    shown = [(verdict["name"], verdict["answer"], verdict["found"]) for verdict in content["verdicts"]]
+    assert shown == [(verdict.name, verdict.answer, verdict.found) for verdict in found.verdicts]
+    assert content["parameters"] == found.parameters
+    assert content["parameters"]["others"] == [other.name]
+    assert content["parameters"]["square_queries"] == 50
+
+
+def test_the_table_and_the_verdicts_go_to_stdout_and_progress_to_stderr(audited, trained):
+    result = audited("rect", "--phi", "0,0.1")
+    assert result.exit_code == 0, result.stdout
+    title, _, head, *lines = result.stdout.splitlines()
+    assert title == (
+        "rect under L-infinity noise of radius phi, pixels within [0, 1]: accuracy in %, 500 test images of digits"
+    )
+    assert head.split() == ["attack", "phi", "0", "phi", "0.1"]
+    starts = ["R1, one", "R2, one", "PGD, 10 steps, 2", "R1 noise of 1 other net ", "random signs, 3"]
+    for start, line in zip(starts, lines[1:], strict=False):
+        assert line.startswith(start)
+    assert any(line.split()[:2] == ["worst", "case"] for line in lines)
+    for line in lines:
+        if line.startswith("broken by Square, 50 queries "):  # not at phi 0
+            assert line.split("queries")[1].split() == ["0", "of", "20"]
+    assert sum(line.startswith(tuple(COLOURS)) for line in lines) == 9
+    assert "0 FAIL" in lines[-1]
+    assert "PGD: " in result.stderr
+    assert f"noise of {trained[1][1].name}: " in result.stderr
+    assert max(map(len, result.stdout.splitlines())) <= 120
+
+
+def test_a_failed_verdict_exits_1(audited, tmp_path, no_art):
+    hide_the_gradient(tmp_path / "runs" / "digits" / "rect")
+    result = audited("rect")
+    assert result.exit_code == 1
+    failed = [line for line in result.stdout.splitlines() if line.startswith("FAIL")]
+    assert any("have a gradient" in line for line in failed)
+    assert any("noise of other nets" in line for line in failed)
+
+
+def test_without_the_toolbox_that_is_said_and_nothing_fails(audited, no_art):
+    result = audited("rect")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    (k,) = (k for k, line in enumerate(lines) if line.startswith("not tested"))
+    assert "Square" in lines[k]
+    assert "Square was not run: interop" in lines[k + 1]
+    assert "broken by Square" not in result.stdout
+    assert lines[-1] == "8 pass, 0 FAIL, 1 not tested"
+
+
+def test_without_transfer_no_other_net_is_asked(audited, tmp_path, no_art):
+    (tmp_path / "runs" / "digits" / "dgl1-lam0.01-phi0.1" / "weights.safetensors").write_bytes(b"x")
+    result = audited("rect", "--transfer", "none")
+    assert result.exit_code == 0
+    assert "R1 noise of" not in result.stdout
+    assert "there is no other net" in result.stdout
+    assert audited("rect").exit_code == 2  # the other run is damaged
+
+
+def test_options_reach_the_library(audited, no_art):
+    content = json.loads(audited("rect", "--no-clip", "--examples", 60, "--json").stdout)
+    assert (content["parameters"]["clip"], content["parameters"]["examples"]) == (False, 60)
+    drawn = [audited("rect", "--examples", 60, "--seed", seed, "--json").stdout for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1]
+    assert json.loads(drawn[0])["accuracy"] != json.loads(drawn[2])["accuracy"]
+    assert "pixels not clipped" in audited("rect", "--no-clip", "--examples", 60).stdout
+    assert "500 test images" in audited("rect", "--examples", 10_000).stdout
+
+
+def test_a_picture_is_drawn(audited, tmp_path, no_art):
+    result = audited("rect", "--plot", "made/audit.png")
+    assert result.exit_code == 0
+    assert (tmp_path / "made" / "audit.png").read_bytes()[:8] == PNG
+    assert "drew made/audit.png" in result.stderr
+
+
+def test_a_run_may_be_named_by_its_path(audited, trained):
+    by_path = audited(trained[1][0].path, "--json")
+    assert json.loads(by_path.stdout) == json.loads(audited("rect", "--json").stdout)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "RUN"),
+        (["nobody"], "run: expected the name or path of a run, found 'nobody'"),
+        (["rect", "--phi", "0,-0.1"], "phi: expected"),
+        (["rect", "--phi", "0"], "phi: expected"),
+        (["rect", "--phi", ""], "phi: expected"),
+        (["rect", "--phi", "0,big"], "--phi"),
+        (["rect", "--examples", "0"], "--examples"),
+        (["rect", "--seed", "-1"], "--seed"),
+        (["rect", "--plot", "audit.docx"], "picture: expected"),
+        (["rect", "--device", "tpu"], "--device"),
+        (["rect", "--runs", "nowhere"], "nnlite train"),
+    ],
+)
+def test_bad_input_exits_2_without_a_result(audited, options, words):
+    result = audited(*options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--steps", "--restarts", "--tries", "--queries", "--square-examples"])
+def test_a_count_below_1_exits_2(nnlite, trained, option):
+    result = nnlite("audit", "rect", "--runs", trained[0], option, 0)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "expected an integer of at least 1, found 0" in result.stderr

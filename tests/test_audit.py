@@ -1,0 +1,443 @@
+"""The audit: its rules on figures made by hand, and whole audits of a plain net and of one that hides its gradient."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import strict_cupy
+
+from nnlite import audit as audit_module
+from nnlite.audit import (
+    FAIL,
+    NOT_TESTED,
+    PASS,
+    Audit,
+    audit,
+    black_box,
+    converged,
+    iterative,
+    large_noise,
+    monotone,
+    no_noise,
+    random_noise,
+    transfer,
+    undecided,
+    zero_gradients,
+)
+from nnlite.datasets import check_samples, load
+from nnlite.errors import NnliteError
+from nnlite.evaluation import accuracy
+from nnlite.layers import Dense
+from nnlite.network import Network, stack
+from nnlite.plots import plot_audit
+from nnlite.training import Settings, train
+
+PHI = (0.0, 0.05, 0.1)
+MANY = 10_000  # examples, of which three are no share to speak of
+QUICK = {"phi": PHI, "steps": 10, "restarts": 2, "tries": 5, "square_queries": 100, "square_examples": 40}
+
+
+@pytest.fixture(scope="module")
+def nets():
+    """Return the test digits, a small undefended net, and the others that craft noise for it."""
+    data = load("digits")
+    rect, *others = (train(Settings(hidden=(64, 64), epochs=15, seed=seed), data).net for seed in range(3))
+    return data.test, rect, {f"other{k}": other for k, other in enumerate(others)}
+
+
+@pytest.fixture(scope="module")
+def audited(nets):
+    """Return the audit of the undefended net."""
+    return audit(*arguments(nets), **QUICK)
+
+
+def arguments(nets):
+    samples, net, others = nets
+    return net, samples, others
+
+
+def scaled(net, factor):
+    """Return the net with its last layer multiplied: it predicts the same, and is surer of it."""
+    last = net.layers[-1]
+    return Network((*net.layers[:-1], Dense(factor * last.W, factor * last.b)))
+
+
+def answers(found):
+    return {verdict.name: verdict.answer for verdict in found.verdicts}
+
+
+@pytest.fixture
+def no_art(monkeypatch):
+    """Make the toolbox behind Square impossible to import, also where it is installed."""
+    monkeypatch.setitem(sys.modules, "art.attacks", None)
+    monkeypatch.delitem(sys.modules, "nnlite.interop.art", raising=False)
+
+
+@pytest.fixture(scope="module")
+def art():
+    """Skip where the extra is missing."""
+    try:
+        import nnlite.interop.art  # noqa: F401
+    except NnliteError as error:
+        pytest.skip(str(error))
+
+
+# The rules, at their limits
+
+
+def test_many_steps_must_find_what_one_step_finds():
+    found = {"r1": np.array([98, 90, 50.0]), "r2": np.array([98, 60, 70.0])}
+    assert iterative(PHI, {**found, "pgd": np.array([98, 60.2, 40])}, MANY).answer == PASS
+    assert iterative(PHI, {**found, "pgd": np.array([98, 60.4, 40])}, MANY).answer == FAIL
+    assert iterative(PHI, {**found, "pgd": np.array([98, 60, 50.4])}, MANY).answer == FAIL
+
+
+def test_twice_the_steps_may_find_half_a_point():
+    assert converged(0.1, 60, 59.5, 80, MANY).answer == PASS
+    assert converged(0.1, 60, 59.4, 80, MANY).answer == FAIL
+
+
+@pytest.mark.parametrize(
+    ("pgd", "expected"), [([98, 97, 60, 40, 1], 3), ([98, 98, 98, 98], 3), ([98, 0, 0], 2), ([98, 50, 2], 1)]
+)
+def test_steps_are_doubled_where_most_is_at_stake(pgd, expected):
+    assert undecided(np.array(pgd, float), 98) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        ([98, 90, 50], PASS),
+        ([98, 90, 90.2], PASS),
+        ([98, 90, 90.4], FAIL),
+        ([98, 98.4, 50], FAIL),
+        ([98, 90, 90.15, 90.3], FAIL),  # two small rises are a large one
+        ([98, 2, 9], PASS),  # below chance, which is 10 here, a rise says nothing
+        ([98, 2, 10.4], FAIL),
+    ],
+)
+def test_more_noise_must_not_help(values, answer):
+    falling = np.linspace(98, 50, len(values))
+    phi = np.linspace(0, 0.5, len(values))
+    assert monotone(phi, {"pgd": falling, "r1": np.array(values, float)}, 10.0, MANY).answer == answer
+
+
+@pytest.mark.parametrize(("found", "chance", "answer"), [(10, 10, PASS), (10.2, 10, FAIL), (50, 50, PASS)])
+def test_large_noise_must_bring_chance(found, chance, answer):
+    assert large_noise(0.5, found, chance).answer == answer
+
+
+def fallen(*rows):
+    """Return which of 2,000 examples stand at phi 0, 0.05 and 0.1 when `rows` have fallen at 0.05."""
+    standing = np.ones((3, 2000), bool)
+    standing[1, list(rows)] = False
+    return standing
+
+
+def test_transfer_must_find_nothing_that_the_gradient_does_not():
+    white = fallen(0, 1, 2)
+    assert transfer(PHI, white, {"a": fallen(0, 1, 2, 3, 4, 5, 6)}).answer == PASS
+    assert transfer(PHI, white, {"a": fallen(0, 1, 2, 3, 4, 5, 6, 7)}).answer == FAIL
+    assert transfer(PHI, white, {"a": fallen(3, 4, 5), "b": fallen(6, 7)}).answer == FAIL  # together they find five
+    assert transfer(PHI, white, {}).answer == NOT_TESTED
+
+
+def test_transfer_names_the_strongest_other_net():
+    by = {"a": fallen(0), "b": fallen(0, 1), "c": fallen()}
+    for standing in by.values():
+        standing[2] = standing[1]
+    assert "the strongest other net is b, 99.90 % at phi 0.1" in transfer(PHI, fallen(0), by).evidence
+
+
+def test_square_must_find_nothing_new():
+    tried = ~fallen(*range(40))
+    assert black_box(PHI, tried, ~fallen(3, 4, 5, 6), "").answer == PASS
+    failed = black_box(PHI, tried, ~fallen(3, 4, 5, 6, 7), "")
+    assert failed.answer == FAIL
+    assert "5 of the 40" in failed.evidence
+    missing = black_box(PHI, tried, ~fallen(), "no toolbox")
+    assert missing.answer == NOT_TESTED
+    assert "no toolbox" in missing.evidence
+
+
+def test_of_few_examples_three_decide_nothing():
+    white = fallen()[:, :500]  # 0.2 % of them is one
+    assert transfer(PHI, white, {"a": fallen(0, 1, 2)[:, :500]}).answer == PASS
+    assert transfer(PHI, white, {"a": fallen(0, 1, 2, 3)[:, :500]}).answer == FAIL
+    assert converged(0.1, 60, 59.4, 80, 500).answer == PASS
+    assert converged(0.1, 60, 59.2, 80, 500).answer == FAIL
+
+
+def test_random_noise_must_be_weaker_than_what_follows_the_gradient():
+    found = {"r1": np.array([98, 90, 60.0]), "pgd": np.array([98, 80, 50.0]), "r2": np.full(3, 98.0)}
+    assert random_noise(PHI, {**found, "random": np.array([98, 97, 59.8])}, MANY).answer == PASS
+    nearest = random_noise(PHI, {**found, "random": np.array([98, 97, 80])}, MANY)
+    assert nearest.found == -7  # at phi 0 they are equal, and nothing can be learned
+    assert nearest.evidence.startswith("at phi 0.05: 97.00 % under it, 90.00 %")
+    assert random_noise(PHI, {**found, "random": np.array([98, 97, 59.6])}, MANY).answer == FAIL
+
+
+def test_hardly_any_example_may_be_without_a_gradient():
+    zeros = np.zeros(990, int)
+    zeros[:500] = 7  # of 8 pixels: one that is left will do
+    zeros[500:502] = 8
+    assert zero_gradients(zeros, 8, 1000).answer == PASS
+    zeros[502] = 8
+    verdict = zero_gradients(zeros, 8, 1000)
+    assert verdict.answer == FAIL
+    assert f"{100 * (500 * 7 + 3 * 8) / (990 * 8):.2f} % of all derivatives" in verdict.evidence
+
+
+def test_without_noise_nothing_may_change():
+    assert no_noise({"r1": np.array([98, 3.0]), "pgd": np.array([98, 2.0])}, 98.0).answer == PASS
+    assert no_noise({"r1": np.array([98, 3.0]), "pgd": np.array([97.99, 2.0])}, 98.0).answer == FAIL
+
+
+# Whole audits
+
+
+def test_an_undefended_net_passes(audited, art):
+    assert set(answers(audited).values()) == {PASS}, answers(audited)
+    assert not audited.failed
+    assert audited.accuracy["worst"][-1] < 60  # which says nothing of robustness
+
+
+def test_a_net_that_hides_its_gradient_is_caught(nets, art):
+    samples, net, others = nets
+    hidden = audit(scaled(net, 1e4), samples, others, **QUICK)
+    found = answers(hidden)
+    failing = {"zero gradients", "transfer", "black box", "random noise", "large noise"}
+    assert {name for name, answer in found.items() if answer == FAIL} == failing
+    assert hidden.failed
+    left = np.logical_and.reduce(list(hidden.standing.values()))
+    assert not (hidden.tried & ~left).any()  # Square comes after all others, not only those that use the gradient
+    x, y = samples.batch(slice(None))
+    right = net.predict(x) == y
+    zeros = scaled(net, 1e4).run(x, y).dx[right] == 0
+    (verdict,) = (verdict for verdict in hidden.verdicts if verdict.name == "zero gradients")
+    assert verdict.found == pytest.approx(100 * zeros.all(axis=1).sum() / len(samples))
+    assert f"{100 * zeros.mean():.2f} % of all derivatives" in verdict.evidence
+    # Its own gradient makes it look robust, and the other attacks do not.
+    assert hidden.accuracy["pgd"][-1] > hidden.accuracy["worst"][-1] + 15
+
+
+def test_without_the_toolbox_square_is_not_tested_and_the_rest_is(nets, no_art):
+    found = audit(*arguments(nets), **QUICK)
+    assert answers(found).pop("black box") == NOT_TESTED
+    assert set(answers(found).values()) == {PASS, NOT_TESTED}
+    (verdict,) = (verdict for verdict in found.verdicts if verdict.answer == NOT_TESTED)
+    assert "pip install 'nnlite[interop]'" in verdict.evidence
+    assert not found.tried.any()
+    assert not found.failed
+
+
+def test_without_other_nets_transfer_is_not_tested(nets, no_art):
+    samples, net, _ = nets
+    found = audit(net, samples, {}, **QUICK)
+    assert answers(found)["transfer"] == NOT_TESTED
+    assert "transfer" not in found.standing
+
+
+def test_images_that_are_no_square_are_not_tested_by_square():
+    rng = np.random.default_rng(0)
+    samples = check_samples(rng.random((20, 15)), np.arange(20) % 3, classes=3)
+    net = Network((Dense(rng.standard_normal((15, 3)).astype(np.float32), np.zeros(3, np.float32)),))
+    found = audit(net, samples, {}, **QUICK)
+    assert answers(found)["black box"] == NOT_TESTED
+    assert found.chance == 100 / 3
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_r1_and_transfer_are_those_of_a_calculation_by_hand(nets, no_art, clip):
+    samples, net, others = nets
+    found = audit(net, samples, others, **{**QUICK, "clip": clip})
+    x, y = samples.images / np.float32(16), samples.labels
+
+    def logits(one, images):
+        for layer in one.layers[::2]:
+            images = np.maximum(images @ layer.W + layer.b, 0) if layer is not one.layers[-1] else images @ layer.W
+        return images + one.layers[-1].b
+
+    def step(one, size):
+        moved = x + size * np.sign(one.run(x, y).dx)
+        return moved.clip(0, 1) if clip else moved
+
+    for k, size in enumerate(PHI):
+        assert (found.standing["r1"][k] == (logits(net, step(net, size)).argmax(axis=1) == y)).mean() > 0.995
+        stands = [logits(net, step(other, size)).argmax(axis=1) == y for other in others.values()]
+        expected = (logits(net, x).argmax(axis=1) == y) & stands[0] & stands[1]
+        assert (found.standing["transfer"][k] == expected).mean() > 0.995
+
+
+def test_the_worst_case_is_that_of_each_example_over_all_attacks(audited):
+    for k in range(len(PHI)):
+        robust = 0
+        for example in range(500):
+            stands = [bool(standing[k, example]) for standing in audited.standing.values()]
+            robust += all(stands) and not audited.broken[k, example]
+        assert audited.accuracy["worst"][k] == 100 * robust / 500
+    assert (audited.accuracy["worst"] <= np.min([*audited.accuracy.values()], axis=0)).all()
+
+
+def test_an_example_counts_at_each_phi_by_itself_and_square_counts():
+    one, other = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1]], bool), np.ones((3, 4), bool)
+    broken = np.zeros((3, 4), bool)
+    broken[2, 3] = True
+    found = Audit(PHI, {"one": one, "other": other}, broken, broken, {}, (), 10.0, {})
+    assert found.worst.astype(int).tolist() == [[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 0]]
+    assert found.accuracy["worst"].tolist() == [100, 75, 50]
+    assert found.accuracy["one"].tolist() == [100, 75, 75]
+
+
+def test_what_is_wrong_already_is_not_attacked(audited, nets):
+    samples, net, others = nets
+    x, y = samples.batch(slice(None))
+    right = net.predict(x) == y
+    assert 0 < (~right).sum() < 60
+    told = []
+    audit(net, samples, others, **QUICK, on_progress=lambda *what: told.append(what))
+    assert {total for stage, _, total in told if stage in ("R1", "PGD")} == {int(right.sum())}
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    assert stages[:7] == ["R1", "R2", "PGD", "noise of other0", "noise of other1", "random signs", "twice the steps"]
+    assert all(stage.startswith("Square") for stage in stages[7:])
+    assert (audited.worst[0] == right).all()
+    assert audited.accuracy["r1"][0] == accuracy(net, samples)
+
+
+def test_square_is_tried_where_all_others_failed_on_the_smallest_margins(audited, nets, art):
+    samples, net, _ = nets
+    x, y = samples.batch(slice(None))
+    logits = net.logits(x).astype(float)
+    true = logits[np.arange(len(y)), y]
+    logits[np.arange(len(y)), y] = -np.inf
+    margin = true - logits.max(axis=1)
+    assert not audited.tried[0].any()
+    for k in (1, 2):
+        left = np.logical_and.reduce([standing[k] for standing in audited.standing.values()])
+        tried = audited.tried[k]
+        assert tried.sum() == 40
+        assert not (tried & ~left).any()
+        assert margin[tried].max() <= margin[left & ~tried].min()
+    assert not (audited.broken & ~audited.tried).any()
+
+
+def test_the_rules_see_what_was_asked(nets, no_art, monkeypatch):
+    tried, seen = [], {}
+    score, monotone_rule = audit_module.score, audit_module.monotone
+
+    def noted(crafting, victims, samples, attack, phi, **more):
+        table = score(crafting, victims, samples, attack, phi, **more)
+        tried.append((attack._attack, tuple(phi), len(samples), int(table.standing["net"].sum())))
+        return table
+
+    monkeypatch.setattr(audit_module, "score", noted)
+    monkeypatch.setattr(
+        audit_module, "monotone", lambda phi, found, *more: seen.update(found) or monotone_rule(phi, found, *more)
+    )
+    found = audit(*arguments(nets), **QUICK)
+    assert seen.keys() == found.accuracy.keys()
+    attack, phi, count, stand = tried[-1]
+    k = undecided(found.accuracy["pgd"], found.accuracy["pgd"][0])
+    assert (attack.steps, attack.norm, attack.clip, phi) == (20, "linf", True, (PHI[k],))
+    assert count == found.standing["pgd"][k].sum()
+    (verdict,) = (verdict for verdict in found.verdicts if verdict.name == "converged")
+    assert verdict.found == pytest.approx(100 * (count - stand) / 500)
+
+
+def test_what_square_breaks_is_counted(nets, monkeypatch):
+    samples, net, others = nets
+
+    class Magic:
+        norm, clip = "linf", True
+
+        def craft(self, net, x, y, phi, rng):
+            # the white-box attacks have failed here; this one paints all of the ball's corners by luck
+            return SimpleNamespace(images=[1 - x for _ in phi], zeros=None, failed=None, smallest=None)
+
+    monkeypatch.setattr(audit_module, "_square", lambda queries, pixels: (Magic(), ""))
+    monkeypatch.setattr("nnlite.evaluation.check_crafted", lambda *what: None)
+    found = audit(net, samples, others, **QUICK)
+    assert found.broken[1:].any(axis=1).all()
+    assert answers(found)["black box"] == FAIL
+    assert found.accuracy["worst"][2] < min(found.accuracy[name][2] for name in found.standing)
+
+
+def test_the_same_seed_gives_the_same_audit_and_phi_is_put_in_order(audited, nets, art):
+    again = audit(*arguments(nets), **{**QUICK, "phi": (0.1, 0.05, 0.1)})
+    assert again.phi == PHI
+    assert again.verdicts == audited.verdicts
+    assert (again.worst == audited.worst).all()
+    assert (again.broken == audited.broken).all()
+    other = audit(*arguments(nets), **{**QUICK, "square_examples": 1, "seed": 1})
+    assert (other.standing["r1"] == audited.standing["r1"]).all()
+    assert (other.standing["random"] != audited.standing["random"]).any()
+
+
+def test_a_large_phi_is_used_for_the_verdict_on_large_noise(nets, no_art):
+    samples, net, others = nets
+    found = audit(net, samples, others, **{**QUICK, "phi": (0.7,)})
+    (verdict,) = (verdict for verdict in found.verdicts if verdict.name == "large noise")
+    assert verdict.found == found.accuracy["pgd"][-1]
+    assert "at phi 0.7" in verdict.evidence
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"phi": (0.1, -0.1)}, "phi: expected"),
+        ({"phi": (0.0,)}, "one of them above 0"),
+        ({"phi": (float("nan"),)}, "phi: expected"),
+        ({"phi": ()}, "phi: expected"),
+        ({"steps": 0}, "steps: expected"),
+        ({"restarts": 0}, "restarts: expected"),
+        ({"tries": 0}, "tries: expected"),
+        ({"square_examples": 0}, "square_examples: expected"),
+        ({"square_queries": 0}, "square_queries: expected"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(nets, options, words):
+    told = []
+    with pytest.raises(NnliteError, match=words):
+        audit(*arguments(nets), **{**QUICK, **options}, on_progress=lambda *what: told.append(what))
+    assert not told
+
+
+def test_a_stack_and_a_net_that_knows_nothing_are_refused(nets):
+    samples, net, others = nets
+    with pytest.raises(NnliteError, match="found a stack of 2"):
+        audit(stack([net, net]), samples, others, **QUICK)
+    wrong = samples[samples.labels != 0]
+    know_nothing = Network((Dense(np.zeros((64, 10), np.float32), np.zeros(10, np.float32)),))
+    with pytest.raises(NnliteError, match="right on none of"):
+        audit(know_nothing, wrong, others, **QUICK)
+
+
+def test_on_the_other_device_the_audit_is_the_same(nets, monkeypatch, art):
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
+    samples, net, others = nets
+    here = audit(net, samples[:100], others, **QUICK)
+    there = {name: other.to("gpu") for name, other in others.items()}
+    moved = audit(net.to("gpu"), samples[:100].to("gpu"), there, **QUICK)
+    assert moved.verdicts == here.verdicts
+    assert (moved.worst == here.worst).all()
+
+
+def test_the_picture_has_a_line_for_each_attack_and_a_thick_one_for_the_worst_case(audited, monkeypatch, tmp_path):
+    kept = []
+    monkeypatch.setattr("nnlite.plots._save", lambda figure, path: kept.append(figure))
+    plot_audit(audited, "a title", tmp_path / "audit.png")
+    (axes,) = kept[0].axes
+    *lines, chance = axes.lines
+    labels = {audited.words[name]: values for name, values in audited.accuracy.items()}
+    assert {line.get_label() for line in lines} == labels.keys()
+    for line in lines:
+        assert line.get_xdata() == pytest.approx(PHI)
+        assert line.get_ydata() == pytest.approx(labels[line.get_label()])
+    widths = {line.get_label(): line.get_linewidth() for line in lines}
+    assert max(widths, key=widths.get) == "worst case"
+    assert (
+        len({(line.get_color(), line.get_marker()) for line in lines}) == len({line.get_color() for line in lines}) == 6
+    )
+    assert set(chance.get_ydata()) == {10}
+    assert axes.get_legend() is not None
