@@ -186,6 +186,8 @@ def project(point: Array, x: Array, radius: float, norm: str, *, clip: bool, out
     norm: "linf" or "l2"; radius: above 0. out: where to write the result; it may be `point` itself.
     """
     xp = get_xp(point, x)
+    if norm == "l2" and clip:  # into [0, 1] first: what lies beyond would use up the radius
+        point = point.clip(0, 1, out=out)
     moved = xp.subtract(point, x, out=out)
     if norm == "linf":
         moved.clip(-radius, radius, out=moved)

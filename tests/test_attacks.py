@@ -201,6 +201,16 @@ def test_random_starts_fill_the_ball_evenly(norm):
     assert starts.mean(axis=0) == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_restart_begins_within_the_ball_not_on_its_surface(norm):
+    net, x = biased_mlp([3, 2], rng()), np.full((1000, 3), 0.5)
+    still = PGD(norm, steps=1, stride=1e-9, restarts=2, clip=False)
+    noise = SIZES[norm](still.craft(net, x, net.predict(x), (0.01,), rng()).images[0] - x)
+    moved = noise > 1e-6  # half of the random starts have a lower loss than the image itself
+    assert moved.mean() == pytest.approx(0.5, abs=0.05)
+    assert np.median(noise[moved]) == pytest.approx(0.01 * np.cbrt(0.5), abs=0.0005)
+
+
 def test_the_seed_decides_the_random_starts(trained):
     data, net = trained
     x, y = data.test.batch(slice(0, 50))

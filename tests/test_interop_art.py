@@ -145,21 +145,15 @@ def test_our_fgsm_is_art_s(trained):
     np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("norm", "phi", "clip"), [("linf", 0.1, True), ("linf", 0.1, False), ("l2", 1.0, False)])
+@pytest.mark.parametrize(
+    ("norm", "phi", "clip"), [("linf", 0.1, True), ("linf", 0.1, False), ("l2", 1.0, False), ("l2", 0.5, True)]
+)
 def test_our_pgd_is_art_s(trained, norm, phi, clip):
     net, x, y = trained
     theirs = art_pgd(net, norm, phi, clip).generate(x, y)
     ours = PGD(norm, steps=20, stride=0.125, clip=clip).craft(net, x, y, (phi,), np.random.default_rng(0)).images[0]
     assert abs(ours - x).max() > 0.05
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
-
-
-def test_our_clipped_l2_pgd_is_as_strong_as_art_s(trained):
-    # Not the same images: ART clips to [0, 1] first and then moves into the ball, PGD the other way round.
-    net, x, y = trained
-    theirs = art_pgd(net, "l2", 0.5, clip=True).generate(x, y)
-    ours = PGD("l2", steps=20, stride=0.125).craft(net, x, y, (0.5,), np.random.default_rng(0)).images[0]
-    assert net.run(ours, y).loss.mean() == pytest.approx(net.run(theirs, y).loss.mean(), rel=0.01)
 
 
 def art_pgd(net, norm, phi, clip):
