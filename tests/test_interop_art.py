@@ -273,7 +273,7 @@ def test_images_that_the_net_gets_wrong_stay_as_they_are(trained, attack):
     assert crafted.failed is None or not crafted.failed.any()
 
 
-def test_square_computes_each_image_about_once_and_finds_the_same(trained, monkeypatch):
+def test_square_computes_less_than_half_of_what_art_asks_for_and_finds_the_same(trained, monkeypatch):
     net, x, y = trained
     right = net.predict(x) == y
     x, y, seen = x[right], y[right], []
@@ -287,7 +287,7 @@ def test_square_computes_each_image_about_once_and_finds_the_same(trained, monke
     attack = evasion.SquareAttack(art_classifier(net, shape=(8, 8, 1)), eps=0.1, max_iter=200, verbose=False)
     plain = attack.generate(x.reshape(-1, 8, 8, 1), y).reshape(-1, 64)
     np.testing.assert_allclose(found, plain, rtol=0, atol=1e-6)
-    assert computed < 1.1 * len(set(seen)) < 0.5 * len(seen)
+    assert len(set(seen)) <= computed < 0.5 * len(seen)
 
 
 def test_square_takes_any_shape_of_image():
