@@ -61,23 +61,21 @@ class LBFGS:
         return Crafted(images, failed=right & ~converged, smallest=nearest)
 
     def _nearest(self, net: Network, x: Array, target: Array) -> tuple[Array, Array]:
-        """Return the nearest image taken for `target`, or x where there is none, and whether it has converged.
+        """Return the image of the largest c that worked, or x where none did, and whether it has converged.
 
-        c goes up or down tenfold until it has worked and failed once, then to the middle of the two, by their logs.
+        c goes up or down tenfold until it has worked and failed once, then to the middle of the two, by their logs. So
+        it is larger each time that it works.
         """
         xp = get_xp(x, target)
         zero = xp.zeros(target.shape, x.dtype)
-        c, worked, failed, length = zero + 1, zero, zero + np.inf, zero + np.inf
+        c, worked, failed = zero + 1, zero, zero + np.inf
         nearest, converged = x, zero > 0
         for _ in range(self.searches):
             found, solved = minimise(net, x, target, c, self.iterations)
             works = net.predict(found) == target
+            nearest = xp.where(works[..., None], found, nearest)
+            converged = xp.where(works, solved, converged)
             worked, failed = xp.where(works, c, worked), xp.where(works, failed, c)
-            distance = L2_NORM.value(found - x)
-            nearer = works & (distance < length)
-            nearest = xp.where(nearer[..., None], found, nearest)
-            length = xp.where(nearer, distance, length)
-            converged = xp.where(nearer, solved, converged)
             c = xp.where(worked == 0, c / 10, xp.where(failed == np.inf, 10 * c, xp.sqrt(worked * failed)))
         return nearest, converged
 

@@ -244,6 +244,11 @@ def test_no_attack_forms_a_weight_gradient(trained, monkeypatch, made):
     attack(net, {"net": net}, data.test[:50], made, (0.1,))
 
 
+def test_a_step_is_two_and_a_half_times_phi_over_all_steps_if_not_given():
+    assert PGD(steps=40).share == 0.0625
+    assert PGD(steps=40, stride=0.3).share == 0.3
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -272,14 +277,14 @@ class Fake:
     norm: str | None = "linf"
     clip: bool = False
     failed: tuple[bool, ...] | None = None
-    smallest: bool = False
+    smallest: int = 0  # so many examples get noise in `smallest`
 
     def craft(self, net, x, y, phi, rng):
         image = x + self.noise
         return Crafted(
             [image] * len(phi),
             failed=None if self.failed is None else np.array(self.failed),
-            smallest=image if self.smallest else None,
+            smallest=np.concatenate([image[: self.smallest], x[self.smallest :]]) if self.smallest else None,
         )
 
 
@@ -374,10 +379,10 @@ def test_the_share_of_zero_gradients_is_counted_by_the_noise_that_looks(trained)
 def test_failures_and_the_size_of_the_smallest_noise_are_told():
     samples = check_samples(np.full((3, 4), 0.5), np.array([0, 1, 1]))
     net = biased_mlp([4, 2], rng())
-    table = attack(net, {"net": net}, samples, Fake(0.1, failed=(True, False, True), smallest=True), (0.1,))
+    table = attack(net, {"net": net}, samples, Fake(0.1, failed=(True, False, True), smallest=1), (0.1,))
     assert table.failed == 2
     assert table.lengths == {"l2": pytest.approx(0.2), "linf": pytest.approx(0.1)}
-    table = attack(net, {"net": net}, samples, Fake(0.0, failed=(True, True, True), smallest=True), (0.1,))
+    table = attack(net, {"net": net}, samples, Fake(0.0, failed=(True, True, True), smallest=3), (0.1,))
     assert np.isnan(table.lengths["l2"])  # nothing was found, so there is no median
     table = attack(net, {"net": net}, samples, R1)
     assert table.failed is None

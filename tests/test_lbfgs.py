@@ -13,7 +13,7 @@ from nnlite.layers import Dense
 from nnlite.lbfgs import LBFGS, TOLERANCE, minimise, runner_up
 from nnlite.losses import softmax_cross_entropy
 from nnlite.network import Network, stack
-from nnlite.penalties import L1
+from nnlite.penalties import L1, L2_NORM
 from nnlite.training import Settings, train
 
 
@@ -130,8 +130,9 @@ def test_the_runner_up_is_the_most_likely_wrong_class():
 # The attack
 
 
-def test_the_noise_on_a_linear_net_is_the_distance_to_the_boundary():
-    W = rng().normal(size=(6, 2))
+@pytest.mark.parametrize("scale", [0.01, 1, 100])  # of the logits: so far is the c that is searched from 1
+def test_the_noise_on_a_linear_net_is_the_distance_to_the_boundary(scale):
+    W = scale * rng().normal(size=(6, 2))
     net = Network((Dense(W, -0.5 * W.sum(axis=0)),))  # the boundary goes through x = 0.5, far from the box
     x = rng().uniform(0.4, 0.6, (50, 6))
     y = net.predict(x)
@@ -150,7 +151,7 @@ def test_an_image_is_the_nearest_found_where_that_is_within_phi(trained):
     x, y = data.test.batch(slice(0, 80))
     phi = (0.0, 0.3, 0.6, 100.0)
     crafted = LBFGS(searches=4, iterations=20).craft(net, x, y, phi, rng())
-    length = np.linalg.norm(crafted.smallest - x, axis=-1)
+    length = L2_NORM.value(crafted.smallest - x)
     wrong = net.predict(x) != y
     assert wrong.any()
     assert (length[wrong] == 0).all()
@@ -162,12 +163,17 @@ def test_an_image_is_the_nearest_found_where_that_is_within_phi(trained):
         assert (image[moved] == crafted.smallest[moved]).all()
         assert (net.predict(image)[moved] != y[moved]).all()
     assert 0 < (crafted.images[1] != x).any(axis=-1).sum() < (crafted.images[3] != x).any(axis=-1).sum()
+    exact = float(length[~wrong][0])  # phi is the size of that noise, to the last digit
+    image = LBFGS(searches=4, iterations=20).craft(net, x, y, (exact,), rng()).images[0]
+    assert (image != x).any(axis=-1)[~wrong][0]
 
 
 def test_what_has_not_converged_or_found_nothing_has_failed(trained):
     data, net = trained
-    short = attack(net, {"net": net}, data.test[:50], LBFGS(searches=1, iterations=1), (0.0, 10.0))
-    assert short.failed > 25
+    x, y = data.test.batch(slice(0, 80))
+    right, short = net.predict(x) == y, LBFGS(searches=1, iterations=1)
+    assert short.craft(net, x, y, (), rng()).failed.tolist() == right.tolist()
+    assert attack(net, {"net": net}, data.test[:80], short, (1.0,)).failed == right.sum() < 80
     unreachable = Network((Dense(np.array([[1.0, -1.0]]), np.array([9.0, 0.0])),))  # class 1 begins beyond x = 1
     crafted = LBFGS().craft(unreachable, np.array([[0.2], [0.9]]), np.array([0, 0]), (5.0,), rng())
     assert crafted.failed.tolist() == [True, True]

@@ -251,6 +251,19 @@ def change_json(path, change):
     path.write_text(json.dumps(content), "utf-8")
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"reg": "datagrad", "term": ("l1,0.01,0.1", "linf,1,exact")},
+        {"reg": "lyu", "phi": 0.1, "p": "inf"},
+        {"reg": "dgl2", "lam": 0.1, "gradient": "exact"},
+    ],
+)
+def test_the_options_of_every_method_are_kept(digits, tmp_path, numbers):
+    settings = Settings(hidden=(4,), epochs=1, **numbers)
+    assert load_run(make_run(settings, digits, tmp_path).path).settings == settings
+
+
 def test_a_run_of_an_older_version_is_read_as_what_it_did(copied):
     def forget(content):
         for name in LATER_SETTINGS:

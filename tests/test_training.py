@@ -109,6 +109,21 @@ def test_each_epoch_is_shuffled_differently_and_by_the_seed(digits, monkeypatch)
         np.testing.assert_array_equal(np.sort(y), np.sort(digits.train.labels))
 
 
+def test_each_step_draws_noise_of_its_own_by_the_seed(digits, monkeypatch):
+    drawn = []
+
+    def look(_net, _x, _y, settings, rng):
+        drawn.append((settings.seed, rng.random()))
+        return np.zeros(1, np.float32)
+
+    monkeypatch.setattr(training, "train_step", look)
+    for seed in (0, 1, 0):
+        train(Settings(hidden=(), epochs=2, batch_size=600, seed=seed), digits)
+    assert len(drawn) == 12
+    assert len(set(drawn)) == 8  # two seeds, two epochs, two steps
+    assert drawn[:4] == drawn[8:]
+
+
 def test_datagrad_with_lambda_0_is_rect_bit_for_bit(digits):
     rect, datagrad = train(QUICK, digits), train(replace(QUICK, reg="dgl1", lam=0.0, phi=0.1), digits)
     assert same_bits(rect.net, datagrad.net)
