@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import threadpoolctl
@@ -23,15 +24,17 @@ from nnlite.training import Settings, train_step
 
 PAPER_FEATURES, PAPER_CLASSES = 784, 10
 
+Products: TypeAlias = list[tuple[Array, Array, Array]]  # (a, b, out) of each matrix product
+
 
 @dataclass(frozen=True)
-class StepTiming:
-    """Medians in milliseconds of a step and of its products, and the median of their ratio, pair by pair.
+class Timing:
+    """Medians in milliseconds of some work and of its products, and the median of their ratio, pair by pair.
 
     to_finite: for a step with the exact gradient, its ratio to the step with the finite one, timed in the same turns.
     """
 
-    step_ms: float
+    work_ms: float
     products_ms: float
     ratio: float
     quartiles: tuple[float, float]
@@ -39,7 +42,7 @@ class StepTiming:
     to_finite: float | None = None
 
 
-def time_step(settings: Settings, *, threads: int = 1, pairs: int = 50) -> StepTiming:
+def time_step(settings: Settings, *, threads: int = 1, pairs: int = 50) -> Timing:
     """Time training steps of `settings` on random images of MNIST's size against their own products."""
     if settings.device == "cpu":
         keep_freed_memory()
@@ -61,30 +64,12 @@ def time_step(settings: Settings, *, threads: int = 1, pairs: int = 50) -> StepT
     def finite_step() -> None:
         train_step(net, x, y, finite, noise)
 
-    def multiply() -> None:
-        for a, b, out in products:
-            get_xp(a).matmul(a, b, out=out)
-
-    with threadpoolctl.threadpool_limits(threads):
-        actions = [step, multiply, *([finite_step] if finite is not settings else [])]
-        for _ in range(5):
-            for action in actions:
-                action()
-        timed = np.array([[_seconds(action, x) for action in actions] for _ in range(pairs)])
-    low, middle, high = statistics.quantiles(timed[:, 0] / timed[:, 1], n=4)
-    return StepTiming(
-        step_ms=1e3 * float(np.median(timed[:, 0])),
-        products_ms=1e3 * float(np.median(timed[:, 1])),
-        ratio=float(middle),
-        quartiles=(float(low), float(high)),
-        pairs=pairs,
-        to_finite=float(np.median(timed[:, 0] / timed[:, 2])) if finite is not settings else None,
-    )
+    return _time(step, products, threads, pairs, None if finite is settings else finite_step)
 
 
 def step_products(
     net: Network, x: Array, y: Labels, settings: Settings, rng: np.random.Generator | None = None
-) -> list[tuple[Array, Array, Array]]:
+) -> Products:
     """Return the matrix products of one step as (a, b, out): forward and back of each pass, then the gradients.
 
     Passes at one point share the forward products of the trunk, and their rows in the gradients. The products of
@@ -111,17 +96,6 @@ def step_products(
     return [(a, b, a @ b) for a, b in factors]
 
 
-@dataclass(frozen=True)
-class AttackTiming:
-    """Medians in milliseconds of crafting a block and of its products, and the median of their ratio, pair by pair."""
-
-    craft_ms: float
-    products_ms: float
-    ratio: float
-    quartiles: tuple[float, float]
-    pairs: int
-
-
 def time_attack(
     attack: PGD,
     *,
@@ -130,7 +104,7 @@ def time_attack(
     threads: int = 1,
     pairs: int = 20,
     device: str = "cpu",
-) -> AttackTiming:
+) -> Timing:
     """Time crafting `rows` random images of MNIST's size, from one start each, against its own products."""
     if device == "cpu":
         keep_freed_memory()
@@ -143,25 +117,10 @@ def time_attack(
     def craft() -> None:
         attack.craft(net, x, y, (0.1,), rng)
 
-    def multiply() -> None:
-        for a, b, out in products:
-            get_xp(a).matmul(a, b, out=out)
-
-    with threadpoolctl.threadpool_limits(threads):
-        craft()
-        multiply()
-        timed = np.array([[_seconds(action, x) for action in (craft, multiply)] for _ in range(pairs)])
-    low, middle, high = statistics.quantiles(timed[:, 0] / timed[:, 1], n=4)
-    return AttackTiming(
-        craft_ms=1e3 * float(np.median(timed[:, 0])),
-        products_ms=1e3 * float(np.median(timed[:, 1])),
-        ratio=float(middle),
-        quartiles=(float(low), float(high)),
-        pairs=pairs,
-    )
+    return _time(craft, products, threads, pairs)
 
 
-def attack_products(net: Network, x: Array, y: Array, steps: int) -> list[tuple[Array, Array, Array]]:
+def attack_products(net: Network, x: Array, y: Array, steps: int) -> Products:
     """Return the matrix products of `steps` steps as (a, b, out): forward and back to x, and forward at the end."""
     p = net.run(x, y)
     dense = [(k, layer.W) for k, layer in enumerate(net.layers) if isinstance(layer, Dense)]
@@ -169,6 +128,32 @@ def attack_products(net: Network, x: Array, y: Array, steps: int) -> list[tuple[
     back = [(p.deltas[k], W.swapaxes(-1, -2)) for k, W in reversed(dense)]
     once = [(a, b, a @ b) for a, b in forward + back]
     return once * steps + once[: len(forward)]
+
+
+def _time(
+    work: Callable[[], None], products: Products, threads: int, pairs: int, finite: Callable[[], None] | None = None
+) -> Timing:
+    """Time `work`, its products, and the step with the finite gradient where there is one, in turns."""
+
+    def multiply() -> None:
+        for a, b, out in products:
+            get_xp(a).matmul(a, b, out=out)
+
+    actions = [work, multiply, *([finite] if finite else [])]
+    array = products[0][0]
+    with threadpoolctl.threadpool_limits(threads):
+        for action in actions * 3:  # the first runs fetch memory and wake the threads
+            action()
+        timed = np.array([[_seconds(action, array) for action in actions] for _ in range(pairs)])
+    low, middle, high = statistics.quantiles(timed[:, 0] / timed[:, 1], n=4)
+    return Timing(
+        work_ms=1e3 * float(np.median(timed[:, 0])),
+        products_ms=1e3 * float(np.median(timed[:, 1])),
+        ratio=float(middle),
+        quartiles=(float(low), float(high)),
+        pairs=pairs,
+        to_finite=float(np.median(timed[:, 0] / timed[:, 2])) if finite else None,
+    )
 
 
 def _seconds(action: Callable[[], None], array: Array) -> float:

@@ -33,7 +33,7 @@ def test_the_products_of_a_step_are_counted(settings, expected):
 def test_a_timing_is_a_ratio_of_two_medians():
     timing = time_step(Settings(hidden=(8,)), pairs=4)
     assert timing.pairs == 4
-    assert timing.step_ms > timing.products_ms > 0
+    assert timing.work_ms > timing.products_ms > 0
     assert timing.quartiles[0] <= timing.ratio <= timing.quartiles[1]
 
 
@@ -61,12 +61,12 @@ def test_the_products_of_an_attack_are_those_that_it_forms(norm, monkeypatch):
 def test_an_attack_is_timed_beside_its_products(nnlite):
     timing = time_attack(PGD(steps=2), hidden=(8,), rows=5, pairs=4)
     assert timing.pairs == 4
-    assert timing.craft_ms > timing.products_ms > 0
+    assert timing.work_ms > timing.products_ms > 0
     assert timing.quartiles[0] <= timing.ratio <= timing.quartiles[1]
     for noise in ("pgd", "pgd-l2"):
         options = ("--noise", noise, "--hidden", 8, "--steps", 2, "--rows", 5, "--pairs", 4)
         content = json.loads(nnlite("bench", "attack", *options, "--json").stdout)
-        assert content["craft_ms"] > content["products_ms"] > 0
+        assert content["work_ms"] > content["products_ms"] > 0
         result = nnlite("bench", "attack", *options)
         assert result.exit_code == 0
         assert result.stdout.startswith(f"{noise}, 2 steps, 5 images, 1 thread(s): medians of 4 pairs")

@@ -179,6 +179,11 @@ class ArtAttack:
                 raise NnliteError(f"{option}: expected an integer of at least 1, found {value}")
 
     @property
+    def options(self) -> dict[str, int]:
+        """How hard it tries: what was given, and the usual value of the rest."""
+        return {name: getattr(self, name) or usual for name, usual in _OPTIONS[self.name].items()}
+
+    @property
     def norm(self) -> str:
         """What phi is measured in."""
         return "linf" if self.name in _WITHIN else "l2"
