@@ -17,7 +17,7 @@ from nnlite.cli.options import (
     print_table,
 )
 from nnlite.evaluation import BLOCK
-from nnlite.methods import USUAL_ALPHA
+from nnlite.methods import EXAMPLES
 from nnlite.training import USUAL_GAMMA, Settings
 
 
@@ -40,8 +40,8 @@ def step(multitask: bool, threads: int, pairs: int, as_json: bool, **options: An
 
     What the method takes and is not given is 0.01 for lambda and 0.1 for phi.
     """
-    phi = None if options["gradient"] == "exact" else 0.1
-    usual = {"lam": 0.01, "phi": phi, "alpha": USUAL_ALPHA, "p": "inf", "term": ("l1,0.01,0.1",)}
+    phi = None if options["gradient"] == "exact" else EXAMPLES["phi"]
+    usual = {**EXAMPLES, "phi": phi, "term": (EXAMPLES["term"],)}
     gamma = USUAL_GAMMA if multitask else None
     settings = Settings(multitask=multitask, gamma=gamma, **method_numbers(options, usual))
     timing = time_step(settings, threads=threads, pairs=pairs)

@@ -32,11 +32,9 @@ from nnlite.gradcheck import (
     convergence,
 )
 from nnlite.network import Network, mlp
-from nnlite.penalties import L1, L2, L2_NORM, LINF
+from nnlite.penalties import PENALTIES
 from nnlite.plots import check_format, plot_convergence
 from nnlite.runs import find_run
-
-PENALTIES = {penalty.name: penalty for penalty in (L1, L2, L2_NORM, LINF)}
 
 
 @click.command()

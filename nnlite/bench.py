@@ -18,7 +18,7 @@ from nnlite.backend import Array, get_xp, keep_freed_memory, synchronize, to_dev
 from nnlite.datagrad import weighted_passes
 from nnlite.evaluation import BLOCK
 from nnlite.layers import Dense
-from nnlite.network import MAIN, Labels, Network, Tangent, mlp
+from nnlite.network import MAIN, Labels, Network, mlp
 from nnlite.rotation import ANGLES, ROTATION
 from nnlite.training import Settings, train_step
 
@@ -80,15 +80,14 @@ def step_products(
     factors, done = [], set()
     pairs: dict[int, dict[int, tuple[Array, Array]]] = {id(layer): {} for layer in net.all_layers}
     for p in passes:
-        of = p.of if isinstance(p, Tangent) else p
-        for k, layer in enumerate(net.chain(of.task)):
+        for k, layer in enumerate(net.chain(p.of.task)):
             if isinstance(layer, Dense):
                 if (id(p.inputs[k]), id(layer)) not in done:
                     factors.append((p.inputs[k], layer.W))
                     done.add((id(p.inputs[k]), id(layer)))
                 if k or p.input_gradient is not None:
                     factors.append((p.deltas[k], layer.W.swapaxes(-1, -2)))
-                pairs[id(layer)][id(p.inputs[k])] = (p.inputs[k], of.deltas[k])
+                pairs[id(layer)][id(p.inputs[k])] = (p.inputs[k], p.of.deltas[k])
     for layer in net.all_layers:
         if isinstance(layer, Dense):
             seen, errors = (xp.concatenate(blocks) for blocks in zip(*pairs[id(layer)].values(), strict=True))

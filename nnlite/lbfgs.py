@@ -113,10 +113,5 @@ def minimise(net: Network, x: Array, target: Array, c: float | Array, iterations
     point = minimize(objective, origin.ravel(), method="L-BFGS-B", jac=True, bounds=Bounds(0, 1), options=limits).x
     gradient = objective(point)[1]
     left, pull = (point - gradient).clip(0, 1) - point, 2 * (point.reshape(shape) - origin)
-    converged = _length(left.reshape(shape)) <= TOLERANCE * _length(pull)
+    converged = L2_NORM.value(left.reshape(shape)) <= TOLERANCE * L2_NORM.value(pull)
     return xp.asarray(point.reshape(shape).astype(net.dtype)), xp.asarray(converged)
-
-
-def _length(a: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    length: npt.NDArray[np.float64] = np.linalg.norm(a, axis=-1)
-    return length

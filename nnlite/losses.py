@@ -24,14 +24,10 @@ def softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
     loss is log1p of what the largest logit leaves to the others, so a confident loss keeps its digits.
     """
     xp = get_xp(logits, y)
-    classes = xp.arange(logits.shape[-1])
-    true = y[..., None] == classes
-    largest = logits.argmax(axis=-1)[..., None] == classes
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    exp = xp.exp(shifted)
-    rest = xp.where(largest, 0, exp).sum(axis=-1)
-    loss = xp.log1p(rest) - xp.where(true, shifted, 0).sum(axis=-1)
-    others = xp.where(true, 0, exp / (1 + rest[..., None]))
+    true = y[..., None] == xp.arange(logits.shape[-1])
+    _, shifted, exp, rest = _beside_largest(logits)
+    loss = xp.log1p(rest[..., 0]) - xp.where(true, shifted, 0).sum(axis=-1)
+    others = xp.where(true, 0, exp / (1 + rest))
     dlogits = xp.where(true, -others.sum(axis=-1, keepdims=True), others)
     return loss, dlogits
 
@@ -43,9 +39,10 @@ def kl_divergence(logits: Array, target: Array) -> tuple[Array, Array]:
     loss of virtual adversarial training (Miyato et al. 2015). No digits are lost where both are sure, as above.
     """
     xp = get_xp(logits, target)
-    log_p, log_q = _log_softmax(target), _log_softmax(logits)
+    likeliest, shifted_p, _, rest_p = _beside_largest(target)
+    _, shifted_q, _, rest_q = _beside_largest(logits)
+    log_p, log_q = shifted_p - xp.log1p(rest_p), shifted_q - xp.log1p(rest_q)
     p = xp.exp(log_p)
-    likeliest = target.argmax(axis=-1)[..., None] == xp.arange(logits.shape[-1])
     others = xp.where(likeliest, 0, xp.exp(log_q) - p)
     return (p * (log_p - log_q)).sum(axis=-1), xp.where(likeliest, -others.sum(axis=-1, keepdims=True), others)
 
@@ -57,9 +54,8 @@ def softmax_tangent(logits: Array, change: Array) -> Array:
     the entry of the largest logit is minus the sum of the others, and changes are taken relative to it.
     """
     xp = get_xp(logits, change)
-    largest = logits.argmax(axis=-1)[..., None] == xp.arange(logits.shape[-1])
-    exp = xp.exp(logits - logits.max(axis=-1, keepdims=True))
-    q = exp / exp.sum(axis=-1, keepdims=True)
+    largest, _, exp, rest = _beside_largest(logits)
+    q = exp / (1 + rest)
     relative = change - xp.where(largest, change, 0).sum(axis=-1, keepdims=True)
     others = xp.where(largest, 0, q * (relative - (q * relative).sum(axis=-1, keepdims=True)))
     moved: Array = xp.where(largest, -others.sum(axis=-1, keepdims=True), others)
@@ -78,11 +74,13 @@ def naive_softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
     return loss, p - (y[..., None] == xp.arange(logits.shape[-1]))
 
 
-def _log_softmax(logits: Array) -> Array:
-    """Return log softmax(logits), by log1p of what the largest logit leaves to the others, as above."""
+def _beside_largest(logits: Array) -> tuple[Array, Array, Array, Array]:
+    """Return where the largest logit is, the logits less it, their exponentials, and the sum of the others', (..., 1).
+
+    softmax is exp / (1 + rest), and log softmax is shifted - log1p(rest): the rest of a sure example keeps its digits.
+    """
     xp = get_xp(logits)
     largest = logits.argmax(axis=-1)[..., None] == xp.arange(logits.shape[-1])
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    rest = xp.where(largest, 0, xp.exp(shifted)).sum(axis=-1, keepdims=True)
-    log_softmax: Array = shifted - xp.log1p(rest)
-    return log_softmax
+    exp = xp.exp(shifted)
+    return largest, shifted, exp, xp.where(largest, 0, exp).sum(axis=-1, keepdims=True)

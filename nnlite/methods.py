@@ -1,9 +1,10 @@
-"""Every method by name, as a row: what it takes, its terms in Eq. 1, its penalty on the weights, and its source.
+"""Every method by name, as a row: its source, its terms in Eq. 1, and its penalty on the weights.
 
 The seven earlier works that the paper unifies (section 2.3) are rows like DataGrad's own. Where a row is an
 instance of DataGrad, and where the paper's argument is loose, docs/methods.md says.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,34 +20,34 @@ from nnlite.layers import Parameters
 from nnlite.lbfgs import minimise, runner_up
 from nnlite.losses import kl_divergence
 from nnlite.network import MAIN, Network, Pass
-from nnlite.penalties import L1, L2, L2_NORM, LINF, Penalty, add_contractive_penalty, add_weight_penalty
+from nnlite.penalties import L1, L2, L2_NORM, LINF, PENALTIES, add_contractive_penalty, add_weight_penalty
 
 GRADIENTS = ("finite", "exact")
 DUALS = {"1": LINF, "2": L2_NORM, "inf": L1}  # the norm p of a ball, and the penalty whose gradient is its worst step
 USUAL_ALPHA = 0.5  # Goodfellow et al. took it in all experiments
 SZEGEDY_C, SZEGEDY_ITERATIONS = 0.1, 8  # the weight of the distance, and the search that a training step can afford
 
-PENALTIES = {penalty.name: penalty for penalty in (L1, L2, L2_NORM, LINF)}
-
-_EXAMPLES = {"lam": 0.01, "phi": 0.1, "alpha": USUAL_ALPHA, "p": "inf", "term": "l1,0.01,0.1"}
+EXAMPLES = {"lam": 0.01, "phi": 0.1, "alpha": USUAL_ALPHA, "p": "inf", "term": "l1,0.01,0.1"}
 
 
 @dataclass(frozen=True)
 class Method:
-    """A row: its name on the command line, the stem of its runs' names, its source, and the options it takes.
+    """A row: the source of a method, and what it does.
 
-    terms: makes the terms of Eq. 1 from those options. on_weights: adds the gradient of a penalty on the weights,
-    from the gradients, the net, the clean pass and lambda. has_exact: whether --gradient exact has a meaning, that
-    is whether its terms are penalties and not samples.
+    terms: makes the terms of Eq. 1; its parameters are options. on_weights: adds the gradient of a penalty on the
+    weights, from the gradients, the net, the clean pass and lambda. has_exact: whether --gradient exact has a
+    meaning, that is whether its terms are penalties and not samples.
     """
 
-    name: str
-    stem: str
     source: str
-    takes: tuple[str, ...] = ()
-    terms: Callable[..., tuple[Term, ...]] | None = None
+    terms: Callable[..., tuple[Term, ...]] = lambda: ()
     on_weights: Callable[[list[Parameters], Network, Pass, float], list[Parameters]] | None = None
     has_exact: bool = False
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The options it takes: the parameters of `terms`, and lam for a penalty on the weights."""
+        return (*inspect.signature(self.terms).parameters, *(["lam"] if self.on_weights else []))
 
 
 def virtual_adversarial(net: Network, clean: Pass, y: Array, rng: np.random.Generator | None) -> Array:
@@ -92,91 +93,44 @@ def _check_numbers(lam: Any, phi: Any) -> None:
         raise NnliteError(f"phi: expected a finite number above 0, found {phi}")
 
 
-def _penalised(penalty: Penalty) -> Callable[..., tuple[Term, ...]]:
-    """DataGrad itself: lambda R(J)."""
-    return lambda lam, phi: (Term(penalty, lam, phi),)
-
-
-def _mixed(penalty: Penalty) -> Callable[..., tuple[Term, ...]]:
-    """Weight alpha on the clean sample and the rest on the adversarial one: lambda/phi = 1 - alpha in Eq. 4."""
-    return lambda phi, alpha: (Term(penalty, (1 - alpha) * phi, phi),)
-
-
-def _samples_only(penalty: Penalty) -> Callable[..., tuple[Term, ...]]:
-    """Nothing on the clean sample: lambda = phi in Eq. 4."""
-    return lambda phi: (Term(penalty, phi, phi),)
-
-
-_LAM, _DATAGRAD = ("lam",), ("lam", "phi")
-
+# In Eq. 4 the adversarial pass has the weight lambda/phi and the clean one the rest: lambda = phi leaves it nothing.
 METHODS = {
-    method.name: method
-    for method in (
-        Method("none", "rect", "the paper's Rect: no regularisation"),
-        Method("l1", "l1", "the classical L1 penalty on the weights", _LAM, None, partial(add_weight_penalty, L1)),
-        Method("l2", "l2", "the classical L2 penalty on the weights", _LAM, None, partial(add_weight_penalty, L2)),
-        Method("dgl1", "dgl1", "DataGrad-L1", _DATAGRAD, _penalised(L1), has_exact=True),
-        Method("dgl2", "dgl2", "DataGrad-L2", _DATAGRAD, _penalised(L2), has_exact=True),
-        Method("dgl2norm", "dgl2norm", "DataGrad with the L2 norm", _DATAGRAD, _penalised(L2_NORM), has_exact=True),
-        Method("dglinf", "dglinf", "DataGrad with the L-infinity norm", _DATAGRAD, _penalised(LINF), has_exact=True),
-        Method(
-            "datagrad",
-            "datagrad",
-            "DataGrad with any terms of Eq. 1",
-            ("term",),
-            lambda term: tuple(map(parse_term, term)),
-        ),
-        Method(
-            "szegedy",
-            "szegedy",
-            "Szegedy et al. 2013 (arXiv:1312.6199): L-BFGS samples mixed in",
-            ("alpha",),
-            lambda alpha: (Term(nearest_misclassified, 1 - alpha, 1.0),),
-        ),
-        Method(
-            "goodfellow",
-            "goodfellow",
-            "Goodfellow et al. 2014 (arXiv:1412.6572): fast gradient sign samples mixed in",
-            ("phi", "alpha"),
-            _mixed(L1),
-        ),
-        Method(
-            "gu-rigazio",
-            "gu-rigazio",
-            "Gu and Rigazio 2014 (arXiv:1412.5068): a contractive penalty on each layer",
-            _LAM,
-            None,
-            add_contractive_penalty,
-        ),
-        Method(
-            "huang",
-            "huang",
-            "Huang et al. 2015 (arXiv:1511.03034): only the worst samples of an L2 ball",
-            ("phi",),
-            _samples_only(L2_NORM),
-        ),
-        Method(
-            "miyato",
-            "miyato",
-            "Miyato et al. 2015 (arXiv:1507.00677): virtual adversarial training, a KL divergence added",
-            _DATAGRAD,
-            lambda lam, phi: (Term(virtual_adversarial, lam * phi, phi, loss=kl_divergence),),
-        ),
-        Method(
-            "lyu",
-            "lyu",
-            "Lyu et al. 2015 (arXiv:1511.06385): only the worst samples of an Lp ball, linearised",
-            ("phi", "p"),
-            lambda phi, p: _samples_only(DUALS[p])(phi),
-        ),
-        Method(
-            "nokland",
-            "nokland",
-            "Nøkland 2015 (arXiv:1510.04189): fast gradient sign samples only",
-            ("phi",),
-            _samples_only(L1),
-        ),
-    )
+    "none": Method("the paper's Rect: no regularisation"),
+    "l1": Method("the classical L1 penalty on the weights", on_weights=partial(add_weight_penalty, L1)),
+    "l2": Method("the classical L2 penalty on the weights", on_weights=partial(add_weight_penalty, L2)),
+    "dgl1": Method("DataGrad-L1", lambda lam, phi: (Term(L1, lam, phi),), has_exact=True),
+    "dgl2": Method("DataGrad-L2", lambda lam, phi: (Term(L2, lam, phi),), has_exact=True),
+    "dgl2norm": Method("DataGrad with the L2 norm", lambda lam, phi: (Term(L2_NORM, lam, phi),), has_exact=True),
+    "dglinf": Method("DataGrad with the L-infinity norm", lambda lam, phi: (Term(LINF, lam, phi),), has_exact=True),
+    "datagrad": Method("DataGrad with any terms of Eq. 1", lambda term: tuple(map(parse_term, term))),
+    "szegedy": Method(
+        "Szegedy et al. 2013 (arXiv:1312.6199): L-BFGS samples mixed in",
+        lambda alpha: (Term(nearest_misclassified, 1 - alpha, 1.0),),
+    ),
+    "goodfellow": Method(
+        "Goodfellow et al. 2014 (arXiv:1412.6572): fast gradient sign samples mixed in",
+        lambda phi, alpha: (Term(L1, (1 - alpha) * phi, phi),),
+    ),
+    "gu-rigazio": Method(
+        "Gu and Rigazio 2014 (arXiv:1412.5068): a contractive penalty on each layer",
+        on_weights=add_contractive_penalty,
+    ),
+    "huang": Method(
+        "Huang et al. 2015 (arXiv:1511.03034): only the worst samples of an L2 ball",
+        lambda phi: (Term(L2_NORM, phi, phi),),
+    ),
+    "miyato": Method(
+        "Miyato et al. 2015 (arXiv:1507.00677): virtual adversarial training, a KL divergence added",
+        lambda lam, phi: (Term(virtual_adversarial, lam * phi, phi, loss=kl_divergence),),
+    ),
+    "lyu": Method(
+        "Lyu et al. 2015 (arXiv:1511.06385): only the worst samples of an Lp ball, linearised",
+        lambda phi, p: (Term(DUALS[p], phi, phi),),
+    ),
+    "nokland": Method(
+        "Nøkland 2015 (arXiv:1510.04189): fast gradient sign samples only",
+        lambda phi: (Term(L1, phi, phi),),
+    ),
 }
 
 
@@ -206,10 +160,10 @@ class Regularisation:
             able = ", ".join(name for name, method in METHODS.items() if method.has_exact)
             raise NnliteError(f"gradient: method {self.reg} has no penalty on the gradient; exact is for {able}")
         takes = [name for name in self.method.takes if (name, self.gradient) != ("phi", "exact")]
-        for name in _EXAMPLES:
+        for name in EXAMPLES:
             value = getattr(self, name)
             if value is None and name in takes:
-                example = " ".join(f"--{option} {_EXAMPLES[option]}" for option in takes)
+                example = " ".join(f"--{option} {EXAMPLES[option]}" for option in takes)
                 raise NnliteError(f"{name}: method {self.reg} needs it; give for example {example}")
             if value is not None and name not in takes:
                 why = (
@@ -235,7 +189,7 @@ class Regularisation:
     def terms(self) -> tuple[Term, ...]:
         """The terms of Eq. 1."""
         make = self.method.terms
-        return make(**{name: getattr(self, name) for name in self.method.takes}) if make else ()
+        return make(**{name: getattr(self, name) for name in inspect.signature(make).parameters})
 
     @property
     def slug(self) -> str:
@@ -247,7 +201,8 @@ class Regularisation:
             if value is not None and name != "term"
         ]
         terms = [text.replace(",", "-") for text in self.term or ()]
-        return "-".join([self.method.stem, *(["exact"] if self.gradient == "exact" else []), *numbers, *terms])
+        stem = "rect" if self.reg == "none" else self.reg
+        return "-".join([stem, *(["exact"] if self.gradient == "exact" else []), *numbers, *terms])
 
     def mix(self) -> tuple[str, str | None]:
         """Say what the numbers mean in Eq. 4: a line for the user, and a warning or None."""

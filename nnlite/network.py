@@ -31,49 +31,52 @@ MAIN = "digit"  # the task of the last layer of the chain
 Labels: TypeAlias = Array | Mapping[str, Array]  # those of the main task, or one array for each task
 
 
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """What one run of a network computed at one point; N examples, leading axes for a stack of models.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pairs:
+    """For each layer, what it saw and the error at its output: the two that make a weight gradient.
 
-    task: whose loss it is. logits: (..., N, C); loss: (..., N), one for each example. inputs: what each
-    layer saw. deltas: the error at each layer's output. input_gradient: dx, or None where it was not
-    asked for.
+    inputs, deltas: one array for each layer, (..., N, width), leading axes for a stack of models. input_gradient: the
+    error carried on to x, or None where it was not asked for.
+    """
+
+    inputs: tuple[Array, ...]
+    deltas: tuple[Array, ...]
+    input_gradient: Array | None
+
+    @property
+    def dx(self) -> Array:
+        """The error at the input, (..., N, D); NnliteError where it was not asked for."""
+        if self.input_gradient is None:
+            raise NnliteError("dx: this was made with input_gradient=False; make it with input_gradient=True")
+        return self.input_gradient
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pass(Pairs):
+    """What one run of a network computed at one point; `dx` is each example's own dloss/dx.
+
+    task: whose loss it is. logits: (..., N, C); loss: (..., N), one for each of N examples.
     """
 
     task: str
     logits: Array
     loss: Array
-    inputs: tuple[Array, ...]
-    deltas: tuple[Array, ...]
-    input_gradient: Array | None
 
     @property
-    def dx(self) -> Array:
-        """Each example's own dloss/dx, (..., N, D)."""
-        if self.input_gradient is None:
-            raise NnliteError("dx: this pass was run with input_gradient=False; run it without")
-        return self.input_gradient
+    def of(self) -> "Pass":
+        """The pass itself, as a tangent has the pass that it is of."""
+        return self
 
 
-@dataclass(frozen=True, eq=False)
-class Tangent:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tangent(Pairs):
     """How the pass `of` changes, to first order, when its input moves along a direction (Pearlmutter 1994).
 
-    inputs: the change of what each layer saw, the first one the direction itself. deltas: the change of the error
-    at each layer's output. input_gradient: the change of dx, or None where it was not asked for.
+    inputs and deltas are changes, the first input the direction itself; `dx` is the change of dloss/dx: the loss's
+    Hessian in x times the direction.
     """
 
     of: Pass
-    inputs: tuple[Array, ...]
-    deltas: tuple[Array, ...]
-    input_gradient: Array | None
-
-    @property
-    def dx(self) -> Array:
-        """The change of each example's dloss/dx, (..., N, D): the loss's Hessian in x times the direction."""
-        if self.input_gradient is None:
-            raise NnliteError("dx: this tangent was made without it; ask for input_gradient=True")
-        return self.input_gradient
 
 
 Weighted: TypeAlias = tuple[float | Array, Pass | Tangent]
@@ -148,12 +151,8 @@ class Network:
         chain = self.chain(task)
         logits = chain[-1].forward(inputs[-1])
         values, dlogits = loss(logits, y)
-        deltas = [dlogits]
-        for layer, seen in zip(chain[:0:-1], inputs[:0:-1], strict=True):
-            deltas.append(layer.backward(seen, deltas[-1]))
-        deltas.reverse()
-        dx = chain[0].backward(inputs[0], deltas[0]) if input_gradient else None
-        return Pass(task, logits, values, inputs, tuple(deltas), dx)
+        deltas, dx = _carry_back(chain, inputs, dlogits, input_gradient)
+        return Pass(task=task, logits=logits, loss=values, inputs=inputs, deltas=deltas, input_gradient=dx)
 
     def tangent(self, of: Pass, direction: Array, *, input_gradient: bool = False) -> Tangent:
         """Return the derivative of the pass `of` when its input moves along `direction` (..., N, D).
@@ -165,12 +164,9 @@ class Network:
         inputs = [direction]
         for layer, seen in zip(chain[:-1], of.inputs[:-1], strict=True):
             inputs.append(layer.tangent(seen, inputs[-1]))
-        deltas = [softmax_tangent(of.logits, chain[-1].tangent(of.inputs[-1], inputs[-1]))]
-        for layer, seen in zip(chain[:0:-1], of.inputs[:0:-1], strict=True):
-            deltas.append(layer.backward(seen, deltas[-1]))
-        deltas.reverse()
-        ddx = chain[0].backward(of.inputs[0], deltas[0]) if input_gradient else None
-        return Tangent(of, tuple(inputs), tuple(deltas), ddx)
+        dlogits = softmax_tangent(of.logits, chain[-1].tangent(of.inputs[-1], inputs[-1]))
+        deltas, dx = _carry_back(chain, of.inputs, dlogits, input_gradient)
+        return Tangent(of=of, inputs=tuple(inputs), deltas=deltas, input_gradient=dx)
 
     def gradients(self, weighted: Sequence[Weighted]) -> list[Parameters]:
         """Return sum_k c_k * (batch mean of the weight gradient of pass k), one dict for each of all_layers.
@@ -184,7 +180,7 @@ class Network:
         terms = [(c, p) for c, p in weighted if not (isinstance(c, (int, float)) and c == 0)] or weighted[:1]
         grads = [_gradient(layer, k, terms) for k, layer in enumerate(self.layers[:-1])]
         for task in (MAIN, *self.heads):
-            own = [(c, p) for c, p in terms if _pass(p).task == task]
+            own = [(c, p) for c, p in terms if p.of.task == task]
             grads.append(_gradient(self.chain(task)[-1], -1, own) if own else {})
         return grads
 
@@ -256,8 +252,15 @@ def _stacked(group: tuple[Layer, ...]) -> Parameters:
     }
 
 
-def _pass(p: Pass | Tangent) -> Pass:
-    return p.of if isinstance(p, Tangent) else p
+def _carry_back(
+    chain: Sequence[Layer], inputs: Sequence[Array], dlogits: Array, input_gradient: bool
+) -> tuple[tuple[Array, ...], Array | None]:
+    """Return the error at each layer's output, given that at the logits and what each layer saw, and dx or None."""
+    deltas = [dlogits]
+    for layer, seen in zip(chain[:0:-1], inputs[:0:-1], strict=True):
+        deltas.append(layer.backward(seen, deltas[-1]))
+    deltas.reverse()
+    return tuple(deltas), chain[0].backward(inputs[0], deltas[0]) if input_gradient else None
 
 
 def _gradient(layer: Layer, k: int, terms: Sequence[Weighted]) -> Parameters:
@@ -268,7 +271,7 @@ def _gradient(layer: Layer, k: int, terms: Sequence[Weighted]) -> Parameters:
     """
     if isinstance(layer, ReLU):
         return {}
-    examples = _pass(terms[0][1]).loss.shape[-1]
+    examples = terms[0][1].of.loss.shape[-1]
     values: dict[int, tuple[Array, Array]] = {}
     changes: dict[int, tuple[Array, Array]] = {}
 
@@ -277,7 +280,7 @@ def _gradient(layer: Layer, k: int, terms: Sequence[Weighted]) -> Parameters:
         blocks[id(x)] = (x, blocks[id(x)][1] + error if id(x) in blocks else error)
 
     for c, p in terms:
-        add(values, c, _pass(p).inputs[k], p.deltas[k])
+        add(values, c, p.of.inputs[k], p.deltas[k])
         if isinstance(p, Tangent):
             add(changes, c, p.inputs[k], p.of.deltas[k])
     x, dy = zip(*values.values(), *changes.values(), strict=True)

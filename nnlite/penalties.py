@@ -67,6 +67,8 @@ L2_NORM = Penalty("l2norm", value=_length, gradient=_unit)
 LINF = Penalty("linf", value=lambda a: abs(a).max(axis=-1), gradient=_sign_of_largest)
 """R = max |a_s|, dR/da = sign(a_s) at the first of the largest entries, and 0 elsewhere."""
 
+PENALTIES = {penalty.name: penalty for penalty in (L1, L2, L2_NORM, LINF)}
+
 
 def masked(penalty: Penalty, mask: Array) -> Penalty:
     """Return R(mask * a): features of weight 0 are free, and the direction leaves them as they are.

@@ -40,12 +40,8 @@ from nnlite.rotation import ANGLES, ROTATION
 from nnlite.training import Epoch, Settings, Trained, train
 
 WEIGHTS, SETTINGS, HISTORY, RESULTS = "weights.safetensors", "settings.json", "history.csv", "results.json"
-LATER_SETTINGS = {
-    "alpha",
-    "p",
-    "term",
-    "gradient",
-}  # runs of version 0.1 lack them; their defaults are what those runs did
+# Runs of version 0.1 lack them. Their defaults are what those runs did.
+LATER_SETTINGS = {"alpha", "p", "term", "gradient"}
 
 
 @dataclass(frozen=True)

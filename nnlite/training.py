@@ -15,7 +15,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy
 from nnlite.init import generator
 from nnlite.methods import Regularisation
-from nnlite.network import MAIN, Labels, Network, Pass, mlp
+from nnlite.network import MAIN, Labels, Network, mlp
 from nnlite.rotation import ANGLES, ROTATION, rotated
 from nnlite.sgd import sgd_step
 
@@ -138,8 +138,7 @@ def train_step(net: Network, x: Array, y: Labels, settings: Settings, rng: np.ra
     rng: for methods whose noise begins at random.
     """
     passes = weighted_passes(net, x, y, settings.terms, gamma=settings.further_losses, rng=rng)
-    clean = passes[0][1]
-    assert isinstance(clean, Pass)
+    clean = passes[0][1].of
     grads = net.gradients(passes)
     if settings.method.on_weights is not None and settings.lam is not None:
         grads = settings.method.on_weights(grads, net, clean, settings.lam)
@@ -150,13 +149,14 @@ def train_step(net: Network, x: Array, y: Labels, settings: Settings, rng: np.ra
 def _run_epoch(net: Network, samples: Samples, settings: Settings, number: int) -> float:
     """Go once through `samples` in the order of (seed, epoch) and return the mean clean loss."""
     order = to_device(generator(settings.seed, "shuffle", number).permutation(len(samples)), settings.device)
+    noise = generator(settings.seed, "noise", number)
     losses = []
     with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is caught by the caller
         for start in range(0, len(samples), settings.batch_size):
             rows = order[start : start + settings.batch_size]
             x, y = samples.batch(rows, net.dtype)
             labels = {MAIN: y, **samples.further_labels(rows)}
-            losses.append(train_step(net, x, labels, settings, generator(settings.seed, "noise", number, start)).sum())
+            losses.append(train_step(net, x, labels, settings, noise).sum())
         return float(to_host(sum(losses[1:], losses[0]))) / len(samples)
 
 
