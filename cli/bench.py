@@ -18,7 +18,7 @@ from nnlite.cli.options import (
 )
 from nnlite.evaluation import BLOCK
 from nnlite.methods import EXAMPLES
-from nnlite.training import USUAL_GAMMA, Settings
+from nnlite.settings import USUAL_GAMMA, Settings
 
 
 @click.group()

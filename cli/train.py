@@ -23,7 +23,8 @@ from nnlite.cli.options import (
 from nnlite.datasets import load
 from nnlite.methods import METHODS, USUAL_ALPHA
 from nnlite.runs import Run, divergence_advice, make_run
-from nnlite.training import USUAL_GAMMA, Epoch, Settings
+from nnlite.settings import USUAL_GAMMA, Settings
+from nnlite.training import Epoch
 
 _TAKES = {name: " ".join(method.takes) or "-" for name, method in METHODS.items()}
 _ROWS = "\n".join(f"  {name:<11} {_TAKES[name]:<10} {method.source}" for name, method in METHODS.items())

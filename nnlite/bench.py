@@ -20,7 +20,8 @@ from nnlite.evaluation import BLOCK
 from nnlite.layers import Dense
 from nnlite.network import MAIN, Labels, Network, mlp
 from nnlite.rotation import ANGLES, ROTATION
-from nnlite.training import Settings, train_step
+from nnlite.settings import Settings
+from nnlite.update import Update, train_step
 
 PAPER_FEATURES, PAPER_CLASSES = 784, 10
 
@@ -55,14 +56,15 @@ def time_step(settings: Settings, *, threads: int = 1, pairs: int = 50) -> Timin
         task: to_device(rng.integers(0, count, settings.batch_size), settings.device) for task, count in classes.items()
     }
     noise = np.random.default_rng(settings.seed)
+    update = Update.of(settings)
     products = step_products(net, x, y, settings, noise)
     finite = dataclasses.replace(settings, gradient="finite", phi=0.1) if settings.gradient == "exact" else settings
 
     def step() -> None:
-        train_step(net, x, y, settings, noise)
+        train_step(net, x, y, update, noise)
 
     def finite_step() -> None:
-        train_step(net, x, y, finite, noise)
+        train_step(net, x, y, Update.of(finite), noise)
 
     return _time(step, products, threads, pairs, None if finite is settings else finite_step)
 

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -89,6 +89,18 @@ class Dataset:
     def features(self) -> int:
         """The number of pixels, D."""
         return math.prod(self.shape)
+
+
+def concatenate(parts: Sequence[Samples]) -> Samples:
+    """Return the samples of all parts, one after another; they are alike in all but their number."""
+    if len(parts) == 1:
+        return parts[0]
+    return replace(
+        parts[0],
+        images=np.concatenate([part.images for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        further={task: np.concatenate([part.further[task] for part in parts]) for task in parts[0].further},
+    )
 
 
 def check_samples(images: Array, labels: Array, *, white: float = 1.0, classes: int = 10) -> Samples:

@@ -7,7 +7,7 @@ finite difference with what it stands for, the derivative of Eq. 3.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -267,7 +267,9 @@ def _expect_float64(net: Network, x: Array) -> None:
         raise NnliteError(f"gradcheck: expected float64, found a net of {net.dtype} and x of {x.dtype}")
 
 
-def _penalty_gradient(net: Network, x: Array, y: Array, penalty: Penalty, phi: float | None = None) -> list[Parameters]:
+def _penalty_gradient(
+    net: Network, x: Array, y: Array, penalty: Penalty, phi: float | None = None
+) -> Iterator[Parameters]:
     """Return the weight gradient of the batch mean of R(J): by a finite step phi, or exactly without one."""
     return net.gradients(weighted_passes(net, x, y, [Term(penalty, 1.0, phi)], lam0=0.0))
 
@@ -278,7 +280,7 @@ def _sides(net: Network, inputs: Sequence[Array]) -> Array:
     return np.concatenate(seen) if seen else np.zeros(0, bool)
 
 
-def _flat(grads: Sequence[Parameters]) -> FloatArray:
+def _flat(grads: Iterable[Parameters]) -> FloatArray:
     return np.concatenate([array.ravel() for grad in grads for array in grad.values()], dtype=np.float64)
 
 

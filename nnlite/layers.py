@@ -31,7 +31,9 @@ class Dense:
 
     def forward(self, x: Array) -> Array:
         """Return y = x W + b."""
-        return x @ self.W + self.b[..., None, :]
+        y: Array = x @ self.W
+        y += self.b[..., None, :]  # in place: y is our own, and a step is as slow as the arrays that it makes
+        return y
 
     def backward(self, x: Array, dy: Array) -> Array:
         """Return dx = dy W^T.
@@ -66,7 +68,8 @@ class ReLU:
 
     def forward(self, x: Array) -> Array:
         """Return max(x, 0)."""
-        y: Array = get_xp(x).maximum(x, 0)
+        xp = get_xp(x)
+        y: Array = xp.maximum(x, xp.zeros_like(x[..., :1, :]))  # beside a row NumPy is quicker than beside a number
         return y
 
     def backward(self, x: Array, dy: Array) -> Array:

@@ -6,10 +6,10 @@ instance of DataGrad, and where the paper's argument is loose, docs/methods.md s
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,8 @@ DUALS = {"1": LINF, "2": L2_NORM, "inf": L1}  # the norm p of a ball, and the pe
 USUAL_ALPHA = 0.5  # Goodfellow et al. took it in all experiments
 SZEGEDY_C, SZEGEDY_ITERATIONS = 0.1, 8  # the weight of the distance, and the search that a training step can afford
 
+WeightPenalty: TypeAlias = Callable[[Iterable[Parameters], Network, Pass, float | Array], Iterable[Parameters]]
+
 EXAMPLES = {"lam": 0.01, "phi": 0.1, "alpha": USUAL_ALPHA, "p": "inf", "term": "l1,0.01,0.1"}
 
 
@@ -41,7 +43,7 @@ class Method:
 
     source: str
     terms: Callable[..., tuple[Term, ...]] = lambda: ()
-    on_weights: Callable[[list[Parameters], Network, Pass, float], list[Parameters]] | None = None
+    on_weights: WeightPenalty | None = None
     has_exact: bool = False
 
     @property

@@ -12,7 +12,7 @@ on the common trunk. Passes of several heads at one point share their forward ru
 up in the trunk.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
@@ -168,8 +168,11 @@ class Network:
         deltas, dx = _carry_back(chain, of.inputs, dlogits, input_gradient)
         return Tangent(of=of, inputs=tuple(inputs), deltas=deltas, input_gradient=dx)
 
-    def gradients(self, weighted: Sequence[Weighted]) -> list[Parameters]:
-        """Return sum_k c_k * (batch mean of the weight gradient of pass k), one dict for each of all_layers.
+    def gradients(self, weighted: Sequence[Weighted]) -> Iterator[Parameters]:
+        """Yield sum_k c_k * (batch mean of the weight gradient of pass k), one dict for each of all_layers.
+
+        One at a time: a step may change a layer before the gradient of the next one is formed, and the gradients of a
+        whole net, as large as the net, never stand side by side.
 
         `weighted` holds pairs (c_k, pass); c_k is a number, or one for each model of a stack, (S,). A tangent
         stands for the derivative of its pass's weight gradient along its direction.
@@ -178,11 +181,11 @@ class Network:
         forward run share their rows, and so does a tangent with its pass. A head without a pass has no gradients.
         """
         terms = [(c, p) for c, p in weighted if not (isinstance(c, (int, float)) and c == 0)] or weighted[:1]
-        grads = [_gradient(layer, k, terms) for k, layer in enumerate(self.layers[:-1])]
+        for k, layer in enumerate(self.layers[:-1]):
+            yield _gradient(layer, k, terms)
         for task in (MAIN, *self.heads):
             own = [(c, p) for c, p in terms if p.of.task == task]
-            grads.append(_gradient(self.chain(task)[-1], -1, own) if own else {})
-        return grads
+            yield _gradient(self.chain(task)[-1], -1, own) if own else {}
 
     def rebuild(self, all_layers: Sequence[Layer]) -> "Network":
         """Return a network of the same form made of other layers, in the order of `all_layers`."""
@@ -243,6 +246,14 @@ def stack(nets: Sequence[Network]) -> Network:
         raise NnliteError(f"stack: expected nets of equal sizes, found {sorted({repr(net) for net in nets})}")
     together = zip(*(net.all_layers for net in nets), strict=True)
     return nets[0].rebuild([type(group[0])(**_stacked(group)) for group in together])
+
+
+def unstack(net: Network) -> list[Network]:
+    """Return the nets of a stack, which share its arrays; or the one net that is none."""
+    weights = next(array for layer in net.layers for array in layer.parameters.values())
+    if weights.ndim == 2:
+        return [net]
+    return [net.map(lambda array, k=k: array[k]) for k in range(len(weights))]  # type: ignore[misc]
 
 
 def _stacked(group: tuple[Layer, ...]) -> Parameters:

@@ -7,7 +7,7 @@ L1, L2_NORM and LINF are the norms dual to the L-infinity, L2 and L1 balls: R(J)
 can rise within a ball of radius 1, and dR/dJ is the step that raises it so far (Lyu et al. 2015).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,24 +94,24 @@ def masked(penalty: Penalty, mask: Array) -> Penalty:
 
 
 def add_weight_penalty(
-    penalty: Penalty, grads: list[Parameters], net: Network, clean: Pass, lam: float | Array
-) -> list[Parameters]:
-    """Return `grads` plus the gradient of lam R(W) / N for each weight matrix; biases are free.
+    penalty: Penalty, grads: Iterable[Parameters], net: Network, clean: Pass, lam: float | Array
+) -> Iterator[Parameters]:
+    """Yield `grads` plus the gradient of lam R(W) / N for each weight matrix; biases are free.
 
     The batch loss is a mean over the N examples of the pass `clean`. The paper's lambda stands beside the batch sum, so
     its share of the mean is lam / N: with lambda beside the mean, the paper's L1 row at 0.1 would be dead.
     """
     share = lam / clean.loss.shape[-1]
-    return [
-        {**grad, "W": grad["W"] + per_model(share, layer.W) * penalty.gradient(layer.W)}
-        if isinstance(layer, Dense) and grad
-        else grad
-        for layer, grad in zip(net.all_layers, grads, strict=True)
-    ]
+    for layer, grad in zip(net.all_layers, grads, strict=True):
+        if isinstance(layer, Dense) and grad:
+            grad = {**grad, "W": grad["W"] + per_model(share, layer.W) * penalty.gradient(layer.W)}
+        yield grad
 
 
-def add_contractive_penalty(grads: list[Parameters], net: Network, clean: Pass, lam: float | Array) -> list[Parameters]:
-    """Return `grads` plus the gradient of lam sum_j |dh_j/dh_(j-1)|^2, the layer-wise penalty of Gu and Rigazio (2014).
+def add_contractive_penalty(
+    grads: Iterable[Parameters], net: Network, clean: Pass, lam: float | Array
+) -> Iterator[Parameters]:
+    """Yield `grads` plus the gradient of lam sum_j |dh_j/dh_(j-1)|^2, the layer-wise penalty of Gu and Rigazio (2014).
 
     h_j are the outputs of the hidden layers, the last one the logits; the Frobenius norm of each layer's Jacobian is
     squared, one example at a time, and averaged over the pass `clean`. A ReLU's derivative is 1 or 0, so the penalty is
@@ -122,9 +122,7 @@ def add_contractive_penalty(grads: list[Parameters], net: Network, clean: Pass, 
         for layer, z, after in zip(net.layers[:-1], clean.inputs[1:], net.layers[1:], strict=True)
         if isinstance(after, ReLU)
     }
-    penalised = []
     for layer, grad in zip(net.all_layers, grads, strict=True):
         if isinstance(layer, Dense) and grad:
             grad = {**grad, "W": grad["W"] + per_model(2 * lam, layer.W) * layer.W * awake.get(id(layer), 1)}
-        penalised.append(grad)
-    return penalised
+        yield grad

@@ -32,7 +32,8 @@ from nnlite.paper import FIGURE_3, MODELS, Attack, Model, Scores, in_order, need
 from nnlite.penalties import L1
 from nnlite.report import SCORES, read_scores, write_report
 from nnlite.runs import WEIGHTS, Run, load_run, make_run
-from nnlite.training import Epoch, Settings
+from nnlite.settings import Settings
+from nnlite.training import Epoch
 
 ScoreKey: TypeAlias = tuple[Model, str, Model]  # adversary, noise, victim
 

@@ -37,7 +37,8 @@ from nnlite.layers import Dense, Layer, ReLU
 from nnlite.methods import METHODS
 from nnlite.network import Network
 from nnlite.rotation import ANGLES, ROTATION
-from nnlite.training import Epoch, Settings, Trained, train
+from nnlite.settings import Settings
+from nnlite.training import Epoch, Trained, train
 
 WEIGHTS, SETTINGS, HISTORY, RESULTS = "weights.safetensors", "settings.json", "history.csv", "results.json"
 # Runs of version 0.1 lack them. Their defaults are what those runs did.

@@ -1,82 +1,32 @@
-"""Training: epochs of minibatches, a look at the validation set after each, the best net kept."""
+"""Training: epochs of minibatches, a look at the validation set after each, the best net kept.
 
-import math
+Nets of one form that take the same kind of step can be trained side by side, as a stack. One net is a stack of one.
+"""
+
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from nnlite.backend import DEVICES, Array, keep_freed_memory, to_device, to_host
-from nnlite.datagrad import weighted_passes
-from nnlite.datasets import DATASETS, Dataset, Samples
+from nnlite.backend import keep_freed_memory, to_device, to_host
+from nnlite.datasets import Dataset, Samples, concatenate
 from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy
 from nnlite.init import generator
-from nnlite.methods import Regularisation
-from nnlite.network import MAIN, Labels, Network, mlp
+from nnlite.network import MAIN, Network, mlp, stack, unstack
 from nnlite.rotation import ANGLES, ROTATION, rotated
-from nnlite.sgd import sgd_step
-
-USUAL_GAMMA = 0.5  # in the middle of the paper's range
-
-
-@dataclass(frozen=True)
-class Settings(Regularisation):
-    """All that decides a training run; the defaults are the paper's net, batch and method Rect."""
-
-    data: str = "digits"
-    hidden: tuple[int, ...] = (784, 784, 784)
-    lr: float = 0.1
-    epochs: int = 60
-    batch_size: int = 100
-    multitask: bool = False
-    gamma: float | None = None
-    seed: int = 0
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, known in {"data": DATASETS, "device": DEVICES}.items():
-            value = getattr(self, name)
-            if value not in known:
-                raise NnliteError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
-        if self.multitask and self.gamma is None:
-            raise NnliteError("gamma: a multi-task net needs the weight of its second loss; give for example 0.5")
-        if self.gamma is not None and not self.multitask:
-            raise NnliteError("gamma: only a multi-task net uses it; leave it out or add --multitask")
-        tasks = {MAIN, *self.further_losses}
-        for term in self.terms:
-            if term.task not in tasks:
-                raise NnliteError(f"term: expected the task {' or '.join(tasks)}, found {term.task!r}; see --multitask")
-        for name in ("lr", "gamma"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise NnliteError(f"{name}: expected a finite number above 0, found {value}")
-        for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
-            number = getattr(self, name)
-            if not isinstance(number, int) or number < least:
-                raise NnliteError(f"{name}: expected an integer of at least {least}, found {number}")
-        if not all(isinstance(width, int) and width >= 1 for width in self.hidden):
-            raise NnliteError(f"hidden: expected integer widths of at least 1, found {self.hidden}")
-
-    @property
-    def run_name(self) -> str:
-        """The name of the run where the user gives none, such as dgl1-lam0.01-phi0.1, mt or mt-l1-lam0.001."""
-        if not self.multitask:
-            return self.slug
-        stem = "mt" if self.reg == "none" else f"mt-{self.slug}"
-        return stem if self.gamma == USUAL_GAMMA else f"{stem}-gamma{self.gamma:g}"
-
-    @property
-    def further_losses(self) -> dict[str, float]:
-        """The weight of each further task's loss (Eq. 6)."""
-        return {ROTATION: self.gamma} if self.gamma is not None else {}
+from nnlite.settings import Settings
+from nnlite.update import Update, train_step
 
 
 class Epoch(NamedTuple):
-    """One epoch: its number from 1, mean clean training loss, validation accuracy in percent, seconds."""
+    """One epoch: its number from 1, mean clean training loss, validation accuracy in percent, seconds.
+
+    In a stack the seconds are shared out evenly.
+    """
 
     epoch: int
     loss: float
@@ -84,7 +34,7 @@ class Epoch(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Trained:
     """The net of the best validation epoch, the epochs so far, and how training ended.
 
@@ -93,7 +43,7 @@ class Trained:
     """
 
     net: Network
-    best: Epoch | None
+    best: Epoch | None = None
     history: list[Epoch] = field(default_factory=list)
     status: str = "finished"
 
@@ -104,64 +54,121 @@ def train(settings: Settings, data: Dataset, on_epoch: Callable[[Epoch], None] |
     `on_epoch` is called after each epoch. KeyboardInterrupt ends the training and keeps what is there;
     so does a loss that is no longer finite. Same settings, same machine: the same weights, bit for bit.
     """
-    if settings.device == "cpu":
+
+    def tell(_: int, epoch: Epoch) -> None:
+        if on_epoch:
+            on_epoch(epoch)
+
+    return train_stack([settings], {settings.seed: data}, tell)[0]
+
+
+def train_stack(
+    models: Sequence[Settings],
+    data: Mapping[int, Dataset],
+    on_epoch: Callable[[int, Epoch], None] = lambda place, epoch: None,
+) -> list[Trained]:
+    """Train a net for each of `models` side by side, each as `train` would, and return them in this order.
+
+    models: settings that are `alike`. data: the data set of each seed. `on_epoch` is given the place in the stack.
+    Where one net diverges the others go on. NnliteError for settings that are not alike, and for a stack too large for
+    the memory.
+    """
+    update, common = Update.of(*models), models[0]
+    if common.device == "cpu":
         keep_freed_memory()
+    nets = [_new_net(one, data[one.seed]) for one in models]
+    net = (nets[0] if len(nets) == 1 else stack(nets)).to(common.device)
+    samples = _training_samples(models, data)
+    validation = {seed: data[seed].validation.to(common.device) for seed in _seeds(models)}
+    trained = [Trained(one.copy()) for one in unstack(net)]
+    running = set(range(len(models)))
+    try:
+        for number in range(1, common.epochs + 1):
+            start = time.perf_counter()
+            losses = _run_epoch(net, samples, update, models, number)
+            for k in running - set(np.flatnonzero(np.isfinite(losses) & _are_finite(net))):
+                trained[k].status = "diverged"
+                running.remove(k)
+            if not running:
+                break
+            right = _validate(net, validation, models)
+            seconds = (time.perf_counter() - start) / len(models)
+            for k, one in enumerate(unstack(net)):
+                if k in running:
+                    _note(trained[k], one, Epoch(number, float(losses[k]), float(right[k]), seconds))
+                    on_epoch(k, trained[k].history[-1])
+    except KeyboardInterrupt:
+        for k in running:
+            trained[k].status = "interrupted"
+    except MemoryError as error:  # CuPy's is one, too
+        raise NnliteError(
+            f"memory: {len(models)} x {nets[0]} did not fit, {common.batch_size} examples at a time ({error}); "
+            f"train fewer nets at a time, or take smaller batches"
+        ) from error
+    return trained
+
+
+def _note(trained: Trained, net: Network, epoch: Epoch) -> None:
+    trained.history.append(epoch)
+    if trained.best is None or epoch.validation >= trained.best.validation:
+        trained.net, trained.best = net.copy(), epoch
+
+
+def _new_net(settings: Settings, data: Dataset) -> Network:
     sizes = (data.features, *settings.hidden, data.classes)
     heads = {ROTATION: len(ANGLES)} if settings.multitask else {}
-    net = mlp(sizes, generator(settings.seed, "weights"), heads=heads).to(settings.device)
-    samples = rotated(data.train, data.shape) if settings.multitask else data.train
-    samples, validation = samples.to(settings.device), data.validation.to(settings.device)
-    best_net, best = net.copy(), None
-    history: list[Epoch] = []
-    status = "finished"
-    try:
-        for number in range(1, settings.epochs + 1):
-            start = time.perf_counter()
-            loss = _run_epoch(net, samples, settings, number)
-            if not (math.isfinite(loss) and _is_finite(net)):
-                status = "diverged"
-                break
-            epoch = Epoch(number, loss, float(accuracy(net, validation)), time.perf_counter() - start)
-            history.append(epoch)
-            if best is None or epoch.validation >= best.validation:
-                best_net, best = net.copy(), epoch
-            if on_epoch:
-                on_epoch(epoch)
-    except KeyboardInterrupt:
-        status = "interrupted"
-    return Trained(best_net, best, history, status)
+    return mlp(sizes, generator(settings.seed, "weights"), heads=heads)
 
 
-def train_step(net: Network, x: Array, y: Labels, settings: Settings, rng: np.random.Generator | None = None) -> Array:
-    """Take one step of `settings` on the batch x (N, D) with its labels, and return its clean losses (N,).
-
-    rng: for methods whose noise begins at random.
-    """
-    passes = weighted_passes(net, x, y, settings.terms, gamma=settings.further_losses, rng=rng)
-    clean = passes[0][1].of
-    grads = net.gradients(passes)
-    if settings.method.on_weights is not None and settings.lam is not None:
-        grads = settings.method.on_weights(grads, net, clean, settings.lam)
-    sgd_step(net, grads, settings.lr)
-    return clean.loss
+def _seeds(models: Sequence[Settings]) -> list[int]:
+    return list(dict.fromkeys(one.seed for one in models))
 
 
-def _run_epoch(net: Network, samples: Samples, settings: Settings, number: int) -> float:
-    """Go once through `samples` in the order of (seed, epoch) and return the mean clean loss."""
-    order = to_device(generator(settings.seed, "shuffle", number).permutation(len(samples)), settings.device)
-    noise = generator(settings.seed, "noise", number)
+def _training_samples(models: Sequence[Settings], data: Mapping[int, Dataset]) -> Samples:
+    """Return the samples of all seeds one after another, on the device; each seed may have a split of its own."""
+    splits = [
+        rotated(data[seed].train, data[seed].shape) if models[0].multitask else data[seed].train
+        for seed in _seeds(models)
+    ]
+    return concatenate(splits).to(models[0].device)
+
+
+def _run_epoch(
+    net: Network, samples: Samples, update: Update, models: Sequence[Settings], number: int
+) -> npt.NDArray[np.floating]:
+    """Go once through `samples`, each model in the order of its (seed, epoch); return the mean clean losses (S,)."""
+    common, seeds = models[0], _seeds(models)
+    count = len(samples) // len(seeds)
+    orders = {
+        seed: place * count + generator(seed, "shuffle", number).permutation(count) for place, seed in enumerate(seeds)
+    }
+    order = orders[seeds[0]] if len(seeds) == 1 else np.stack([orders[one.seed] for one in models])
+    order, noise = to_device(order, common.device), generator(seeds[0], "noise", number)
     losses = []
     with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is caught by the caller
-        for start in range(0, len(samples), settings.batch_size):
-            rows = order[start : start + settings.batch_size]
+        for start in range(0, count, common.batch_size):
+            rows = order[..., start : start + common.batch_size]
             x, y = samples.batch(rows, net.dtype)
             labels = {MAIN: y, **samples.further_labels(rows)}
-            losses.append(train_step(net, x, labels, settings, noise).sum())
-        return float(to_host(sum(losses[1:], losses[0]))) / len(samples)
+            losses.append(train_step(net, x, labels, update, noise).sum(axis=-1))
+        return np.atleast_1d(to_host(sum(losses[1:], losses[0]))) / count
 
 
-def _is_finite(net: Network) -> bool:
-    """Return whether all weights are: the loss of an epoch says nothing of its last step."""
+def _validate(net: Network, validation: Mapping[int, Samples], models: Sequence[Settings]) -> npt.NDArray[np.float64]:
+    """Return the accuracy (S,) of each model on the validation images of its seed."""
+    right = np.empty(len(models))
+    with np.errstate(over="ignore", invalid="ignore"):  # of models that have diverged
+        for seed, samples in validation.items():
+            own = [k for k, one in enumerate(models) if one.seed == seed]
+            right[own] = accuracy(net if len(validation) == 1 else net.map(lambda array, own=own: array[own]), samples)
+    return right
+
+
+def _are_finite(net: Network) -> npt.NDArray[np.bool_]:
+    """Return for each model (S,) whether all weights are: the loss of an epoch says nothing of its last step."""
+    models = len(unstack(net))
     with np.errstate(over="ignore", invalid="ignore"):
-        totals = [array.sum() for layer in net.all_layers for array in layer.parameters.values()]
-        return math.isfinite(float(to_host(sum(totals[1:], totals[0]))))
+        totals = [
+            array.reshape(models, -1).sum(axis=-1) for layer in net.all_layers for array in layer.parameters.values()
+        ]
+        return np.isfinite(to_host(sum(totals[1:], totals[0])))

@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from click.testing import CliRunner
 
 from nnlite.cli.main import main
 from nnlite.datasets import load
+from nnlite.errors import NnliteError
+from nnlite.settings import Settings
+from nnlite.training import train
 
 
 @pytest.fixture(scope="session")
@@ -17,12 +21,42 @@ def digits():
 
 
 @pytest.fixture(scope="session")
+def trained(digits):
+    """The embedded digits, and a small Rect net that knows them and that no test changes."""
+    return digits, train(Settings(hidden=(64, 64), epochs=15), digits).net
+
+
+@pytest.fixture(scope="session")
 def mnist():
     """The real MNIST, where NNLITE_DATA says that it is at hand."""
     named = os.environ.get("NNLITE_DATA")
     if not named or not (Path(named) / "mnist").is_dir():
         pytest.skip("MNIST is not at hand: set NNLITE_DATA to the folder that holds mnist/")
     return load("mnist")
+
+
+@pytest.fixture(scope="session")
+def art():
+    """The toolbox of the extra interop; a test that asks for it is skipped where the extra is missing."""
+    try:
+        import nnlite.interop.art  # noqa: F401
+    except NnliteError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def no_art(monkeypatch):
+    """Make the toolbox impossible to import, also where it is installed."""
+    monkeypatch.setitem(sys.modules, "art.attacks", None)
+    monkeypatch.delitem(sys.modules, "nnlite.interop.art", raising=False)
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that were drawn, kept here instead of written."""
+    kept = []
+    monkeypatch.setattr("nnlite.plots._save", lambda figure, path: kept.append(figure))
+    return kept
 
 
 @pytest.fixture

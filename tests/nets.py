@@ -1,6 +1,6 @@
-"""Random small nets for the property tests: the shapes that the engine promises to work for, and their derivatives."""
+"""Random small nets for the property tests, their derivatives, and the numbers that each method trains them with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,24 @@ from nnlite.backend import Array
 from nnlite.gradcheck import away_from_kinks
 from nnlite.layers import Parameters, ReLU
 from nnlite.network import Labels, Network, mlp, stack
+
+GIVEN = {  # method -> numbers that a small net trains with
+    "none": {},
+    "l1": {"lam": 0.01},
+    "l2": {"lam": 0.01},
+    "dgl1": {"lam": 0.01, "phi": 0.1},
+    "dgl2": {"lam": 0.1, "phi": 0.1},
+    "dgl2norm": {"lam": 0.1, "gradient": "exact"},
+    "dglinf": {"lam": 0.1, "phi": 0.1},
+    "datagrad": {"term": ("l1,0.01,0.1", "l2,0.1,exact")},
+    "szegedy": {"alpha": 0.5},
+    "goodfellow": {"phi": 0.1, "alpha": 0.5},
+    "gu-rigazio": {"lam": 0.01},
+    "huang": {"phi": 0.3},
+    "miyato": {"lam": 1.0, "phi": 0.3},
+    "lyu": {"phi": 0.3, "p": "1"},
+    "nokland": {"phi": 0.1},
+}
 
 widths = st.integers(1, 9)
 
@@ -56,7 +74,7 @@ def distance_from_kinks(net: Network, x: Array) -> float:
     return min(seen, default=np.inf)
 
 
-def flat(net: Network, grads: list[Parameters]) -> Array:
+def flat(net: Network, grads: Iterable[Parameters]) -> Array:
     """Return the gradients of all parameters of `net` in one row; 0 for those of a head without gradients."""
     return np.concatenate(
         [
@@ -79,7 +97,7 @@ def moved(net: Network, change: Array) -> Network:
     return net.map(add)
 
 
-def gradient_error(function: Callable[[Network], float], net: Network, grads: list[Parameters]) -> float:
+def gradient_error(function: Callable[[Network], float], net: Network, grads: Iterable[Parameters]) -> float:
     """Return the relative error of `grads` against central differences of function(net) along random directions.
 
     A direction of independent normal numbers v has E (v.a - v.b)^2 = |a - b|^2. Differences of a function of order 1

@@ -20,7 +20,7 @@ from nnlite.attacks import (
     perturb,
 )
 from nnlite.attacks import project as into_ball
-from nnlite.datasets import check_samples, load
+from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import BLOCK, PAPER_PHI, accuracy, attack, first_of_each_class
 from nnlite.gradcheck import numerical_gradient
@@ -29,16 +29,10 @@ from nnlite.layers import Dense
 from nnlite.losses import naive_softmax_cross_entropy, softmax_cross_entropy
 from nnlite.network import Network, stack
 from nnlite.penalties import L1, L2
-from nnlite.training import Settings, train
+from nnlite.settings import Settings
+from nnlite.training import train
 
 SIZES = {"linf": lambda noise: abs(noise).max(axis=-1), "l2": lambda noise: np.sqrt((noise**2).sum(axis=-1))}
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """Return the digits and a small Rect net that knows them."""
-    data = load("digits")
-    return data, train(Settings(hidden=(64, 64), epochs=15), data).net
 
 
 def rng():

@@ -25,13 +25,14 @@ from nnlite.audit import (
     undecided,
     zero_gradients,
 )
-from nnlite.datasets import check_samples, load
+from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy
 from nnlite.layers import Dense
 from nnlite.network import Network, stack
 from nnlite.plots import plot_audit
-from nnlite.training import Settings, train
+from nnlite.settings import Settings
+from nnlite.training import train
 
 PHI = (0.0, 0.05, 0.1)
 MANY = 10_000  # examples, of which three are no share to speak of
@@ -39,11 +40,11 @@ QUICK = {"phi": PHI, "steps": 10, "restarts": 2, "tries": 5, "square_queries": 1
 
 
 @pytest.fixture(scope="module")
-def nets():
+def nets(trained):
     """Return the test digits, a small undefended net, and the others that craft noise for it."""
-    data = load("digits")
-    rect, *others = (train(Settings(hidden=(64, 64), epochs=15, seed=seed), data).net for seed in range(3))
-    return data.test, rect, {f"other{k}": other for k, other in enumerate(others)}
+    digits, rect = trained
+    others = {f"other{k}": train(Settings(hidden=(64, 64), epochs=15, seed=1 + k), digits).net for k in range(2)}
+    return digits.test, rect, others
 
 
 @pytest.fixture(scope="module")
@@ -65,22 +66,6 @@ def scaled(net, factor):
 
 def answers(found):
     return {verdict.name: verdict.answer for verdict in found.verdicts}
-
-
-@pytest.fixture
-def no_art(monkeypatch):
-    """Make the toolbox behind Square impossible to import, also where it is installed."""
-    monkeypatch.setitem(sys.modules, "art.attacks", None)
-    monkeypatch.delitem(sys.modules, "nnlite.interop.art", raising=False)
-
-
-@pytest.fixture(scope="module")
-def art():
-    """Skip where the extra is missing."""
-    try:
-        import nnlite.interop.art  # noqa: F401
-    except NnliteError as error:
-        pytest.skip(str(error))
 
 
 # The rules, at their limits
@@ -423,11 +408,9 @@ def test_on_the_other_device_the_audit_is_the_same(nets, monkeypatch, art):
     assert (moved.worst == here.worst).all()
 
 
-def test_the_picture_has_a_line_for_each_attack_and_a_thick_one_for_the_worst_case(audited, monkeypatch, tmp_path):
-    kept = []
-    monkeypatch.setattr("nnlite.plots._save", lambda figure, path: kept.append(figure))
+def test_the_picture_has_a_line_for_each_attack_and_a_thick_one_for_the_worst_case(audited, figures, tmp_path):
     plot_audit(audited, "a title", tmp_path / "audit.png")
-    (axes,) = kept[0].axes
+    (axes,) = figures[0].axes
     *lines, chance = axes.lines
     labels = {audited.words[name]: values for name, values in audited.accuracy.items()}
     assert {line.get_label() for line in lines} == labels.keys()

@@ -20,7 +20,8 @@ NNLITE, CLI = Path(nnlite.__file__).parent, Path(nnlite.cli.__file__).parent
 # The table "The rooms" of the design, with three changes: errors come first, evaluation stands above
 # training, which asks it for the validation accuracy, and bench, which times training, below it.
 ROOMS = """errors backend init layers losses network penalties attacks lbfgs datagrad methods sgd gradcheck
-datasets rotation evaluation training bench runs interop audit paper plots report reproduction""".split()  # noqa: SIM905 - shorter than a list
+datasets rotation evaluation settings update training bench runs interop audit paper plots report
+reproduction""".split()  # noqa: SIM905 - shorter than a list
 
 
 @pytest.fixture

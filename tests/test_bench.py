@@ -7,7 +7,7 @@ from nnlite.attacks import PGD
 from nnlite.bench import attack_products, step_products, time_attack, time_step
 from nnlite.layers import Dense
 from nnlite.network import mlp
-from nnlite.training import Settings
+from nnlite.settings import Settings
 
 
 @pytest.mark.parametrize(

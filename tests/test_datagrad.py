@@ -159,7 +159,7 @@ def test_a_stack_with_lambda_and_phi_of_its_own_equals_its_models():
     x, y = rng.random((4, 6)), np.array([0, 1, 2, 0])
     lam, phi = np.array([0.01, 0.0, 0.1]), np.array([0.1, 0.05, 0.01])
     net = stack(nets)
-    together = net.gradients(weighted_passes(net, x, y, [Term(L1, lam, phi)]))
+    together = list(net.gradients(weighted_passes(net, x, y, [Term(L1, lam, phi)])))
     for k, one in enumerate(nets):
         alone = one.gradients(weighted_passes(one, x, y, [Term(L1, lam[k], phi[k])]))
         for grad, grad_k in zip(together, alone, strict=True):
@@ -177,7 +177,7 @@ def test_plain_training_forms_no_input_gradient():
 def test_the_inputs_are_left_as_they_were():
     net, x, y = _case()
     before = x.copy()
-    net.gradients(weighted_passes(net, x, y, [Term(L2, 0.01, 0.1)]))
+    list(net.gradients(weighted_passes(net, x, y, [Term(L2, 0.01, 0.1)])))
     assert (x == before).all()
 
 

@@ -16,21 +16,23 @@ import numpy as np
 import pytest
 import strict_cupy
 from click.testing import CliRunner
+from nets import GIVEN
 
 from nnlite.attacks import PGD, R1, R2, Noise, input_gradient, perturb
 from nnlite.backend import get_xp, to_device, to_host
 from nnlite.bench import time_step
 from nnlite.cli.main import main
 from nnlite.datagrad import Term, weighted_passes
-from nnlite.datasets import Samples, load
+from nnlite.datasets import Samples
 from nnlite.evaluation import accuracy, attack, first_of_each_class
 from nnlite.init import generator
 from nnlite.lbfgs import LBFGS
 from nnlite.network import mlp, stack
 from nnlite.penalties import L1, L2, add_weight_penalty
 from nnlite.runs import load_run, make_run
+from nnlite.settings import Settings
 from nnlite.sgd import sgd_step
-from nnlite.training import Settings, train
+from nnlite.training import train
 
 
 @dataclass
@@ -210,6 +212,7 @@ def step(device, dtype, penalties, *, model=None, per_model=False, own_inputs=Fa
     grads = net.gradients(passes)
     for penalty in (L1, L2):
         grads = add_weight_penalty(penalty, grads, net, passes[0][1], lam)
+    grads = list(grads)
     sgd_step(net, grads, lr)
 
     found = {"predicted": net.predict(x)}
@@ -282,11 +285,6 @@ def test_a_net_moves_to_the_gpu_and_back_unchanged(gpu):
 
 
 # Evaluation
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load("digits")
 
 
 @pytest.fixture(scope="module")
@@ -365,26 +363,12 @@ def test_the_first_of_each_class_are_those_of_the_cpu(gpu, digits, nets, noise):
 # Training
 
 TINY = Settings(hidden=(8,), epochs=2)
-METHODS = {
-    "none": {},
-    "l1": {"lam": 0.01},
-    "l2": {"lam": 0.01},
-    "dgl1": {"lam": 0.01, "phi": 0.1},
-    "dgl2": {"lam": 0.1, "phi": 0.1},
-    "dgl2norm": {"lam": 0.1, "gradient": "exact"},
-    "dglinf": {"lam": 0.1, "phi": 0.1},
-    "goodfellow": {"phi": 0.1, "alpha": 0.5},
-    "gu-rigazio": {"lam": 0.01},
-    "huang": {"phi": 0.3},
-    "miyato": {"lam": 1.0, "phi": 0.3},
-    "lyu": {"phi": 0.3, "p": "1"},
-    "nokland": {"phi": 0.1},
-}
+METHODS = [reg for reg in GIVEN if reg != "szegedy"]  # SciPy searches for its samples on the host
 
 
 @pytest.mark.parametrize("reg", METHODS)
 def test_training_on_the_gpu_gives_the_net_of_the_cpu(gpu, digits, reg):
-    settings = replace(TINY, reg=reg, **METHODS[reg])
+    settings = replace(TINY, reg=reg, **GIVEN[reg])
     found = train(replace(settings, device="gpu"), digits)
     expected = train(settings, digits)
     assert found.status == expected.status == "finished"
@@ -414,10 +398,10 @@ def test_training_learns(digits):
 @pytest.mark.parametrize("batch_size", [20, 100, 5000])
 def test_an_epoch_copies_three_numbers_to_the_host_whatever_the_batches(cupy, digits, reg, batch_size):
     copies = []  # so far, after each epoch
-    settings = replace(TINY, reg=reg, **METHODS[reg], epochs=3, batch_size=batch_size, device="gpu")
+    settings = replace(TINY, reg=reg, **GIVEN[reg], epochs=3, batch_size=batch_size, device="gpu")
     train(settings, digits, on_epoch=lambda epoch: copies.append(len(cupy.copied_to_host)))
     assert copies == [3, 6, 9]  # the mean loss, the sum of the weights, the validation accuracy
-    assert set(cupy.copied_to_host) == {()}
+    assert set(cupy.copied_to_host) <= {(), (1,)}
 
 
 def test_images_stay_bytes_on_the_gpu(gpu, digits):
@@ -482,7 +466,7 @@ def test_attack_draws_its_images_on_the_gpu(gpu, tmp_path):
 
 @pytest.mark.parametrize("reg", ["none", "dgl1"])
 def test_the_step_benchmark_runs_on_the_gpu(gpu, reg):
-    timing = time_step(replace(TINY, reg=reg, batch_size=4, device="gpu", **METHODS[reg]), pairs=4)
+    timing = time_step(replace(TINY, reg=reg, batch_size=4, device="gpu", **GIVEN[reg]), pairs=4)
     assert timing.pairs == 4
     assert min(timing.work_ms, timing.products_ms) > 0
 

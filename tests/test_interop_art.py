@@ -20,7 +20,6 @@ from nnlite.interop.art import ArtAttack, art_classifier, evasion
 from nnlite.layers import Dense, ReLU
 from nnlite.network import Network, mlp, stack
 from nnlite.penalties import L1
-from nnlite.training import Settings, train
 
 ATTACKS = {  # with few steps
     "square": ArtAttack("square", queries=200),
@@ -35,9 +34,9 @@ each_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 
 
 @pytest.fixture(scope="module")
-def trained(digits):
+def known(trained):
     """Return a small net that knows the digits, and 50 of their test images."""
-    net = train(Settings(hidden=(64, 64), epochs=15), digits).net
+    digits, net = trained
     return net, *digits.test.batch(slice(0, 50))
 
 
@@ -138,8 +137,8 @@ def test_what_art_cannot_do_is_an_error():
 # Our attacks against ART's
 
 
-def test_our_fgsm_is_art_s(trained):
-    net, x, y = trained
+def test_our_fgsm_is_art_s(known):
+    net, x, y = known
     theirs = evasion.FastGradientMethod(art_classifier(net), eps=0.1).generate(x, y)
     ours = Noise(L1, clip=True).craft(net, x, y, (0.1,), np.random.default_rng(0)).images[0]
     np.testing.assert_array_equal(ours, theirs)
@@ -148,8 +147,8 @@ def test_our_fgsm_is_art_s(trained):
 @pytest.mark.parametrize(
     ("norm", "phi", "clip"), [("linf", 0.1, True), ("linf", 0.1, False), ("l2", 1.0, False), ("l2", 0.5, True)]
 )
-def test_our_pgd_is_art_s(trained, norm, phi, clip):
-    net, x, y = trained
+def test_our_pgd_is_art_s(known, norm, phi, clip):
+    net, x, y = known
     theirs = art_pgd(net, norm, phi, clip).generate(x, y)
     ours = PGD(norm, steps=20, stride=0.125, clip=clip).craft(net, x, y, (phi,), np.random.default_rng(0)).images[0]
     assert abs(ours - x).max() > 0.05
@@ -178,8 +177,8 @@ def test_all_names_are_known():
 
 @each_attack
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_attack_fools_the_net_and_keeps_its_word(trained, attack, dtype):
-    net, x, y = trained
+def test_an_attack_fools_the_net_and_keeps_its_word(known, attack, dtype):
+    net, x, y = known
     net, x = net.astype(dtype), x.astype(dtype)
     crafted = craft(attack, net, x, y)
     assert [image.dtype for image in crafted.images] == [dtype] * 3
@@ -191,8 +190,8 @@ def test_an_attack_fools_the_net_and_keeps_its_word(trained, attack, dtype):
 
 
 @pytest.mark.parametrize("name", ["deepfool", "carlini", "hopskipjump"])
-def test_the_smallest_noise_is_used_where_it_is_no_longer_than_phi(trained, name):
-    net, x, y = trained
+def test_the_smallest_noise_is_used_where_it_is_no_longer_than_phi(known, name):
+    net, x, y = known
     crafted = craft(ATTACKS[name], net, x, y)
     length = NORMS["l2"](crafted.smallest - x)
     assert not crafted.failed.any()
@@ -217,15 +216,15 @@ def test_on_a_linear_net_the_smallest_noise_is_known():
         assert (found < 1.02).all(), name
 
 
-def test_carlini_is_not_held_up_by_black_pixels(trained):
-    net, x, y = trained
+def test_carlini_is_not_held_up_by_black_pixels(known):
+    net, x, y = known
     deepfool, carlini = (NORMS["l2"](craft(ATTACKS[name], net, x, y).smallest - x) for name in ("deepfool", "carlini"))
     assert (x == 0).mean() > 0.4
     assert carlini.mean() < 1.05 * deepfool.mean()
 
 
-def test_a_search_that_finds_nothing_has_failed(trained, monkeypatch):
-    net, x, y = trained
+def test_a_search_that_finds_nothing_has_failed(known, monkeypatch):
+    net, x, y = known
     hasty = craft(ArtAttack("deepfool", steps=1), net, x, y)
     assert 0 < hasty.failed.sum() < 50
     assert ((net.predict(hasty.smallest) == y) == hasty.failed).all()
@@ -241,8 +240,8 @@ def test_a_search_that_finds_nothing_has_failed(trained, monkeypatch):
 
 
 @each_attack
-def test_the_seed_decides_and_the_global_generator_is_left_alone(trained, attack, capfd):
-    net, x, y = trained
+def test_the_seed_decides_and_the_global_generator_is_left_alone(known, attack, capfd):
+    net, x, y = known
     x, y = x[:8], y[:8]
     np.random.seed(3)  # noqa: NPY002
     expected = np.random.random(4).tolist()  # noqa: NPY002
@@ -256,16 +255,16 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone(trained, attack
 
 
 @each_attack
-def test_the_other_phi_do_not_matter(trained, attack):
-    net, x, y = trained
+def test_the_other_phi_do_not_matter(known, attack):
+    net, x, y = known
     x, y, phi = x[:8], y[:8], PHI[attack.norm]
     alone = craft(attack, net, x, y, phi[-1:]).images[-1]
     np.testing.assert_array_equal(alone, craft(attack, net, x, y, phi).images[-1])
 
 
 @each_attack
-def test_images_that_the_net_gets_wrong_stay_as_they_are(trained, attack):
-    net, x, _ = trained
+def test_images_that_the_net_gets_wrong_stay_as_they_are(known, attack):
+    net, x, _ = known
     x = x[:8]
     wrong = (net.predict(x) + 1) % 10
     crafted = craft(attack, net, x, wrong)
@@ -273,8 +272,8 @@ def test_images_that_the_net_gets_wrong_stay_as_they_are(trained, attack):
     assert crafted.failed is None or not crafted.failed.any()
 
 
-def test_square_computes_less_than_half_of_what_art_asks_for_and_finds_the_same(trained, monkeypatch):
-    net, x, y = trained
+def test_square_computes_less_than_half_of_what_art_asks_for_and_finds_the_same(known, monkeypatch):
+    net, x, y = known
     right = net.predict(x) == y
     x, y, seen = x[right], y[right], []
     logits = Network.logits
@@ -300,9 +299,9 @@ def test_square_takes_any_shape_of_image():
     assert (colour.images[-1] != x).any()
 
 
-def test_a_net_on_a_gpu_is_attacked_on_the_host(trained, monkeypatch):
+def test_a_net_on_a_gpu_is_attacked_on_the_host(known, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
-    net, x, y = trained
+    net, x, y = known
     for name in ("autopgd", "deepfool"):
         expected = craft(ATTACKS[name], net, x, y)
         found = craft(ATTACKS[name], net.to("gpu"), strict_cupy.asarray(x), strict_cupy.asarray(y))

@@ -6,7 +6,6 @@ from nets import biased_mlp
 from scipy.optimize import brentq
 
 from nnlite.attacks import Noise
-from nnlite.datasets import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation import attack
 from nnlite.layers import Dense
@@ -14,14 +13,6 @@ from nnlite.lbfgs import LBFGS, TOLERANCE, minimise, runner_up
 from nnlite.losses import softmax_cross_entropy
 from nnlite.network import Network, stack
 from nnlite.penalties import L1, L2_NORM
-from nnlite.training import Settings, train
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """Return the digits and a small Rect net that knows them."""
-    data = load("digits")
-    return data, train(Settings(hidden=(64, 64), epochs=15), data).net
 
 
 def rng():

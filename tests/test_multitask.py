@@ -18,8 +18,9 @@ from nnlite.network import Network, mlp
 from nnlite.penalties import L1
 from nnlite.rotation import rotated
 from nnlite.runs import load_run, make_run
+from nnlite.settings import Settings
 from nnlite.sgd import sgd_step
-from nnlite.training import Settings, train
+from nnlite.training import train
 
 
 @settings(deadline=None, max_examples=40)

@@ -128,7 +128,7 @@ def test_the_classical_penalty_stands_beside_the_batch_sum(penalty, expected):
     clean = net.run(np.ones((100, 2)), np.zeros(100, int))
     grads = [{"W": np.zeros((2, 1)), "b": np.array([7.0])}, {}]
     # lambda 200 in a batch of 100 examples weighs 2 beside the mean; the bias is free
-    added = add_weight_penalty(penalty, grads, net, clean, 200.0)
+    added = list(add_weight_penalty(penalty, grads, net, clean, 200.0))
     assert added[0]["W"].tolist() == expected
     assert added[0]["b"].tolist() == [7.0]
     assert added[1] == {}
@@ -194,9 +194,9 @@ def test_a_head_that_is_not_trained_is_not_penalised(add):
     rng = np.random.default_rng(0)
     net = biased_mlp([6, 5, 4], rng, {"rotation": 3})
     clean = net.run(rng.random((3, 6)), np.array([0, 1, 2]))
-    grads = net.gradients([(1.0, clean)])
+    grads = list(net.gradients([(1.0, clean)]))
     before = [dict(grad) for grad in grads]
-    added = add(grads, net, clean, 0.1)
+    added = list(add(grads, net, clean, 0.1))
     assert added[-1] == {}
     for own, was, found in zip(grads, before, added, strict=True):
         assert all(own[name] is array for name, array in was.items())

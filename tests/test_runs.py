@@ -12,7 +12,7 @@ import safetensors.numpy
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation import accuracy
 from nnlite.runs import HISTORY, LATER_SETTINGS, RESULTS, SETTINGS, WEIGHTS, find_run, list_runs, load_run, make_run
-from nnlite.training import Settings
+from nnlite.settings import Settings
 
 FILES = (WEIGHTS, SETTINGS, HISTORY, RESULTS)
 QUICK = Settings(hidden=(16,), epochs=2)

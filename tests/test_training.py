@@ -10,7 +10,8 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy
 from nnlite.init import generator
 from nnlite.network import mlp
-from nnlite.training import Settings, train
+from nnlite.settings import Settings
+from nnlite.training import train, train_stack
 
 QUICK = Settings(hidden=(16,), epochs=3)
 UNSTEADY = Settings(hidden=(16,), epochs=8, lr=1.0)  # validation falls again after its best
@@ -112,8 +113,8 @@ def test_each_epoch_is_shuffled_differently_and_by_the_seed(digits, monkeypatch)
 def test_each_step_draws_noise_of_its_own_by_the_seed(digits, monkeypatch):
     drawn = []
 
-    def look(_net, _x, _y, settings, rng):
-        drawn.append((settings.seed, rng.random()))
+    def look(_net, _x, _y, _update, rng):
+        drawn.append((seed, rng.random()))
         return np.zeros(1, np.float32)
 
     monkeypatch.setattr(training, "train_step", look)
@@ -248,3 +249,74 @@ def test_other_errors_of_on_epoch_are_not_swallowed(digits):
 
     with pytest.raises(RuntimeError, match="disk full"):
         train(QUICK, digits, fail)
+
+
+GRID = [
+    replace(QUICK, reg=reg, lr=lr, seed=seed, **given)
+    for reg, given in [
+        ("dgl1", {"lam": 0.01, "phi": 0.1}),
+        ("dgl1", {"lam": 0.03, "phi": 0.05}),
+        ("nokland", {"phi": 0.1}),
+    ]
+    for lr, seed in [(0.1, 0), (0.2, 1)]
+]
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        GRID,
+        [model for model in GRID if model.seed == 0],
+        [replace(QUICK, reg="l2", lam=lam, lr=lr) for lam, lr in [(0.1, 0.1), (0.01, 0.3)]],
+        [replace(QUICK, multitask=True, gamma=gamma, seed=seed) for gamma, seed in [(0.5, 0), (0.25, 3)]],
+        [replace(QUICK, reg="miyato", lam=lam, phi=0.1) for lam in (0.5, 1.0)],
+        [replace(QUICK, reg="dgl2", lam=lam, gradient="exact", hidden=()) for lam in (0.5, 1.0)],
+    ],
+    ids=["settings and seeds", "one seed", "on the weights", "multi-task", "with a search", "exact"],
+)
+def test_a_stack_trains_each_of_its_models_as_if_alone(models, digits):
+    few = replace(digits, train=digits.train[:230], validation=digits.validation[:50])
+    other = replace(digits, train=digits.train[300:530], validation=digits.validation[100:150])
+    data = {model.seed: few if model.seed == 0 else other for model in models}
+    told = []
+    together = train_stack(models, data, lambda place, epoch: told.append((place, epoch.epoch)))
+    assert sorted(told) == [(place, epoch) for place in range(len(models)) for epoch in range(1, QUICK.epochs + 1)]
+    for model, one in zip(models, together, strict=True):
+        alone = train(model, data[model.seed])
+        assert [(e.epoch, e.validation) for e in one.history] == [(e.epoch, e.validation) for e in alone.history]
+        if model.reg == "nokland":  # alone it leaves the clean pass of weight 0 out; here its rows are added as zeros
+            for array, own in zip(weights(one.net), weights(alone.net), strict=True):
+                np.testing.assert_allclose(array, own, rtol=1e-5, atol=1e-6)
+        else:
+            assert same_bits(one.net, alone.net)
+
+
+def test_a_model_that_diverges_leaves_the_others_of_its_stack_alone(digits):
+    models = [replace(QUICK, lr=lr) for lr in (0.1, 1e39, 0.2)]
+    together = train_stack(models, {0: digits})
+    assert [one.status for one in together] == ["finished", "diverged", "finished"]
+    assert len(together[1].history) < QUICK.epochs
+    for model, one in zip(models, together, strict=True):
+        alone = train(model, digits)
+        assert one.status == alone.status
+        assert [epoch[:3] for epoch in one.history] == [epoch[:3] for epoch in alone.history]
+
+
+def test_settings_that_differ_in_more_than_numbers_make_no_stack(digits):
+    for other in [{"hidden": (8,)}, {"batch_size": 7}, {"epochs": 9}, {"reg": "dgl1", "lam": 0.1, "phi": 0.1}]:
+        with pytest.raises(NnliteError, match=r"stack: expected settings that differ in lam, phi, .* only"):
+            train_stack([QUICK, replace(QUICK, **other)], {0: digits})
+    drawn = [replace(QUICK, reg="miyato", lam=1.0, phi=0.1, seed=seed) for seed in (0, 1)]
+    with pytest.raises(NnliteError, match="stack: expected"):
+        train_stack(drawn, {0: digits, 1: digits})
+
+
+@pytest.mark.parametrize("error", [MemoryError, type("OutOfMemoryError", (MemoryError,), {})])  # the second is CuPy's
+def test_a_stack_that_does_not_fit_says_how_large_it_is(error, digits, monkeypatch):
+    def too_large(*_):
+        raise error("Unable to allocate 9.00 GiB")
+
+    monkeypatch.setattr(training, "train_step", too_large)
+    expected = r"memory: 3 x Network\(64-16-10, float32\) did not fit, 100 examples .* 9.00 GiB\); train fewer"
+    with pytest.raises(NnliteError, match=expected):
+        train_stack([replace(QUICK, lr=lr) for lr in (0.1, 0.2, 0.3)], {0: digits})

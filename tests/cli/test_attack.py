@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,7 @@ from nnlite.datasets import Dataset, check_samples, load
 from nnlite.evaluation import AttackTable, attack
 from nnlite.lbfgs import LBFGS
 from nnlite.runs import load_run, make_run
-from nnlite.training import Settings
+from nnlite.settings import Settings
 
 QUICK = Settings(hidden=(16,), epochs=5, lr=0.5)
 ROBUST = Settings(hidden=(8,), epochs=5, lr=0.5, reg="dgl1", lam=0.01, phi=0.1)
@@ -134,17 +133,14 @@ def test_what_an_attack_could_not_do_is_told(attacked, monkeypatch, failed, size
     assert ("median size" in result.stderr) == (not np.isnan(size))
 
 
-def test_an_attack_of_the_toolbox_runs_by_name(attacked):
-    pytest.importorskip("art", reason="the extra interop is not installed")
+def test_an_attack_of_the_toolbox_runs_by_name(attacked, art):
     options = ("--noise", "deepfool", "--steps", 5, "--phi", "0,1", "--victim", "rect")
     content = json.loads(attacked("--adversary", "rect", *options, "--json").stdout)
     clean, fooled = content["accuracy"]["rect"]
     assert fooled < clean - 50
 
 
-def test_without_the_toolbox_its_attacks_say_what_to_install(attacked, monkeypatch):
-    monkeypatch.setitem(sys.modules, "art.attacks", None)
-    monkeypatch.delitem(sys.modules, "nnlite.interop.art", raising=False)
+def test_without_the_toolbox_its_attacks_say_what_to_install(attacked, no_art):
     result = attacked("--adversary", "rect", "--noise", "square")
     assert result.exit_code == 2
     assert "pip install 'nnlite[interop]'" in result.stderr

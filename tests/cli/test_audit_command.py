@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 import safetensors.numpy
@@ -11,7 +10,7 @@ from nnlite.audit import audit
 from nnlite.cli.audit import COLOURS
 from nnlite.datasets import load
 from nnlite.runs import make_run
-from nnlite.training import Settings
+from nnlite.settings import Settings
 
 PLAIN = Settings(hidden=(64, 64), epochs=15)
 OTHER = Settings(hidden=(64, 64), epochs=15, reg="dgl1", lam=0.01, phi=0.1)
@@ -31,13 +30,6 @@ def audited(nnlite, trained, tmp_path):
     """Call `nnlite audit` beside a copy of the two runs, with little work for each attack."""
     shutil.copytree(trained[0], tmp_path / "runs")
     return lambda *args: nnlite("audit", *args, *QUICK)
-
-
-@pytest.fixture
-def no_art(monkeypatch):
-    """Make the toolbox behind Square impossible to import, also where it is installed."""
-    monkeypatch.setitem(sys.modules, "art.attacks", None)
-    monkeypatch.delitem(sys.modules, "nnlite.interop.art", raising=False)
 
 
 def hide_the_gradient(run):
