@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, RandomSigns, project
+from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, RandomSigns, check_count, project
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.datasets import Samples
 from nnlite.errors import NnliteError
@@ -112,9 +112,8 @@ def audit(
     """
     if not all(math.isfinite(size) and size >= 0 for size in phi) or not any(phi):
         raise NnliteError(f"phi: expected finite numbers of at least 0, one of them above 0, found {tuple(phi)}")
-    for name, count in {"square_queries": square_queries, "square_examples": square_examples}.items():
-        if count < 1:
-            raise NnliteError(f"{name}: expected an integer of at least 1, found {count}")
+    check_count("square_queries", square_queries)
+    check_count("square_examples", square_examples)
     phi = tuple(sorted({0.0, *map(float, phi)}))
     sizes = phi if phi[-1] >= LARGE else (*phi, LARGE)
     r1, r2 = Noise(R1.penalty, clip), _InBall(Noise(R2.penalty, clip))
@@ -177,7 +176,7 @@ def audit(
     words = {
         "r1": "R1, one step",
         "r2": "R2, one step, within the ball",
-        "pgd": f"PGD, {steps} steps, {restarts} starts",
+        "pgd": f"PGD, {steps} steps, {restarts} start{'s' * (restarts > 1)}",
         "transfer": f"R1 noise of {len(others)} other net{'s' * (len(others) > 1)}",
         "random": f"random signs, {tries} draws",
         "square": f"broken by Square, {square_queries} queries",

@@ -2,14 +2,15 @@
 
 A method keeps its colour in every picture; runs of one method differ in
 their line and marker. In the paper's figures a method keeps its marker, too, and its multi-task net is drawn
-with an open marker and a dashed line. Matplotlib is imported only here, and only when something is drawn.
+with an open marker and a dashed line. What follows the first line of a title is set small below it. Matplotlib is
+imported only here, and only when something is drawn.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,10 +65,7 @@ def plot_accuracy(table: AttackTable, methods: Mapping[str, str], title: str, pa
         colour, line, marker = styles[name]
         axes.plot(table.phi, values, color=colour, linestyle=line, marker=marker, markersize=5, label=name)
     axes.set(xlabel=_L2_AXIS if table.norm == "l2" else _PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
-    axes.grid(axis="y", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _dress(axes, title)
     _save(figure, path)
 
 
@@ -91,32 +89,26 @@ def plot_audit(audit: Audit, title: str, path: Path) -> None:
         )
     axes.axhline(audit.chance, color="0.5", linestyle=":", label="chance")
     axes.set(xlabel=_PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
-    axes.grid(axis="y", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _dress(axes, title)
     _save(figure, path)
 
 
 def plot_convergence(found: Convergence, title: str, path: Path) -> None:
     """Draw the errors of the finite difference against phi, and below them the share of ReLUs that change side."""
     figure = _figure(7.2, 5.6)
-    errors, flips = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    errors, flips = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1), gridspec_kw={"hspace": 0.12})
     phi = np.array(found.phi)
     errors.plot(phi, found.float64, color="#0072B2", marker="o", label="float64")
     errors.plot(phi, found.float32, color="#E69F00", linestyle="--", marker="s", fillstyle="none", label="float32")
     errors.plot(phi, found.smooth, color="#009E73", marker="^", label="float64, without its ReLUs")
     errors.axhline(found.exact32, color="0.5", linestyle=":", label="exact update in float32")
     errors.set(xscale="log", yscale="log", ylabel="error, relative to the exact update")
-    errors.set_title(title, loc="left", fontsize=12, fontweight="bold")
-    errors.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     some = found.flips > 0
     flips.plot(phi[some], 100 * found.share[some], color="#000000", marker="o")
     flips.set(yscale="log", xlabel="phi, the step of the finite difference", ylabel="ReLUs that\nchange side, %")
-    for axes in (errors, flips):
+    for axes, heading in ((errors, title), (flips, "")):
         axes.axvspan(0.005, 0.1, color="0.93", zorder=0)
-        axes.grid(axis="y", color="0.9")
-        axes.spines[["top", "right"]].set_visible(False)
+        _dress(axes, heading)
     flips.text(0.022, 0.06, "phi of the paper", transform=flips.get_xaxis_transform(), ha="center", fontsize=9)
     figure.align_ylabels()
     _save(figure, path)
@@ -139,10 +131,11 @@ def plot_examples(
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-label_width, count + 1.6), ylim=(height + 0.1, -1.1))
     axes.axis("off")
-    axes.text(-label_width + 0.15, -0.6, title, fontsize=12, fontweight="bold", va="bottom")
-    note = "the first test image of each class; white on colour: a wrong prediction"
-    axes.text(-label_width + 0.15, -0.3, note, fontsize=9, va="center", color="0.35")
-    axes.text(count + 0.2, -0.3, "accuracy", fontsize=9, va="center", color="0.35")
+    heading, *notes = title.splitlines()
+    notes.append("the first test image of each class; white on colour: a wrong prediction")
+    axes.text(-label_width + 0.15, -0.3 - 0.27 * len(notes), heading, fontsize=11, fontweight="bold", va="bottom")
+    axes.text(-label_width + 0.15, -0.2, "\n".join(notes), fontsize=9, va="bottom", color="0.35")
+    axes.text(count + 0.2, -0.2, "accuracy", fontsize=9, va="bottom", color="0.35")
     for row, size in enumerate(examples.phi):
         top = row * block
         axes.text(-0.2, top + 0.5, f"phi = {size:g}", ha="right", va="center", fontsize=11)
@@ -199,9 +192,7 @@ def plot_panels(phi: Sequence[float], panels: Mapping[str, Sequence[Line]], path
         cut = f"\n(the axis starts at {bottom} %)" if bottom else ""
         axes.set(xlabel=_PHI_AXIS, ylim=(bottom - (100 - bottom) / 50, 100 + (100 - bottom) / 50))
         axes.set_ylabel(f"accuracy in %{cut}")
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        axes.grid(axis="y", color="0.9")
-        axes.spines[["top", "right"]].set_visible(False)
+        _dress(axes, title)
     figure.tight_layout(w_pad=2)
     figure.legend(list(handles.values()), list(handles), frameon=False, loc="center left", bbox_to_anchor=(1, 0.55))
     _save(figure, path)
@@ -259,6 +250,43 @@ def plot_strips(phi: Sequence[float], strips: Sequence[Strip], shape: tuple[int,
     _save(figure, path)
 
 
+def plot_times(reports: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the times of races, as `nnlite.bench.report` gives them, in panels one below another, best first.
+
+    A bar is a median, its line the quartiles, and the dotted line the matrix products alone. nnlite is blue.
+    """
+    found = [[one for one in report["contestants"] if one["ms"] is not None] for report in reports]
+    counts = [len(rows) for rows in found]
+    figure = _figure(7.2, 0.3 * sum(counts) + 0.95 * len(counts))
+    panels = figure.subplots(len(counts), 1, squeeze=False, height_ratios=[count + 1 for count in counts])[:, 0]
+    for axes, report, rows in zip(panels, reports, found, strict=True):
+        for place, one in enumerate(rows):
+            colour = COLOURS["dgl1"] if one["name"].startswith("nnlite") else "0.72"
+            low, high = one["quartiles"]
+            axes.barh(place, one["ms"], height=0.66, color=colour)
+            axes.plot([low, high], [place, place], color="black", linewidth=1)
+            if one["name"] == "products":
+                axes.axvline(one["ms"], color="black", linestyle=":", linewidth=1)
+            axes.annotate(
+                f"{one['ms']:.3g}",
+                (max(one["ms"], high), place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )
+        axes.set_yticks(range(len(rows)), [one["name"] for one in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0, 1.12 * max(one["quartiles"][1] for one in rows)))
+        threads = f"{report['threads']} thread{'s' if report['threads'] > 1 else ''}"
+        _dress(axes, f"{report['title']}; {threads}")
+        axes.grid(visible=False)
+    panels[-1].set_xlabel("ms, median and quartiles; dotted: the matrix products alone")
+    figure.tight_layout(h_pad=1)
+    _save(figure, path)
+
+
 def _montage(images: npt.NDArray[np.floating], shape: tuple[int, int]) -> FloatArray:
     """Return images (n, D) as one picture, five to a line, with a white pixel between them."""
     columns = min(len(images), 5)
@@ -280,6 +308,17 @@ def _styles(names: Iterable[str], methods: Mapping[str, str]) -> dict[str, tuple
         marker = _MARKERS[(list(COLOURS).index(methods[name]) + turn) % len(_MARKERS)]
         styles[name] = (COLOURS[methods[name]], _LINES[turn % len(_LINES)], marker)
     return styles
+
+
+def _dress(axes: "Axes", title: str) -> None:
+    """Give axes their title, its second line small below it, a light grid, and a legend where a line has a label."""
+    heading, _, note = title.partition("\n")
+    axes.set_title(heading, loc="left", fontsize=11, fontweight="bold", pad=20 if note else 6)
+    axes.annotate(note, (0, 1), (0, 6), "axes fraction", "offset points", fontsize=9, color="0.35")
+    axes.grid(axis="y", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def _frame(left: float, right: float, bottom: float, top: float) -> tuple[list[float], list[float]]:

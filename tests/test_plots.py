@@ -45,6 +45,15 @@ def test_the_svg_names_every_model_and_figure(tmp_path):
     assert text.count("<image") == 6
 
 
+def test_the_second_line_of_a_title_is_small_and_not_bold(figures, tmp_path):
+    plot_accuracy(TABLE, KINDS, "a title\nnot clipped", tmp_path / "a.png")
+    (axes,) = figures[0].axes
+    (note,) = axes.texts
+    assert (axes.get_title(loc="left"), note.get_text()) == ("a title", "not clipped")
+    assert (note.get_fontweight(), note.get_fontsize()) == ("normal", 9)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mine", "rect"]  # as the lines end
+
+
 def test_each_method_has_a_colour_and_each_run_of_it_another_line():
     assert set(COLOURS) == set(METHODS)
     assert len(set(COLOURS.values())) == len(COLOURS)
@@ -67,22 +76,15 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
 PHI = (0.0, 0.005, 0.01, 0.05, 0.1)
 
 
-def drawn_lines(monkeypatch, tmp_path, panels):
-    """Draw panels and return the axes of each."""
-    kept = []
-    monkeypatch.setattr("nnlite.plots._save", lambda figure, path: kept.append(figure))
-    plot_panels(PHI, panels, tmp_path / "panels.png")
-    return kept[0]
-
-
 def line(label, method, multitask=False, lowest=10.0):
     return Line(label, method, multitask, np.linspace(99, lowest, 5))
 
 
-def test_a_family_looks_the_same_in_every_panel_and_multi_task_is_open_and_dashed(monkeypatch, tmp_path):
+def test_a_family_looks_the_same_in_every_panel_and_multi_task_is_open_and_dashed(figures, tmp_path):
     kinds = list(FAMILIES.values())
     lines = [line(f"{method} {multitask}", method, multitask) for method, multitask in kinds]
-    figure = drawn_lines(monkeypatch, tmp_path, {"(a) one": lines, "(b) other": lines[::-1]})
+    plot_panels(PHI, {"(a) one": lines, "(b) other": lines[::-1]}, tmp_path / "panels.png")
+    (figure,) = figures
     styles = [
         {
             curve.get_label(): (
@@ -112,13 +114,14 @@ def test_a_family_looks_the_same_in_every_panel_and_multi_task_is_open_and_dashe
     assert [text.get_text() for text in legend.get_texts()] == [one.label for one in lines]
 
 
-def test_only_a_panel_of_high_accuracies_cuts_its_axis_and_says_so(monkeypatch, tmp_path):
+def test_only_a_panel_of_high_accuracies_cuts_its_axis_and_says_so(figures, tmp_path):
     panels = {
         "low": [line("a", "none")],
         "high": [line("a", "none", lowest=93)],
         "perfect": [line("a", "none", lowest=99)],
     }
-    low, high, perfect = drawn_lines(monkeypatch, tmp_path, panels).axes
+    plot_panels(PHI, panels, tmp_path / "panels.png")
+    low, high, perfect = figures[0].axes
     assert low.get_ylim()[0] < 0 < 10
     assert "starts" not in low.get_ylabel()
     assert 89 < high.get_ylim()[0] < 93
