@@ -50,6 +50,9 @@ runs_option = click.option(
     show_default=True,
     help="Folder that holds all runs.",
 )
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(1), help="Processes of one thread each.  [default: one for each core; on a GPU 1]"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -71,13 +74,16 @@ _METHOD_OPTIONS = (
 )
 
 
-def method_options(reg: str) -> Callable[[Command], Command]:
-    """Return a decorator that adds --reg, `reg` by default, and all options that a method may take."""
+def method_options(reg: str, *more: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds --reg, `reg` by default, and all options that a method may take.
+
+    more: what --reg takes beside the methods.
+    """
 
     def add(command: Command) -> Command:
         for option in reversed(_METHOD_OPTIONS):
             command = option(command)
-        known = click.Choice(list(METHODS))
+        known = click.Choice([*METHODS, *more])
         words = "Method of training; nnlite train --help lists them."
         return click.option("--reg", type=known, default=reg, show_default=True, metavar="METHOD", help=words)(command)
 

@@ -1,165 +1,174 @@
-"""Benchmarks: what a training step costs beside the matrix products that it cannot do without.
+"""Benchmarks: the same work by nnlite and by others, beside the matrix products that it cannot do without.
 
-Both are timed in turns within one run, so a noisy machine moves them together, and the ratio stands.
+Each contestant has a process of its own. All are timed in turns, round after round, so a machine that slows down
+slows all of them, and the ratios stand. What they compute is compared before it is timed.
 """
 
-import dataclasses
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeAlias
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import threadpoolctl
 
-from nnlite.attacks import PGD
-from nnlite.backend import Array, get_xp, keep_freed_memory, synchronize, to_device
-from nnlite.datagrad import weighted_passes
-from nnlite.evaluation import BLOCK
-from nnlite.layers import Dense
-from nnlite.network import MAIN, Labels, Network, mlp
-from nnlite.rotation import ANGLES, ROTATION
-from nnlite.settings import Settings
-from nnlite.update import Update, train_step
+from nnlite import __version__
+from nnlite.backend import to_device
+from nnlite.errors import NnliteError
+from nnlite.peers import LIBRARIES, PRODUCTS, Contestant
+from nnlite.work import UNITS, Work
+from nnlite.worker import Worker, processors
 
-PAPER_FEATURES, PAPER_CLASSES = 784, 10
-
-Products: TypeAlias = list[tuple[Array, Array, Array]]  # (a, b, out) of each matrix product
+# Rounding alone makes 1e-6. Where it puts a ReLU of one example, or the sign of one J_s, on the other side, it makes up
+# to 4e-3 after three steps; after many it grows without bound.
+TOLERANCE = 1e-2
+TURN, REST = 0.2, 0.05  # seconds; a pool of threads spins for a while after its work
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Medians in milliseconds of some work and of its products, and the median of their ratio, pair by pair.
+class Standing:
+    """The seconds of one contestant, one mean for each round, and how far its result is from nnlite's own.
 
-    to_finite: for a step with the exact gradient, its ratio to the step with the finite one, timed in the same turns.
+    seconds: none for what a library does not offer. difference: relative, in the L2 norm of the whole change; None
+    where there was nothing to compare.
     """
 
-    work_ms: float
-    products_ms: float
-    ratio: float
-    quartiles: tuple[float, float]
-    pairs: int
-    to_finite: float | None = None
+    name: str
+    seconds: tuple[float, ...] = ()
+    difference: float | None = None
+
+    @property
+    def quartiles(self) -> tuple[float, float, float]:
+        """The lower quartile, the median and the upper quartile over the rounds, in ms."""
+        low, middle, high = np.quantile(np.array(self.seconds) * 1e3, (0.25, 0.5, 0.75))
+        return float(low), float(middle), float(high)
+
+    def to(self, other: "Standing") -> float:
+        """Return the median ratio to another's seconds of the same round."""
+        return float(np.median(np.array(self.seconds) / np.array(other.seconds)))
 
 
-def time_step(settings: Settings, *, threads: int = 1, pairs: int = 50) -> Timing:
-    """Time training steps of `settings` on random images of MNIST's size against their own products."""
-    if settings.device == "cpu":
-        keep_freed_memory()
-    rng = np.random.default_rng(settings.seed)
-    heads = {ROTATION: len(ANGLES)} if settings.multitask else {}
-    net = mlp((PAPER_FEATURES, *settings.hidden, PAPER_CLASSES), rng, heads=heads).to(settings.device)
-    x = to_device(rng.random((settings.batch_size, PAPER_FEATURES), dtype=np.float32), settings.device)
-    classes = {MAIN: PAPER_CLASSES, **heads}
-    y = {
-        task: to_device(rng.integers(0, count, settings.batch_size), settings.device) for task, count in classes.items()
+def race(
+    contestants: Sequence[Contestant], *, threads: int, rounds: int, tell: Callable[[str], None] = lambda words: None
+) -> list[Standing]:
+    """Time the contestants in turns, `rounds` times, and return them in the same order; `tell` is told what goes on.
+
+    The first one gives the result that the others are held to, where they do the same work. NnliteError for one whose
+    result differs by more than TOLERANCE, for one that fails, and for more threads than there are processors.
+    """
+    cpus = processors()
+    if threads > len(cpus):
+        raise NnliteError(f"threads: expected at most {len(cpus)}, the processors at hand, found {threads}")
+    to_device(np.zeros(1), contestants[0].work.settings.device)  # says so at once where there is no GPU
+    with ExitStack() as stack:
+        workers = {
+            one.name: stack.enter_context(Worker(one.name, one.build, one.work, cpus[:threads]))
+            for one in contestants
+            if one.build
+        }
+        differences = _compare(contestants, workers, tell)
+        counts = {name: max(1, round(TURN / worker.ask("time", 1))) for name, worker in workers.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in workers}
+        names = list(workers)
+        for number in range(rounds):
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                time.sleep(REST)
+                seconds[name].append(workers[name].ask("time", counts[name]))
+    return [Standing(one.name, tuple(seconds.get(one.name, ())), differences.get(one.name)) for one in contestants]
+
+
+def _compare(
+    contestants: Sequence[Contestant], workers: Mapping[str, Worker], tell: Callable[[str], None]
+) -> dict[str, float]:
+    """Let each worker take three steps, and return how far their result is from the first one's."""
+    first, differences = contestants[0], {}
+    start, expected = first.work.short().start(), None
+    for one in contestants:
+        if one.name not in workers:
+            continue
+        tell(f"{one.name}: first runs")
+        result = workers[one.name].ask("check")
+        if expected is None:
+            expected = result
+        elif result and one.work == first.work:
+            differences[one.name] = found = _difference(result, expected, start)
+            if not found <= TOLERANCE:
+                raise NnliteError(
+                    f"{one.name}: expected the result of {first.name}, found one that differs by {found:.2g} of the "
+                    f"change; the times of different results say nothing"
+                )
+    return differences
+
+
+def _difference(
+    found: Sequence[npt.NDArray[Any]], expected: Sequence[npt.NDArray[Any]], start: Sequence[npt.NDArray[Any]]
+) -> float:
+    """Return |found - expected| / |expected - start|, all arrays taken as one vector."""
+    a, b, c = (np.concatenate([array.ravel() for array in arrays]) for arrays in (found, expected, start))
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b - c))
+
+
+def report(title: str, work: Work, standings: Sequence[Standing], *, threads: int) -> dict[str, Any]:
+    """Return all of a race as JSON may hold it: its title, the figures of each contestant, best first, and the machine.
+
+    Figures of what a library does not offer are None. Ratios are to nnlite, the first one, and to the products.
+    """
+    by_name = {one.name: one for one in standings}
+    first, products = standings[0], by_name.get(PRODUCTS, standings[0])
+    return {
+        "title": title,
+        "kind": work.kind,
+        "unit": ("models x " if len(work.models) > 1 else "") + UNITS[work.kind],
+        "threads": threads,
+        "rounds": len(first.seconds),
+        "contestants": [
+            {
+                "name": one.name,
+                "ms": one.quartiles[1] if one.seconds else None,
+                "quartiles": [one.quartiles[0], one.quartiles[2]] if one.seconds else None,
+                "to_products": one.to(products) if one.seconds else None,
+                "to_nnlite": one.to(first) if one.seconds else None,
+                "per_second": 1e3 * work.amount / one.quartiles[1] if one.seconds else None,
+                "difference": one.difference,
+            }
+            for one in sorted(standings, key=lambda one: one.quartiles[1] if one.seconds else np.inf)
+        ],
+        "machine": machine(work.settings.device),
     }
-    noise = np.random.default_rng(settings.seed)
-    update = Update.of(settings)
-    products = step_products(net, x, y, settings, noise)
-    finite = dataclasses.replace(settings, gradient="finite", phi=0.1) if settings.gradient == "exact" else settings
-
-    def step() -> None:
-        train_step(net, x, y, update, noise)
-
-    def finite_step() -> None:
-        train_step(net, x, y, Update.of(finite), noise)
-
-    return _time(step, products, threads, pairs, None if finite is settings else finite_step)
 
 
-def step_products(
-    net: Network, x: Array, y: Labels, settings: Settings, rng: np.random.Generator | None = None
-) -> Products:
-    """Return the matrix products of one step as (a, b, out): forward and back of each pass, then the gradients.
-
-    Passes at one point share the forward products of the trunk, and their rows in the gradients. The products of
-    a search for noise are not among them.
-    """
-    xp = get_xp(x)
-    passes = [p for _, p in weighted_passes(net, x, y, settings.terms, gamma=settings.further_losses, rng=rng)]
-    factors, done = [], set()
-    pairs: dict[int, dict[int, tuple[Array, Array]]] = {id(layer): {} for layer in net.all_layers}
-    for p in passes:
-        for k, layer in enumerate(net.chain(p.of.task)):
-            if isinstance(layer, Dense):
-                if (id(p.inputs[k]), id(layer)) not in done:
-                    factors.append((p.inputs[k], layer.W))
-                    done.add((id(p.inputs[k]), id(layer)))
-                if k or p.input_gradient is not None:
-                    factors.append((p.deltas[k], layer.W.swapaxes(-1, -2)))
-                pairs[id(layer)][id(p.inputs[k])] = (p.inputs[k], p.of.deltas[k])
-    for layer in net.all_layers:
-        if isinstance(layer, Dense):
-            seen, errors = (xp.concatenate(blocks) for blocks in zip(*pairs[id(layer)].values(), strict=True))
-            factors.append((seen.swapaxes(-1, -2), errors))
-    return [(a, b, a @ b) for a, b in factors]
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Return the processor, the BLAS, and the versions of all libraries that are compared."""
+    versions = {"nnlite": __version__, **_versions(["numpy", *LIBRARIES.values()])}
+    return {"cpu": _cpu(), "blas": _blas(), "device": device, "versions": versions}
 
 
-def time_attack(
-    attack: PGD,
-    *,
-    hidden: Sequence[int] = (784, 784, 784),
-    rows: int = BLOCK,
-    threads: int = 1,
-    pairs: int = 20,
-    device: str = "cpu",
-) -> Timing:
-    """Time crafting `rows` random images of MNIST's size, from one start each, against its own products."""
-    if device == "cpu":
-        keep_freed_memory()
-    rng = np.random.default_rng(0)
-    net = mlp((PAPER_FEATURES, *hidden, PAPER_CLASSES), rng).to(device)
-    x = to_device(rng.random((rows, PAPER_FEATURES), dtype=np.float32), device)
-    y = to_device(rng.integers(0, PAPER_CLASSES, rows), device)
-    products = attack_products(net, x, y, attack.steps)
+def _cpu() -> str:
+    """Return the name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        import platform
 
-    def craft() -> None:
-        attack.craft(net, x, y, (0.1,), rng)
-
-    return _time(craft, products, threads, pairs)
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
-def attack_products(net: Network, x: Array, y: Array, steps: int) -> Products:
-    """Return the matrix products of `steps` steps as (a, b, out): forward and back to x, and forward at the end."""
-    p = net.run(x, y)
-    dense = [(k, layer.W) for k, layer in enumerate(net.layers) if isinstance(layer, Dense)]
-    forward = [(p.inputs[k], W) for k, W in dense]
-    back = [(p.deltas[k], W.swapaxes(-1, -2)) for k, W in reversed(dense)]
-    once = [(a, b, a @ b) for a, b in forward + back]
-    return once * steps + once[: len(forward)]
+def _blas() -> str:
+    """Return which BLAS NumPy uses, and for which processor it takes this one."""
+    found = [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+    return ", ".join(f"{one['internal_api']} {one['version']} {one.get('architecture', '')}".strip() for one in found)
 
 
-def _time(
-    work: Callable[[], None], products: Products, threads: int, pairs: int, finite: Callable[[], None] | None = None
-) -> Timing:
-    """Time `work`, its products, and the step with the finite gradient where there is one, in turns."""
-
-    def multiply() -> None:
-        for a, b, out in products:
-            get_xp(a).matmul(a, b, out=out)
-
-    actions = [work, multiply, *([finite] if finite else [])]
-    array = products[0][0]
-    with threadpoolctl.threadpool_limits(threads):
-        for action in actions * 3:  # the first runs fetch memory and wake the threads
-            action()
-        timed = np.array([[_seconds(action, array) for action in actions] for _ in range(pairs)])
-    low, middle, high = statistics.quantiles(timed[:, 0] / timed[:, 1], n=4)
-    return Timing(
-        work_ms=1e3 * float(np.median(timed[:, 0])),
-        products_ms=1e3 * float(np.median(timed[:, 1])),
-        ratio=float(middle),
-        quartiles=(float(low), float(high)),
-        pairs=pairs,
-        to_finite=float(np.median(timed[:, 0] / timed[:, 2])) if finite else None,
-    )
-
-
-def _seconds(action: Callable[[], None], array: Array) -> float:
-    synchronize(array)
-    start = time.perf_counter()
-    action()
-    synchronize(array)
-    return time.perf_counter() - start
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,13 +1,40 @@
+"""The benchmark: whose times are compared, how, and what it refuses. No test says how long anything takes."""
+
 import json
+import os
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import strict_cupy
 
+from nnlite import bench
 from nnlite.attacks import PGD
-from nnlite.bench import attack_products, step_products, time_attack, time_step
+from nnlite.bench import Standing, race, report
+from nnlite.errors import NnliteError
 from nnlite.layers import Dense
+from nnlite.methods import EXAMPLES, METHODS
 from nnlite.network import mlp
+from nnlite.peers import Contestant, contestants, own
+from nnlite.products import attack_products, step_products
 from nnlite.settings import Settings
+from nnlite.work import Work
+from nnlite.worker import Worker, processors
+
+TINY = Settings(hidden=(8,), batch_size=4)
+WORK = Work("step", (TINY,))
+TERM = {False: {}, True: {"term": (EXAMPLES["term"],)}}
+SHORT = ("--hidden", 8, "--batch-size", 4, "--rounds", 3, "--threads", 1)
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch):
+    monkeypatch.setattr(bench, "TURN", 0.001)
+    monkeypatch.setattr(bench, "REST", 0)
+
+
+# --- the products
 
 
 @pytest.mark.parametrize(
@@ -28,13 +55,6 @@ def test_the_products_of_a_step_are_counted(settings, expected):
     rows = 8 if settings.reg == "dgl1" else 4
     assert [a.shape[1] for a, _, _ in products[-2:]] == [rows, rows]
     assert all((a @ b == out).all() for a, b, out in products)
-
-
-def test_a_timing_is_a_ratio_of_two_medians():
-    timing = time_step(Settings(hidden=(8,)), pairs=4)
-    assert timing.pairs == 4
-    assert timing.work_ms > timing.products_ms > 0
-    assert timing.quartiles[0] <= timing.ratio <= timing.quartiles[1]
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -58,16 +78,227 @@ def test_the_products_of_an_attack_are_those_that_it_forms(norm, monkeypatch):
     assert shapes == formed
 
 
-def test_an_attack_is_timed_beside_its_products(nnlite):
-    timing = time_attack(PGD(steps=2), hidden=(8,), rows=5, pairs=4)
-    assert timing.pairs == 4
-    assert timing.work_ms > timing.products_ms > 0
-    assert timing.quartiles[0] <= timing.ratio <= timing.quartiles[1]
-    for noise in ("pgd", "pgd-l2"):
-        options = ("--noise", noise, "--hidden", 8, "--steps", 2, "--rows", 5, "--pairs", 4)
-        content = json.loads(nnlite("bench", "attack", *options, "--json").stdout)
-        assert content["work_ms"] > content["products_ms"] > 0
-        result = nnlite("bench", "attack", *options)
-        assert result.exit_code == 0
-        assert result.stdout.startswith(f"{noise}, 2 steps, 5 images, 1 thread(s): medians of 4 pairs")
-        assert "ratio" in result.stdout
+# --- figures
+
+
+def test_quartiles_and_ratios_are_those_of_the_rounds():
+    one, other = (
+        Standing("one", (0.001, 0.002, 0.003, 0.010, 0.004)),
+        Standing("other", (0.001, 0.001, 0.001, 0.001, 1)),
+    )
+    assert one.quartiles == pytest.approx((2, 3, 4))
+    assert one.to(other) == pytest.approx(2)  # of 1, 2, 3, 10 and 0.004; the ratio of the medians would be 3
+    assert one.to(one) == 1
+
+
+def test_a_report_is_sorted_and_leaves_out_what_is_not_offered():
+    standings = [Standing("nnlite", (0.004,) * 3), Standing("gone"), Standing("products", (0.002,) * 3)]
+    work = Work("epoch", (TINY, TINY), 100)
+    found = report("title", work, standings, threads=1)
+    assert [one["name"] for one in found["contestants"]] == ["products", "nnlite", "gone"]
+    own = found["contestants"][1]
+    assert (own["ms"], own["quartiles"], own["to_products"], own["to_nnlite"]) == (4, [4, 4], 2, 1)
+    assert own["per_second"] == pytest.approx(2 * 100 / 0.004)
+    assert found["unit"] == "models x images/s"
+    assert {value for name, value in found["contestants"][2].items() if name != "name"} == {None}
+    assert found["machine"]["versions"]["numpy"] == np.__version__
+    assert found["rounds"] == 3
+
+
+# --- processes
+
+
+def test_a_worker_has_a_process_and_processors_of_its_own():
+    with Worker("one", "fake_peers:about", WORK, processors()[:1]) as worker:
+        threads, cpus, setting, process = worker.ask("result")[0]
+    assert (threads, cpus, setting) == (1, 1, 1)
+    assert process != os.getpid()
+
+
+def test_each_contestant_is_timed_once_in_each_round():
+    entries = [Contestant("first", "fake_peers:right", WORK), Contestant("second", "fake_peers:right", WORK)]
+    first, second = race([*entries, Contestant("none", None, WORK)], threads=1, rounds=4)[:2]
+    assert len(first.seconds) == len(second.seconds) == 4
+    assert (first.difference, second.difference) == (None, 0)
+
+
+def test_a_contestant_whose_result_is_wrong_is_refused():
+    entries = [Contestant("first", "fake_peers:right", WORK), Contestant("second", "fake_peers:wrong", WORK)]
+    with pytest.raises(NnliteError, match=r"^second: expected the result of first, found one that differs by 0\.02 of"):
+        race(entries, threads=1, rounds=3)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        ("fake_peers:dies", "its process ended with code 7"),
+        ("fake_peers:fails", "ValueError: no such thing"),
+        ("fake_peers:absent", "has no attribute 'absent'"),
+    ],
+)
+def test_a_contestant_that_fails_is_named(build, words):
+    with pytest.raises(NnliteError, match=f"^broken: .*{words}"):
+        race([Contestant("broken", build, WORK)], threads=1, rounds=3)
+
+
+def test_more_threads_than_processors_are_refused():
+    with pytest.raises(NnliteError, match=r"threads: expected at most \d+"):
+        race([Contestant("first", "fake_peers:right", WORK)], threads=len(processors()) + 1, rounds=3)
+
+
+# --- who takes part
+
+
+def test_the_exact_gradient_is_timed_beside_the_finite_one():
+    exact = Settings(reg="dgl1", lam=0.01, gradient="exact")
+    found = {one.name: one.work.settings for one in contestants(Work("step", (exact,)))}
+    assert found["nnlite"] == exact
+    assert (found["nnlite, finite"].gradient, found["nnlite, finite"].lam) == ("finite", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("work", "offered"),
+    [
+        (Work("step"), True),
+        (Work("step", (Settings(),) * 2), False),
+        (Work("step", (Settings(reg="dgl1", lam=0.01, phi=0.1),)), False),
+        (Work("step", (Settings(multitask=True, gamma=0.5),)), False),
+        (Work("attack"), False),
+    ],
+)
+def test_scikit_learn_offers_plain_training_only(work, offered):
+    (found,) = [one for one in contestants(work, ["sklearn"]) if "scikit" in one.name]
+    assert (found.build is not None) == offered
+
+
+def test_names_that_are_not_known_or_not_installed_are_refused(monkeypatch):
+    with pytest.raises(
+        NnliteError, match="against: expected torch, jax, sklearn, with commas between them, found 'tf'"
+    ):
+        contestants(WORK, ["tf"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        NnliteError, match=r"jax is not installed; .* pip install jax, .* pip install 'nnlite\[bench\]'"
+    ):
+        contestants(WORK, ["jax"])
+
+
+def test_peers_are_not_offered_on_the_gpu():
+    with pytest.raises(NnliteError, match="on the CPU only"):
+        contestants(Work("step", (Settings(device="gpu"),)), ["sklearn"])
+
+
+# --- the commands
+
+
+def test_bench_step_as_json_and_as_a_picture(nnlite, tmp_path):
+    result = nnlite("bench", "step", *SHORT, "--json", "--plot", "step.png")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert {one["name"] for one in found["contestants"]} == {"nnlite", "products"}
+    assert all(0 < one["quartiles"][0] <= one["ms"] <= one["quartiles"][1] for one in found["contestants"])
+    assert (tmp_path / "step.png").stat().st_size > 1000
+    (tmp_path / "kept.json").write_text(result.stdout, "utf-8")
+    assert nnlite("bench", "plot", "kept.json", "kept.json", "--out", "two.svg").exit_code == 0
+    assert (tmp_path / "two.svg").read_text("utf-8").count("products") >= 2
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"title": "x"}', None])
+def test_bench_plot_refuses_what_no_bench_printed(nnlite, tmp_path, content):
+    if content is not None:
+        (tmp_path / "kept.json").write_text(content, "utf-8")
+    result = nnlite("bench", "plot", "kept.json", "--out", "out.png")
+    assert result.exit_code == 2
+    assert "kept.json" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_bench_step_tells_the_ratio_to_the_finite_gradient(nnlite):
+    words = nnlite("bench", "step", *SHORT, "--gradient", "exact").stdout
+    assert words.startswith("dgl1-exact-lam0.01, batch 4; 1 thread, medians of 3 rounds")
+    assert "times the step with the finite gradient" in words
+
+
+@pytest.mark.parametrize("reg", METHODS)
+def test_every_method_can_be_timed(reg):
+    takes = {name: EXAMPLES[name] for name in METHODS[reg].takes}
+    work = Work("step", (Settings(**{**TINY.__dict__, "reg": reg, **takes, **TERM[reg == "datagrad"]}),))
+    for build in (own.build, own.products):
+        build(work, 1).run(1)
+
+
+def test_bench_step_goes_through_all_methods(nnlite, monkeypatch):
+    monkeypatch.setattr("nnlite.cli.bench.METHODS", ["none", "dgl1"])
+    result = nnlite("bench", "step", *SHORT, "--reg", "all", "--against", "sklearn")
+    assert result.exit_code == 0
+    head, _, rect, dgl1 = [line.split() for line in result.stdout.splitlines() if line][1:5]
+    assert head == ["nnlite", "products", "x", "products", "scikit-learn"]
+    assert (rect[0], dgl1[0], dgl1[-1]) == ("rect", "dgl1-lam0.01-phi0.1", "-")
+    assert float(rect[-1]) > 0
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (("attack", "--rows", 3, "--steps", 2), {"nnlite", "products"}),
+        (("attack", "--rows", 3, "--steps", 2, "--noise", "pgd-l2"), {"nnlite", "products"}),
+        (("epoch", "--images", 10, "--multitask", "--batch-size", 4), {"nnlite", "products"}),
+        (
+            ("stack", "--batch-size", 4),
+            {"nnlite, stacked", "nnlite, one after another", "nnlite, processes", "products"},
+        ),
+    ],
+)
+def test_the_other_works(nnlite, command, names):
+    name, *options = command
+    result = nnlite("bench", name, *options, "--hidden", 8, "--rounds", 3, "--threads", 1, "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert {one["name"] for one in found["contestants"]} == names
+    assert all(one["difference"] < 1e-5 for one in found["contestants"] if one["difference"] is not None)
+
+
+def test_bench_cost_has_three_sizes_of_each(nnlite):
+    options = ("--hidden", 8, "--images", 100, "--rounds", 3, "--threads", 1)
+    rows = json.loads(nnlite("bench", "cost", *options, "--json").stdout)["rows"]
+    assert [(row["of"], row["count"]) for row in rows] == [
+        *(("models", count) for count in (1, 2, 4)),
+        *(("images", count) for count in (100, 200, 400)),
+        *(("epochs", count) for count in (1, 2, 4)),
+    ]
+    assert all(row["ms_each"] == row["ms"] / row["count"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    "options", [("--against", "tf"), ("--plot", "x.gif"), ("--threads", 10_000), ("--reg", "all", "--lam", 0.1)]
+)
+def test_bad_input_ends_in_one_line_and_code_2(nnlite, options):
+    result = nnlite("bench", "step", "--hidden", 8, *options)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["step", "epoch", "attack"])
+def test_the_works_run_on_the_gpu(monkeypatch, kind):
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
+    models = tuple(
+        Settings(hidden=(8,), batch_size=4, reg="dgl1", lam=lam, phi=0.1, device="gpu") for lam in (0.1, 0.2)
+    )
+    work = Work(kind, models[:1] if kind == "attack" else models, 10, PGD(steps=2))
+    on_host = replace(work, models=tuple(replace(one, device="cpu") for one in work.models))
+    results = []
+    for where in (work, on_host):
+        own.products(where, 1).run(1)
+        runner = own.build(where, 1)
+        runner.run(1)
+        results.append(runner.result())
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_bench_refuses_the_gpu_without_cupy(nnlite, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    result = nnlite("bench", "step", "--hidden", 8, "--device", "gpu")
+    assert result.exit_code == 2
+    assert "pip install" in result.stderr
+    assert result.stderr.count("\n") == 1

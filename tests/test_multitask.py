@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from nets import biased_mlp, cases
 
 from nnlite.attacks import input_gradient
-from nnlite.bench import step_products, time_step
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets import Samples
 from nnlite.gradcheck import TOLERANCE, away_from_kinks, check_network, numerical_gradient, relative_error
 from nnlite.network import Network, mlp
 from nnlite.penalties import L1
+from nnlite.products import step_products
 from nnlite.rotation import rotated
 from nnlite.runs import load_run, make_run
 from nnlite.settings import Settings
@@ -73,11 +73,6 @@ def test_two_tasks_share_the_trunk_s_products(settings, products):
     assert len(listed) == products
     # the trunk's gradient: 4 rows for both tasks at the clean point, 4 more for the adversarial one
     assert listed[-3][0].shape == (6, 8 if settings.reg == "dgl1" else 4)
-
-
-def test_a_multi_task_step_is_timed():
-    timing = time_step(Settings(hidden=(8,), multitask=True, gamma=0.5, reg="dgl1", lam=0.01, phi=0.1), pairs=4)
-    assert timing.ratio > 0
 
 
 @pytest.fixture

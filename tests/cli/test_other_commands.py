@@ -1,18 +1,26 @@
 """`nnlite runs`, `data`, `gradcheck`, `bench`, the help of all, and the version."""
 
 import json
-import sys
 from dataclasses import asdict
 
 import pytest
 
 from nnlite import __version__, datasets
 from nnlite.layers import Dense, ReLU
-from nnlite.methods import METHODS
 from nnlite.runs import load_run
 
 CLOSED_PORT = "http://127.0.0.1:9/"
-COMMANDS = [[], ["train"], ["attack"], ["runs"], ["data"], ["gradcheck"], ["bench"], ["bench", "step"]]
+COMMANDS = [
+    [],
+    ["train"],
+    ["attack"],
+    ["runs"],
+    ["data"],
+    ["gradcheck"],
+    ["bench"],
+    ["bench", "step"],
+    ["bench", "plot"],
+]
 
 
 def test_the_version(nnlite):
@@ -152,45 +160,3 @@ def test_gradcheck_refuses_bad_input(nnlite, options):
     result = nnlite("gradcheck", *options)
     assert result.exit_code == 2
     assert result.stdout == ""
-
-
-# --- bench
-
-
-def test_bench_step_as_json(nnlite):
-    result = nnlite("bench", "step", "--hidden", 8, "--pairs", 4, "--json")
-    assert result.exit_code == 0
-    timing = json.loads(result.stdout)
-    assert set(timing) == {"work_ms", "products_ms", "ratio", "quartiles", "pairs", "to_finite"}
-    assert timing["pairs"] == 4
-    assert timing["to_finite"] is None
-    low, high = timing["quartiles"]
-    assert 0 < low <= timing["ratio"] <= high
-
-
-def test_bench_step_times_the_exact_gradient_beside_the_finite_one(nnlite):
-    options = ("bench", "step", "--hidden", 8, "--pairs", 4, "--gradient", "exact")
-    assert json.loads(nnlite(*options, "--json").stdout)["to_finite"] > 0
-    words = nnlite(*options).stdout
-    assert words.startswith("dgl1-exact-lam0.01, batch 100")
-    assert "times the step with the finite gradient" in words
-
-
-@pytest.mark.parametrize("reg", METHODS)
-def test_bench_step_knows_every_method(nnlite, reg):
-    assert nnlite("bench", "step", "--hidden", 8, "--pairs", 4, "--reg", reg).exit_code == 0
-
-
-def test_bench_step_as_a_table(nnlite):
-    result = nnlite("bench", "step", "--hidden", 8, "--pairs", 4, "--reg", "l2")
-    assert result.exit_code == 0
-    assert result.stdout.startswith("l2-lam0.01, batch 100, 1 thread(s)")
-    assert "ratio" in result.stdout
-
-
-def test_bench_refuses_the_gpu_without_cupy(nnlite, monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    result = nnlite("bench", "step", "--hidden", 8, "--pairs", 4, "--device", "gpu")
-    assert result.exit_code == 2
-    assert "pip install" in result.stderr
-    assert result.stderr.count("\n") == 1

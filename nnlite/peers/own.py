@@ -1,0 +1,103 @@
+"""nnlite itself, and the matrix products alone."""
+
+import numpy as np
+
+from nnlite.backend import Array, synchronize, to_device, to_host
+from nnlite.datasets import Dataset, Samples
+from nnlite.network import MAIN, Network
+from nnlite.peers.several import in_turn, processes
+from nnlite.products import Products, attack_products, multiply, step_products
+from nnlite.training import train_stack
+from nnlite.update import Update, train_step
+from nnlite.work import CLASSES, FEATURES, Runner, Work, parameters
+
+
+def build(work: Work, threads: int) -> Runner:
+    """Do the work as nnlite does it; several models as a stack."""
+    return {"step": _steps, "epoch": _epochs, "attack": _attack, "train": _train}[work.kind](work)
+
+
+one_after_another = in_turn(build)
+each_a_process = processes("nnlite.peers.own:build")
+
+
+def _steps(work: Work) -> Runner:
+    net, x, y = _start(work)
+    update, noise = Update.of(*work.models), np.random.default_rng(work.settings.seed)
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            train_step(net, x, y, update, noise)
+        synchronize(x)
+
+    return Runner(run, lambda: parameters(net))
+
+
+def _epochs(work: Work) -> Runner:
+    net, x, y = _start(work)
+    order = [to_device(rows, work.settings.device) for rows in work.order()]
+    update, noise = Update.of(*work.models), np.random.default_rng(work.settings.seed)
+
+    def run(n: int) -> None:
+        for rows in order * n:
+            train_step(net, x[rows], {task: labels[rows] for task, labels in y.items()}, update, noise)
+        synchronize(x)
+
+    return Runner(run, lambda: parameters(net))
+
+
+def _attack(work: Work) -> Runner:
+    net, x, y = _start(work)
+    images, rng = [x], np.random.default_rng(work.settings.seed)
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            images[:] = work.attack.craft(net, x, y[MAIN], (work.phi,), rng).images
+        synchronize(x)
+
+    return Runner(run, lambda: [to_host(images[0])])
+
+
+def _train(work: Work) -> Runner:
+    rng = np.random.default_rng(work.settings.seed)
+    samples = Samples(
+        rng.integers(0, 256, (work.rows, FEATURES), np.uint8), rng.integers(0, CLASSES, work.rows), white=255
+    )
+    data = Dataset("random", samples, samples[:100], samples[:100], (28, 28), CLASSES)
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            train_stack(work.models, {work.settings.seed: data})
+
+    return Runner(run)
+
+
+def products(work: Work, threads: int) -> Runner:
+    """Form the matrix products of the work and nothing else, those of several models one after another."""
+    listed = [factors for k in range(len(work.models)) for factors in _products(work.alone(k))]
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            multiply(listed)
+        synchronize(listed[0][0])
+
+    return Runner(run)
+
+
+def _products(work: Work) -> Products:
+    net, x, y = _start(work)
+    if work.kind == "attack":
+        return attack_products(net, x, y[MAIN], work.attack.steps)
+    sizes = [len(rows) for rows in work.order()]  # batches of one size have the same products
+    noise, listed = np.random.default_rng(work.settings.seed), {}
+    for size in set(sizes):
+        batch = {task: labels[:size] for task, labels in y.items()}
+        listed[size] = step_products(net, x[:size], batch, work.settings, noise)
+    return [factors for size in sizes for factors in listed[size]]
+
+
+def _start(work: Work) -> tuple[Network, Array, dict[str, Array]]:
+    """Return the net, the images and the labels of each task, on the device of the work."""
+    x, y = work.batch()
+    device = work.settings.device
+    return work.net(), to_device(x, device), {task: to_device(labels, device) for task, labels in y.items()}

@@ -1,0 +1,41 @@
+"""scikit-learn: plain training by MLPClassifier.partial_fit, which goes once over what it is given, in batches."""
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier
+
+from nnlite.backend import Array
+from nnlite.network import MAIN
+from nnlite.work import CLASSES, FEATURES, Runner, Work
+
+
+def partial_fit(work: Work, threads: int) -> Runner:
+    """Train one model without a penalty: a step is a partial_fit of one batch, an epoch one of all images."""
+    settings, (x, labels) = work.settings, work.batch()
+    y = labels[MAIN]
+    if work.kind == "epoch":
+        order = np.concatenate(work.order())
+        x, y = x[order], y[order]
+    model = MLPClassifier(
+        settings.hidden,
+        solver="sgd",
+        alpha=0,
+        momentum=0,
+        learning_rate_init=settings.lr,
+        batch_size=settings.batch_size,
+        shuffle=False,
+    )
+    # The weights to start from are none of its parameters: one call makes the arrays, then they are overwritten.
+    size = settings.batch_size
+    model.partial_fit(np.zeros((size, FEATURES), np.float32), np.zeros(size, int), classes=np.arange(CLASSES))
+    for array, start in zip(_parameters(model), work.weights(), strict=True):
+        array[...] = start
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            model.partial_fit(x, y)
+
+    return Runner(run, lambda: [array.copy() for array in _parameters(model)])
+
+
+def _parameters(model: MLPClassifier) -> list[Array]:
+    return [array for layer in zip(model.coefs_, model.intercepts_, strict=True) for array in layer]

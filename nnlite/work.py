@@ -1,0 +1,101 @@
+"""Work: what is timed, and the arrays that everyone who does it starts from, on random images of MNIST's size."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from nnlite.attacks import PGD
+from nnlite.backend import Array, to_host
+from nnlite.network import MAIN, Network, mlp, stack
+from nnlite.rotation import ANGLES, ROTATION
+from nnlite.settings import Settings
+
+FEATURES, CLASSES = 784, 10
+UNITS = {"step": "steps/s", "epoch": "images/s", "attack": "images/s", "train": "images/s"}
+
+
+class Runner(NamedTuple):
+    """One way to do some work: `run(n)` does it n times and returns when it is done.
+
+    `result()` gives the host arrays that it has led to, as `Work.start` orders them, or none where they say nothing.
+    """
+
+    run: Callable[[int], None]
+    result: Callable[[], list[Array]] = list
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done once: a training step, an epoch over `images`, the crafting of `images`, or a whole training.
+
+    kind: one of UNITS. models: the settings of each model; several are trained on the same images, and for an attack
+    they give the net. images: None for one batch. attack, phi: for the crafting.
+    """
+
+    kind: str
+    models: tuple[Settings, ...] = (Settings(),)
+    images: int | None = None
+    attack: PGD = field(default_factory=PGD)
+    phi: float = 0.1
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the first model."""
+        return self.models[0]
+
+    @property
+    def rows(self) -> int:
+        """The number of images."""
+        return self.settings.batch_size if self.images is None else self.images
+
+    @property
+    def amount(self) -> int:
+        """How much is done, in the unit of `kind`, for all models together."""
+        epochs = self.settings.epochs if self.kind == "train" else 1
+        return len(self.models) * (1 if self.kind == "step" else self.rows * epochs)
+
+    def alone(self, k: int) -> "Work":
+        """Return the work of the k-th model."""
+        return replace(self, models=(self.models[k],))
+
+    def short(self) -> "Work":
+        """Return the same work cut to three steps, over which no rounding grows large."""
+        if self.kind == "attack":
+            return replace(self, attack=replace(self.attack, steps=min(3, self.attack.steps)))
+        return replace(self, images=min(3 * self.settings.batch_size, self.rows)) if self.kind == "epoch" else self
+
+    def net(self) -> Network:
+        """Return the net, or the stack of nets, on its device."""
+        heads = {ROTATION: len(ANGLES)} if self.settings.multitask else {}
+        nets = [
+            mlp((FEATURES, *one.hidden, CLASSES), np.random.default_rng(one.seed), heads=heads) for one in self.models
+        ]
+        return (nets[0] if len(nets) == 1 else stack(nets)).to(self.settings.device)
+
+    def batch(self) -> tuple[Array, dict[str, Array]]:
+        """Return the images (rows, 784), float32 in [0, 1), and their labels (rows,) for each task, on the host."""
+        rng = np.random.default_rng(self.settings.seed)
+        x = rng.random((self.rows, FEATURES), dtype=np.float32)
+        classes = {MAIN: CLASSES, ROTATION: len(ANGLES)} if self.settings.multitask else {MAIN: CLASSES}
+        return x, {task: rng.integers(0, count, self.rows) for task, count in classes.items()}
+
+    def order(self) -> list[Array]:
+        """Return the row numbers of each batch of an epoch."""
+        size = self.settings.batch_size
+        order = np.random.default_rng(self.settings.seed).permutation(self.rows)
+        return [order[first : first + size] for first in range(0, self.rows, size)]
+
+    def weights(self) -> list[Array]:
+        """Return W (..., in, out) and b (..., out) of each layer as the work begins, on the host."""
+        return parameters(self.net())
+
+    def start(self) -> list[Array]:
+        """Return what the work changes, as it begins: the images of an attack, else the weights."""
+        return [self.batch()[0]] if self.kind == "attack" else self.weights()
+
+
+def parameters(net: Network) -> list[Array]:
+    """Return W (..., in, out) and b (..., out) of each layer, from the input to the logits, as copies on the host."""
+    return [np.array(to_host(array)) for layer in net.all_layers for array in layer.parameters.values()]
