@@ -12,7 +12,8 @@ from nnlite.datasets import SOURCES, fetch_mnist, locate
 def data(fetch: str | None, as_json: bool) -> None:
     """List the data sets, and fetch MNIST.
 
-    MNIST is looked for in $NNLITE_DATA/mnist, then in the cache; nnlite train fetches it where it is in neither.
+    MNIST is looked for in $NNLITE_DATA/mnist, then in the cache; nnlite train fetches it where it is in neither,
+    unless NNLITE_OFFLINE is set to 1.
     """
     if fetch:
         message(f"{fetch} is complete in {fetch_mnist()}")

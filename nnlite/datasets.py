@@ -4,15 +4,16 @@ Images stay as the bytes they came in and are scaled to [0, 1] batch by batch. W
 checked here, once, on the host; the engine then trusts it.
 """
 
-import gzip
 import hashlib
 import logging
 import math
 import os
+import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -20,11 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.backend import Array, to_device
+from nnlite.downloads import fetch
 from nnlite.errors import NnliteError
 from nnlite.init import generator
 
 IDX_IMAGES, IDX_LABELS = 2051, 2049
-IDX_LIMIT = 1 << 28  # bytes; the largest MNIST file unpacks to 47 MB
+IDX_LIMIT = 1 << 26  # bytes, packed or not; the largest MNIST file unpacks to 47 MB
+_CHUNK = 1 << 16  # bytes read or unpacked at a time
 
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -36,6 +39,7 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+MNIST_BYTES = dict(zip(MNIST_SHA256, (9_912_422, 28_881, 1_648_877, 4_542), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,30 +135,47 @@ def check_samples(images: Array, labels: Array, *, white: float = 1.0, classes: 
 def read_idx(file: IO[bytes], name: str, magic: int) -> npt.NDArray[np.uint8]:
     """Return the bytes of a gzipped IDX file, (N, rows, columns) for images and (N,) for labels.
 
-    The format is that of the MNIST files: big-endian magic number and sizes, then one byte for each
-    value. A file that is not gzip, has another magic number, is too short, too long or claims more than
-    IDX_LIMIT bytes raises NnliteError.
+    The format is that of the MNIST files: big-endian magic number and sizes, then one byte for each value. NnliteError:
+    what is not one gzip member, whole and with nothing after it; another magic number; values more or fewer than
+    the header promises, or more than IDX_LIMIT. No more is unpacked than was promised, and memory is taken only for
+    what is there.
     """
+    unpacking = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # gzip, with its checksum
+    axes = magic & 0xFF
     try:
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            axes = magic & 0xFF
-            head = unpacked.read(4 + 4 * axes)
-            found, *shape = (int.from_bytes(head[k : k + 4], "big") for k in range(0, 4 + 4 * axes, 4))
-            if found != magic:
-                what = found if head else "nothing"
-                raise NnliteError(f"{name}: expected an IDX file with magic number {magic}, found {what}")
-            size = math.prod(shape)
-            if not 0 < size <= IDX_LIMIT:
-                raise NnliteError(f"{name}: expected 1 to {IDX_LIMIT} bytes, its header claims {size}")
-            values = unpacked.read(size + 1)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        if isinstance(error, NnliteError):
-            raise
+        head = _unpack(file, unpacking, 4 + 4 * axes)
+        if len(head) < 4 + 4 * axes:
+            raise NnliteError(f"{name}: expected an IDX header of {4 + 4 * axes} bytes, found {len(head)}")
+        found, *shape = struct.unpack(f">{1 + axes}I", head)
+        if found != magic:
+            raise NnliteError(f"{name}: expected an IDX file with magic number {magic}, found {found}")
+        size = math.prod(shape)
+        if not 0 < size <= IDX_LIMIT:
+            raise NnliteError(f"{name}: expected 1 to {IDX_LIMIT} bytes, its header claims {size}")
+        values = _unpack(file, unpacking, size)
+        more = _unpack(file, unpacking, 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise NnliteError(f"{name}: expected a complete gzip file ({error}); fetch it again") from error
-    if len(values) != size:
-        length = "more" if len(values) > size else f"{len(values)}"
-        raise NnliteError(f"{name}: expected {size} bytes after the header, found {length}; fetch it again")
+    if len(values) < size or more:
+        raise NnliteError(
+            f"{name}: expected {size} bytes after the header, found {'more' if more else len(values)}; fetch it again"
+        )
+    if unpacking.unused_data or file.read(1):
+        raise NnliteError(f"{name}: expected one gzip member and then its end, found more; fetch it again")
     return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+
+
+def _unpack(file: IO[bytes], unpacking: "zlib._Decompress", count: int) -> bytearray:
+    """Return the next `count` bytes that `file` unpacks to, or fewer where its gzip member ends."""
+    values = bytearray()  # it grows with what is there, and so a promise costs nothing
+    while len(values) < count and not unpacking.eof:
+        packed = unpacking.unconsumed_tail or file.read(_CHUNK)
+        if not packed:
+            raise EOFError("it ends too early")
+        if file.tell() > IDX_LIMIT:
+            raise EOFError(f"it has more than {IDX_LIMIT} bytes")
+        values += unpacking.decompress(packed, min(_CHUNK, count - len(values)))
+    return values
 
 
 def _samples(
@@ -181,8 +202,8 @@ def _load_mnist(seed: int) -> Dataset:
     arrays = []
     for name, sha256 in MNIST_SHA256.items():
         path = folder / name
-        _check_sha256(path, sha256)
         with path.open("rb") as file:
+            _check(file, str(path), MNIST_BYTES[name], sha256)
             arrays.append(read_idx(file, str(path), IDX_IMAGES if "images" in name else IDX_LABELS))
     train, shape = _samples(arrays[0], arrays[1], white=255)
     test, _ = _samples(arrays[2], arrays[3], white=255)
@@ -257,33 +278,19 @@ def mnist_cache() -> Path:
 
 def fetch_mnist() -> Path:
     """Fetch what the cache lacks from the mirrors, each file checked by SHA-256, and return the folder."""
-    import pooch
-
     cache = mnist_cache()
+    advice = f"put the four MNIST files into {cache}, or into $NNLITE_DATA/mnist"
     for name, sha256 in MNIST_SHA256.items():
-        failures = []
-        for mirror in MNIST_MIRRORS:
-            try:
-                pooch.retrieve(
-                    mirror + name,
-                    known_hash=f"sha256:{sha256}",
-                    fname=name,
-                    path=cache,
-                    downloader=pooch.HTTPDownloader(timeout=30),
-                )
-                break
-            except (OSError, ValueError) as error:  # no network, an HTTP error, a wrong checksum
-                failures.append(f"{mirror} ({type(error).__name__})")
-        else:
-            raise NnliteError(
-                f"mnist: could not fetch {name} from {' or '.join(failures)}; check the network, or put the "
-                f"four MNIST files into a folder mnist/ and set NNLITE_DATA to the folder that holds it"
-            )
+        fetch(name, MNIST_MIRRORS, MNIST_BYTES[name], sha256, cache, advice)
     return cache
 
 
-def _check_sha256(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise NnliteError(f"{path}: expected SHA-256 {expected[:12]}, found {found[:12]}; delete it and fetch it again")
+def _check(file: BufferedReader, name: str, size: int, sha256: str) -> None:
+    """Raise NnliteError unless the open `file` has this size and SHA-256; it stands at its start again."""
+    found = os.fstat(file.fileno()).st_size
+    if found != size:
+        raise NnliteError(f"{name}: expected {size} bytes, found {found}; delete it and fetch it again")
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        raise NnliteError(f"{name}: expected SHA-256 {sha256[:12]}, found {digest[:12]}; delete it and fetch it again")
+    file.seek(0)

@@ -1,12 +1,16 @@
 import hashlib
 import logging
+import os
+import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nnlite.datasets import Samples
 from nnlite.errors import NnliteError
-from nnlite.rotation import ANGLES, rotate, rotated
+from nnlite.rotation import ANGLES, _read, rotate, rotated
 
 
 @pytest.fixture
@@ -60,24 +64,59 @@ def test_the_second_time_the_set_comes_from_the_cache(samples, tmp_path, monkeyp
 def test_other_images_have_another_place_in_the_cache(samples, tmp_path):
     rotated(samples, (5, 5), tmp_path)
     rotated(samples[:2], (5, 5), tmp_path)
-    assert len(list(tmp_path.glob("*.npy"))) == 2
+    assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "no checksum"])
+DAMAGES = {
+    "flipped": lambda content: bytes([content[0] ^ 1]) + content[1:],
+    "flipped checksum": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "no checksum": lambda content: content[:-32],
+    "cut": lambda content: content[:100],
+    "empty": lambda content: b"",
+    "too long": lambda content: content + b"\0",
+    "twice": lambda content: content + content,
+    "a checksum of its own": lambda content: content[:100] + hashlib.sha256(content[:100]).digest(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_set_is_rebuilt_and_said(samples, tmp_path, caplog, damage):
     first = rotated(samples, (5, 5), tmp_path)
-    (path,) = tmp_path.glob("*.npy")
+    (path,) = tmp_path.iterdir()
     content = path.read_bytes()
-    if damage == "no checksum":
-        path.with_suffix(".sha256").unlink()
-    else:
-        broken = {"flip": content[:-1] + bytes([content[-1] ^ 1]), "cut": content[:-7], "empty": b""}
-        path.write_bytes(broken[damage])
+    path.write_bytes(damage(content))
     with caplog.at_level(logging.WARNING, "nnlite"):
         again = rotated(samples, (5, 5), tmp_path)
     assert "damaged" in caplog.text
     assert (again.images == first.images).all()
-    assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(content).digest()
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_any_bytes_in_the_cache_are_believed_only_with_their_checksum(tmp_path):
+    path, checked = tmp_path / "set", st.binary(max_size=24).map(lambda b: b + hashlib.sha256(b).digest())
+
+    @settings(deadline=None, max_examples=300)
+    @given(st.binary(max_size=100) | st.binary(min_size=44, max_size=44) | checked)
+    def holds(content):
+        path.write_bytes(content)
+        turned = np.zeros((3, 4), np.uint8)
+        right = len(content) == 44 and content[12:] == hashlib.sha256(content[:12]).digest()
+        assert _read(path, turned) == right
+        assert not right or turned.tobytes() == content[:12]
+
+    holds()
+
+
+def test_a_cached_file_of_10_gb_is_not_read_to_its_end(samples, tmp_path, caplog):
+    rotated(samples, (5, 5), tmp_path)
+    (path,) = tmp_path.iterdir()
+    os.truncate(path, 10 << 30)  # full of holes: it takes no place on the disk
+    start = time.perf_counter()
+    with caplog.at_level(logging.WARNING, "nnlite"):
+        rotated(samples, (5, 5), tmp_path)
+    assert "damaged" in caplog.text
+    assert time.perf_counter() - start < 5
 
 
 def test_a_cache_that_cannot_be_written_is_done_without_and_said(samples, tmp_path, caplog):
@@ -89,10 +128,10 @@ def test_a_cache_that_cannot_be_written_is_done_without_and_said(samples, tmp_pa
 
 
 def test_a_full_disk_leaves_nothing_behind(samples, tmp_path, monkeypatch, caplog):
-    def full(*args):
+    def full(*names):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(os, "replace", full)
     with caplog.at_level(logging.WARNING, "nnlite"):
         rotated(samples, (5, 5), tmp_path)
     assert "No space left" in caplog.text
