@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test test-gpu lint bench clean
+.PHONY: help demo test test-gpu lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,11 @@ lint: .venv/lint ## check style, docstrings, spelling, types, and the commands a
 	rm -rf build/lint && $(BIN)/pip install --quiet --no-deps --target build/lint .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_docs.py -k "not run"
+
+fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; takes some minutes
+	$(BIN)/pip install --quiet --editable ".[fuzz]"
+	for reader in idx unpacked rotated; do $(BIN)/python tests/fuzz $$reader --inputs 100000 || exit 1; done
+	$(BIN)/python tests/fuzz/fuzz_attack_file.py 100000
 
 bench: .venv/nnlite ## time training steps beside their own matrix products
 	$(BIN)/nnlite bench step --reg none

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
+from nnlite.adversarial import Net, Record, clean_sha256, layout, new_attack, weights_of, weights_sha256
+from nnlite.arrays import size_of
 from nnlite.attacks import NOISES, PGD, Attack
 from nnlite.cli.options import (
     PHIS,
@@ -28,7 +31,7 @@ from nnlite.evaluation import attack as attack_all
 from nnlite.interop import ART_ATTACKS
 from nnlite.lbfgs import LBFGS
 from nnlite.plots import check_format, plot_accuracy, plot_examples
-from nnlite.runs import find_run, list_runs
+from nnlite.runs import Run, find_run, list_runs
 
 L2_PHI = (0.0, 0.25, 0.5, 1.0, 2.0)  # phi on each of D pixels is sqrt(D) phi long, so the paper's sizes are tiny here
 NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}
@@ -68,6 +71,9 @@ TAKES = {  # what each noise can be told, beside its size
 @runs_option
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option(
+    "--save", type=click.Path(path_type=Path), metavar="FILE", help="Keep the images in FILE.safetensors; see verify."
+)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw accuracy against phi.")
 @click.option("--images", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw digits and predictions.")
 def attack(
@@ -83,6 +89,7 @@ def attack(
     runs: Path,
     as_json: bool,
     as_csv: bool,
+    save: Path | None,
     plot: Path | None,
     images: Path | None,
     **options: Any,
@@ -115,9 +122,27 @@ def attack(
     nets = {run.name: run.net.astype(dtype).to(device) for run in scored}
     net = crafting.net.astype(dtype).to(device)
     sizes = (L2_PHI if made.norm == "l2" else PAPER_PHI) if phi is None else phi
-    table = attack_all(net, nets, test, made, sizes, seed=seed)
-
     name, how = f"{NAMES.get(noise, noise)} noise", describe(noise, made, seed)
+    if save is None:
+        table = attack_all(net, nets, test, made, sizes, seed=seed)
+    else:
+        rows = np.arange(len(test))
+        record = Record(
+            attack=f"{name}, {how}",
+            norm=made.norm,
+            clip=made.clip,
+            phi=tuple(sizes),
+            data=data,
+            clean=clean_sha256(dataset.test[rows]),
+            adversary=_identity(crafting),
+            victims=tuple(map(_identity, scored)),
+        )
+        size = size_of(layout(record, (len(test), dataset.features), dtype))
+        message(f"keeps {len(test):,} images at {len(sizes)} phi, {size / 1e6:,.1f} MB, in {save}")
+        with new_attack(save, record, dataset.test, rows, dtype) as file:
+            table = attack_all(net, nets, test, made, sizes, seed=seed, keep=file.keep)
+            file.score(np.stack([table.standing[run.name].sum(axis=-1) for run in scored]))
+
     figures = {victim: [float(value) for value in values] for victim, values in table.accuracy.items()}
     if as_json:
         print_json(
@@ -180,6 +205,10 @@ def make_attack(noise: str, clip: bool | None, given: dict[str, Any]) -> Attack:
 
         return ArtAttack(noise, **options)
     return LBFGS()
+
+
+def _identity(run: Run) -> Net:
+    return Net(run.name, weights_sha256(weights_of(run.net)))
 
 
 def parameters(made: Attack) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from nnlite.cli.options import message
 from nnlite.cli.reproduce import reproduce
 from nnlite.cli.runs import runs
 from nnlite.cli.train import train
+from nnlite.cli.verify import verify
 from nnlite.errors import DivergedError, NnliteError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -49,5 +50,5 @@ def main() -> None:
     """  # noqa: D301 - click wants the backspace itself
 
 
-for command in (train, attack, audit, reproduce, runs, data, gradcheck, bench):
+for command in (train, attack, verify, audit, reproduce, runs, data, gradcheck, bench):
     main.add_command(command)

@@ -116,8 +116,8 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) 
         table.add_column(name, justify="right" if k else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    needed = Console(width=10_000).measure(table).maximum
-    console = Console(width=max(needed, Console().width), highlight=False)
+    needed = Console(width=10_000, markup=False).measure(table).maximum
+    console = Console(width=max(needed, Console().width), highlight=False, markup=False)  # a name is no markup
     console.print(title, style="bold", soft_wrap=True)
     console.print()
     console.print(table)

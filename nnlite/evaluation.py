@@ -4,7 +4,7 @@ All figures are percentages. A stack of models gives one figure for each model.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,11 +64,13 @@ def attack(
     phi: Sequence[float] = PAPER_PHI,
     *,
     seed: int = 0,
+    keep: Callable[[int, Sequence[Array]], None] | None = None,
 ) -> AttackTable:
     """Craft noise of each size in `phi` with `adversary` and score every victim on it.
 
     What `attack` draws, it draws from the generator of `seed`. At phi = 0 the images are the clean ones and the
-    figure equals `accuracy`, bit for bit. NnliteError: a phi that is negative or not finite, a net made for images
+    figure equals `accuracy`, bit for bit. keep: is given each block of images, the number of its first and one array
+    for each phi, before they are dropped. NnliteError: a phi that is negative or not finite, a net made for images
     of another size or for fewer classes. AssertionError: noise that is larger than the attack promises.
     """
     _check_phi(phi)
@@ -80,6 +82,8 @@ def attack(
         x, y = samples.batch(slice(start, start + BLOCK), adversary.dtype)
         crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack", start))
         check_crafted(attack, x, phi, crafted)
+        if keep:
+            keep(start, crafted.images)
         xp = get_xp(x)
         for name, victim in victims.items():
             seen = xp.broadcast_arrays(*(victim.predict(image) == y for image in crafted.images))

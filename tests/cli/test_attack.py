@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from nnlite.adversarial import check, open_attack, weights_of
 from nnlite.attacks import PGD, R1, R2
 from nnlite.datasets import Dataset, check_samples, load
 from nnlite.evaluation import AttackTable, attack
@@ -216,6 +217,47 @@ def test_pictures_are_drawn(attacked, tmp_path):
         assert (tmp_path / name).read_bytes().startswith(PNG)
         assert f"drew {name}" in result.stderr
         assert name not in result.stdout
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_save_keeps_the_images_with_all_that_made_them(attacked, trained, tmp_path, dtype):
+    options = ("--noise", "pgd-l2", "--steps", 2, "--phi", "0,1", "--seed", 3, "--dtype", dtype, "--json")
+    without = attacked("--adversary", "rect", *options)
+    result = attacked("--adversary", "rect", *options, "--save", "new/file.safetensors")
+    assert result.stdout == without.stdout
+    size = {"float32": 0.3, "float64": 0.5}[dtype]
+    assert f"keeps 500 images at 2 phi, {size} MB, in new/file.safetensors" in result.stderr
+    assert (tmp_path / "new" / "file.safetensors").stat().st_size == pytest.approx(1e6 * size, abs=0.05e6)
+    file = open_attack(tmp_path / "new" / "file.safetensors")
+    record = file.record
+    assert record.attack == "PGD noise, L2 norm, steps 2, restarts 1, stride 1.25, seed 3, clipped to [0, 1]"
+    assert (record.norm, record.clip, record.phi, record.data) == ("l2", True, (0, 1), "digits")
+    assert [net.name for net in (record.adversary, *record.victims)] == ["rect", "rect", "dgl1-lam0.01-phi0.1"]
+    runs = {run.name: weights_of(run.net) for run in trained[1]}
+    found = check(file, load("digits").test, runs)
+    assert found.failures == []
+    for score in found.scores:
+        percent = [100 * count / 500 for count in score.found]
+        assert percent == json.loads(result.stdout)["accuracy"][score.run.name]
+
+
+def test_save_replaces_no_file_and_says_so_before_the_attack(attacked, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("precious")
+    monkeypatch.setattr("nnlite.cli.attack.attack_all", pytest.fail)
+    result = attacked("--adversary", "rect", "--save", "file")
+    assert result.exit_code == 2
+    assert "file: there is such a file; choose another name, or delete it" in result.stderr
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_an_interrupted_attack_leaves_no_file(attacked, tmp_path, monkeypatch):
+    def stop(*args, keep, **options):
+        keep(0, [np.zeros((5, 64), np.float32)] * 5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nnlite.cli.attack.attack_all", stop)
+    assert attacked("--adversary", "rect", "--save", "new/file").exit_code == 130
+    assert not list((tmp_path / "new").iterdir())
 
 
 @pytest.mark.parametrize("option", ["--plot", "--images"])

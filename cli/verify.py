@@ -1,0 +1,104 @@
+"""`nnlite verify`: check an attack file, without the attack."""
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+
+import click
+
+from nnlite.adversarial import AttackFile, Check, check, find_weights, open_attack
+from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
+from nnlite.datasets import load
+from nnlite.errors import NnliteError
+
+NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--run", "names", multiple=True, help="Run to classify the images: name or path; may be repeated.")
+@runs_option
+@json_option
+def verify(file: Path, names: tuple[str, ...], runs: Path, as_json: bool) -> None:
+    """Check the images that nnlite attack --save kept in FILE, without the attack's code.
+
+    Loads the clean images and compares: those in FILE must be finite, within phi of them, equal to them at phi 0,
+    and within [0, 1] where the attack was to keep them there. Each --run must classify as many of them rightly as
+    FILE says. Without --run no accuracy is checked.
+
+    \b
+    exit code 0  all is as FILE says
+              1  something differs; each difference is printed
+              2  FILE is no attack file, or other bad input
+    """  # noqa: D301 - click wants the backspace itself
+    attack = open_attack(file)
+    weights = dict(find_weights(name, attack.record.data, runs) for name in names)
+    if len(weights) < len(names):
+        raise NnliteError("run: expected runs of different names, found one twice")
+    found = check(attack, load(attack.record.data).test, weights)
+    if as_json:
+        print_json(_content(attack, found))
+    else:
+        _print(attack, found, file)
+    for score in found.scores:
+        if score.note:
+            message(f"Note: {score.note}.")
+    if attack.record.norm is None:
+        message("Note: phi is no radius of this noise; its size is shown, and not checked.")
+    if found.failures:
+        sys.exit(1)
+
+
+def _content(attack: AttackFile, found: Check) -> dict[str, object]:
+    images = [
+        {name: value if value is None or math.isfinite(value) else None for name, value in vars(size).items()}
+        for size in found.sizes  # NaN is no JSON
+    ]
+    return {
+        "record": dataclasses.asdict(attack.record),
+        "examples": attack.shape[0],
+        "images": images,
+        "runs": [
+            {
+                "name": score.run.name,
+                "sha256": score.run.sha256,
+                "recorded": _percent(score.recorded, attack),
+                "found": _percent(score.found, attack),
+            }
+            for score in found.scores
+        ],
+        "failures": [
+            {"phi": None if failure.k is None else attack.record.phi[failure.k], "text": failure.text}
+            for failure in found.failures
+        ],
+    }
+
+
+def _percent(counts: tuple[int, ...] | None, attack: AttackFile) -> list[float] | None:
+    return None if counts is None else [100 * count / attack.shape[0] for count in counts]
+
+
+def _print(attack: AttackFile, found: Check, file: Path) -> None:
+    record, failed = attack.record, {failure.k for failure in found.failures}
+    head = ["phi", f"{NORM_NAMES[record.norm or 'linf']} norm", "lowest pixel", "highest pixel"]
+    rows = [[f"{size.phi:g}", *(f"{x:.6f}" for x in (size.norm, size.low, size.high))] for size in found.sizes]
+    for score in found.scores:
+        for name, counts in ((f"{score.run.name} recorded", score.recorded), ("found", score.found)):
+            percent = _percent(counts, attack)
+            if percent:
+                head.append(name)
+                rows = [[*row, f"{value:.2f}"] for row, value in zip(rows, percent, strict=True)]
+    verdicts = ["FAIL" if k in failed else "pass" for k in range(len(rows))]
+    made = f"{record.attack}; crafted by {record.adversary.name} on {attack.shape[0]:,} test images of {record.data}"
+    print_table(
+        f"{file}: {made}",
+        [*head, "verdict"],
+        [[*row, verdict] for row, verdict in zip(rows, verdicts, strict=True)],
+    )
+    for failure in found.failures:
+        where = "" if failure.k is None else f"phi {record.phi[failure.k]:g}: "
+        click.echo(f"{click.style('FAIL', 'red', bold=True)}  {where}{failure.text}")
+    if not found.failures:
+        missing = "" if found.scores else "; no accuracy was checked, name a run with --run"
+        click.echo(f"{click.style('pass', 'green', bold=True)}  all is as the file says{missing}")

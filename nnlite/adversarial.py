@@ -1,0 +1,405 @@
+"""The attack file: the images that an attack made, and what was found with them, for others to check.
+
+    rows       int64 (N,)              which images of the split were attacked
+    labels     int64 (N,)              their labels
+    images0    float32 (N, D)          what became of them at the first phi, then images1, ...
+    right      int64 (victims, phi)    how many of them each victim classified rightly
+
+and a Record, as JSON, among the metadata. `check` computes everything anew from the images: the size of the noise, the
+range of the pixels, and what a net takes them for. It runs neither nnlite's attacks nor its engine, as an error there
+must not hide itself: the few lines of plain NumPy are meant to be read.
+"""
+
+import hashlib
+import json
+import os
+import re
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlite import __version__
+from nnlite.arrays import DTYPES, ArrayFile, Layout, Writer, new_arrays, open_arrays, parse_json
+from nnlite.backend import Array, to_host
+from nnlite.datasets import DATASETS, Samples
+from nnlite.errors import NnliteError
+from nnlite.layers import Dense
+from nnlite.network import Network
+
+FORMAT, KEY, SPLIT = 1, "nnlite-attack", "test"
+BLOCK = 250  # examples at a time, as in nnlite.evaluation: products of other shapes may round otherwise
+INT64 = DTYPES["I64"]
+
+Weights: TypeAlias = Sequence[tuple[Array, Array]]  # W (in, out) and b (out,) of each layer on the way to the logits
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net by its name, and by the SHA-256 of its weights, which is the same in whatever file they are."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an attack file says of itself.
+
+    attack: its name with all that it was told. norm: what phi is measured in, "linf", "l2", or None where phi is no
+    radius; clip: whether the pixels were kept within [0, 1]. clean: the SHA-256 of the clean images and labels.
+    """
+
+    attack: str
+    norm: str | None
+    clip: bool
+    phi: tuple[float, ...]
+    data: str
+    clean: str
+    adversary: Net
+    victims: tuple[Net, ...]
+    split: str = SPLIT
+    nnlite: str = __version__
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class AttackFile:
+    """An attack file whose header fits together; the arrays are still on the disk."""
+
+    record: Record
+    arrays: ArrayFile
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of images, and that of their pixels."""
+        return self.arrays.places["images0"].shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the pixels, in which the nets computed, too."""
+        return self.arrays.places["images0"].dtype
+
+
+class AttackWriter:
+    """Fills an attack file while the attack is at work."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def keep(self, start: int, images: Sequence[Array]) -> None:
+        """Write a block of images (n, D), one for each phi, as those from number `start` on."""
+        for k, block in enumerate(images):
+            self._writer.put(f"images{k}", to_host(block), start)
+
+    def score(self, right: IntArray) -> None:
+        """Write how many images each victim classified rightly at each phi, (victims, phi)."""
+        self._writer.put("right", right)
+
+
+@contextmanager
+def new_attack(
+    path: Path, record: Record, split: Samples, rows: IntArray, dtype: npt.DTypeLike
+) -> Iterator[AttackWriter]:
+    """Give an AttackWriter for the `rows` of `split`; the file stands there at the end of the block, or not at all.
+
+    dtype: that of the images, float32 or float64. NnliteError: a record that could not be read again, a file that is
+    there already or cannot be written.
+    """
+    text = json.dumps(asdict(record))
+    try:
+        _record(parse_json(text))
+    except ValueError as error:
+        raise NnliteError(f"{path}: cannot keep the attack: {error}") from error
+    with new_arrays(path, layout(record, (len(rows), split.images.shape[1]), dtype), {KEY: text}) as writer:
+        writer.put("rows", rows)
+        writer.put("labels", split.labels[rows])
+        yield AttackWriter(writer)
+
+
+def open_attack(path: Path) -> AttackFile:
+    """Read what an attack file says of itself; NnliteError where it is none, or its parts do not fit together."""
+    arrays = open_arrays(path)
+    try:
+        if KEY not in arrays.metadata:
+            raise ValueError(f"its metadata hold no text {KEY}")
+        record = _record(parse_json(arrays.metadata[KEY]))
+        first = arrays.places.get("images0")
+        if first is None or len(first.shape) != 2 or 0 in first.shape or first.dtype.kind != "f":
+            raise ValueError("there is no array images0 of float pixels, shape (N, D)")
+        expected = layout(record, first.shape, first.dtype)
+        for name in sorted(expected.keys() | arrays.layout.keys()):
+            if expected.get(name) != arrays.layout.get(name):
+                known = name if name in expected else "one that does not belong there"
+                raise ValueError(f"the arrays do not fit the record or each other: {known}")
+    except (ValueError, RecursionError) as error:
+        reason = "its record is nested too deeply" if isinstance(error, RecursionError) else error
+        raise NnliteError(
+            f"{path}: expected an attack file of nnlite, as nnlite attack --save writes: {reason}"
+        ) from error
+    return AttackFile(record, arrays)
+
+
+def layout(record: Record, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Layout:
+    """Return the arrays of an attack file for N images of D pixels, `shape` (N, D)."""
+    images = {f"images{k}": (np.dtype(dtype), shape) for k in range(len(record.phi))}
+    one_each = (INT64, shape[:1])
+    return {"rows": one_each, "labels": one_each, **images, "right": (INT64, (len(record.victims), len(record.phi)))}
+
+
+def sha256(*arrays: Array) -> str:
+    """Return the SHA-256 of some arrays, on the host, in this order: of dtype, shape and values of each."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        digest.update(f"{little.dtype.str} {little.shape}\n".encode())
+        digest.update(little.tobytes())
+    return digest.hexdigest()
+
+
+def clean_sha256(samples: Samples) -> str:
+    """Return the SHA-256 of images, as bytes and what counts as white, and labels."""
+    return sha256(samples.images, np.array(samples.white, np.float64), samples.labels.astype(INT64))
+
+
+def weights_of(net: Network) -> Weights:
+    """Return the weights of a net on the host; those of further heads play no part in an attack."""
+    return [(to_host(layer.W), to_host(layer.b)) for layer in net.layers if isinstance(layer, Dense)]
+
+
+def weights_sha256(weights: Weights) -> str:
+    """Return the SHA-256 of all W and b, from the first layer to the last."""
+    return sha256(*(array for pair in weights for array in pair))
+
+
+def load_weights(folder: Path) -> Weights:
+    """Return the weights of the run in `folder`; NnliteError where they are no chain of finite float32 layers."""
+    arrays = open_arrays(folder / "weights.safetensors")
+    weights: list[tuple[Array, Array]] = []
+    while (name := f"dense{len(weights)}") + ".W" in arrays.places:
+        W, b = arrays.places[f"{name}.W"], arrays.places.get(f"{name}.b")
+        width = W.shape[:1] if not weights else weights[-1][1].shape
+        if b is None or len(W.shape) != 2 or W.shape != width + b.shape or {W.dtype, b.dtype} != {DTYPES["F32"]}:
+            raise NnliteError(f"{arrays.path}: expected {name} to fit the layer before it, in float32; choose a run")
+        weights.append((arrays.read(f"{name}.W"), arrays.read(f"{name}.b")))
+    if not weights:
+        raise NnliteError(f"{arrays.path}: expected the weights of a run, dense0.W and more, found none")
+    if not all(np.isfinite(array).all() for pair in weights for array in pair):
+        raise NnliteError(f"{arrays.path}: expected finite weights, found NaN or infinity; train the run again")
+    return weights
+
+
+def find_weights(name: str, data: str, runs: Path) -> tuple[str, Weights]:
+    """Return name and weights of the run `name` on `data` below `runs`, or of that in the folder `name`."""
+    for folder in (runs / data / name, Path(name)):
+        if name and os.path.isfile(folder / "weights.safetensors"):  # False, not an error, for a name too long
+            return folder.resolve().name, load_weights(folder)
+    raise NnliteError(f"run: expected the name of a run on {data} below {runs}, or its path, found {name!r}")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the images at one phi: the largest norm of the noise, what it may be, and the range of the pixels.
+
+    limit: None where phi is no radius.
+    """
+
+    phi: float
+    norm: float
+    limit: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many images a net classifies rightly at each phi, as recorded, None where nothing was, and as found."""
+
+    run: Net
+    recorded: tuple[int, ...] | None
+    found: tuple[int, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One difference between what a file says and what was found; `k` is the number of its phi, None for all."""
+
+    k: int | None
+    text: str
+
+
+@dataclass
+class Check:
+    """All that was found; `failures` is empty where everything is as the file says."""
+
+    sizes: list[Size] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def check(file: AttackFile, split: Samples, runs: Mapping[str, Weights]) -> Check:
+    """Measure the images of an attack file against the clean ones of `split`, and let `runs`, by name, classify them.
+
+    The norm is taken in float64; it may exceed phi by `slack`, as the attack rounded its pixels. A run that the file
+    names must classify exactly as many images rightly as recorded. NnliteError: a split or a run for images of
+    another size, rows that the split does not have.
+    """
+    record, rows = file.record, _rows(file, split)
+    for name, weights in runs.items():
+        if len(weights[0][0]) != file.shape[1]:
+            raise NnliteError(
+                f"{name}: expected a run for images of {file.shape[1]} pixels, found one for {len(weights[0][0])}"
+            )
+    nets = {name: [(W.astype(file.dtype), b.astype(file.dtype)) for W, b in runs[name]] for name in runs}
+    right = {name: [0] * len(record.phi) for name in runs}
+    report = Check()
+
+    def blame(k: int | None, bad: npt.NDArray[np.bool_], what: str) -> None:
+        if bad.any():
+            where = f"{bad.sum():,} of {len(rows):,} images, the first in row {rows[bad.argmax()]:,}"
+            report.failures.append(Failure(k, f"{what}: {where}"))
+
+    found = clean_sha256(split[rows])
+    if found != record.clean:
+        both = f"SHA-256 {found[:12]} here, {record.clean[:12]} in the file"
+        report.failures.append(Failure(None, f"the clean images or their labels are others: {both}"))
+    blame(None, file.arrays.read("labels") != split.labels[rows], "labels that differ from those of the data")
+    for k, phi in enumerate(record.phi):
+        measured = []
+        for start in range(0, len(rows), BLOCK):
+            block = slice(start, start + BLOCK)
+            image, (clean, labels) = file.arrays.read(f"images{k}", block), split.batch(rows[block], file.dtype)
+            with np.errstate(all="ignore"):  # what is not finite is a failure of its own
+                measured.append(_measure(image, clean, record.norm))
+                for name, net in nets.items():
+                    right[name][k] += int((predict(net, image) == labels).sum())
+        finite, noise, low, high, changed = (np.concatenate(parts) for parts in zip(*measured, strict=True))
+        limit = None if record.norm is None else phi + slack(phi, file.dtype)
+        report.sizes.append(Size(phi, float(noise.max()), limit, float(low.min()), float(high.max())))
+        blame(k, ~finite, "NaN or infinity")
+        if limit is not None:
+            blame(k, noise > limit, "noise larger than phi")
+        if record.clip:
+            blame(k, (low < 0) | (high > 1), "pixels outside [0, 1]")
+        if phi == 0:
+            blame(k, changed, "pixels that differ from the clean image")
+    recorded = file.arrays.read("right")
+    if (recorded < 0).any() or (recorded > len(rows)).any():
+        report.failures.append(Failure(None, f"recorded counts outside 0 to {len(rows):,}"))
+    for name, counts in right.items():
+        _compare(report, record, Net(name, weights_sha256(runs[name])), recorded, tuple(counts), len(rows))
+    return report
+
+
+def slack(phi: float, dtype: npt.DTypeLike) -> float:
+    """Return by how much rounding in `dtype` may carry noise beyond phi: 16 units in the last place of 1 + phi."""
+    return 16 * float(np.finfo(dtype).eps) * (1 + phi)
+
+
+def predict(weights: Weights, x: Array) -> IntArray:
+    """Return the class of each image of x (N, D) by the net of Dense layers `weights`, with ReLU between them."""
+    for W, b in weights[:-1]:
+        x = np.maximum(x @ W + b, 0)
+    W, b = weights[-1]
+    return np.asarray((x @ W + b).argmax(axis=-1))
+
+
+def _measure(image: Array, clean: Array, norm: str | None) -> tuple[npt.NDArray[Any], ...]:
+    """Return for each image: is it finite, the norm of its noise, its lowest and highest pixel, is any bit changed."""
+    noise = image.astype(np.float64) - clean.astype(np.float64)
+    size = np.sqrt((noise**2).sum(axis=-1)) if norm == "l2" else np.abs(noise).max(axis=-1)
+    bits = f"u{image.dtype.itemsize}"
+    changed = np.any(image.view(bits) != clean.view(bits), axis=-1)
+    return np.all(np.isfinite(image), axis=-1), size, image.min(axis=-1), image.max(axis=-1), changed
+
+
+def _compare(report: Check, record: Record, run: Net, right: IntArray, found: tuple[int, ...], examples: int) -> None:
+    """Add the score of `run`, and what of it differs from the record."""
+    names = {net.name: net.sha256 for net in (record.adversary, *record.victims)}
+    known = [k for k, net in enumerate(record.victims) if net.sha256 == run.sha256]
+    known.sort(key=lambda k: record.victims[k].name != run.name)  # one net may have been scored by two names
+    recorded, note = tuple(map(int, right[known[0]])) if known else None, ""
+    if recorded is not None:
+        for k, (expected, count) in enumerate(zip(recorded, found, strict=True)):
+            if expected != count:
+                text = f"{run.name} classifies {count:,} of {examples:,} images rightly, recorded are {expected:,}"
+                report.failures.append(Failure(k, text))
+    elif run.sha256 == record.adversary.sha256:
+        note = f"{run.name} crafted the noise, but was not scored: its accuracy is compared with nothing"
+    elif run.name in names:
+        text = f"{run.name} has other weights: SHA-256 {run.sha256[:12]} here, {names[run.name][:12]} in the file"
+        report.failures.append(Failure(None, text))
+    else:
+        note = f"{run.name} is unknown to the file: its accuracy is compared with nothing"
+    report.scores.append(Score(run, recorded, found, note))
+
+
+def _rows(file: AttackFile, split: Samples) -> IntArray:
+    """Return the row numbers of a file, which are rising, each one in the split; its sizes are looked at first."""
+    path, (count, features) = file.arrays.path, file.shape
+    if features != split.images.shape[1]:
+        raise NnliteError(f"{path}: expected images of {split.images.shape[1]} pixels, as the data, found {features}")
+    if count > len(split):
+        raise NnliteError(f"{path}: expected {len(split):,} images at most, as many as the data, found {count:,}")
+    rows = file.arrays.read("rows")
+    if rows[0] < 0 or rows[-1] >= len(split) or (rows[1:] <= rows[:-1]).any():
+        raise NnliteError(f"{path}: expected rising row numbers below {len(split):,}, found others")
+    return rows
+
+
+def _record(content: Any) -> Record:
+    """Return the Record that a JSON object holds; ValueError says which field is not as it should be."""
+    if isinstance(content, dict) and content.get("format") != FORMAT:
+        raise ValueError(f"format: expected {FORMAT}, found {reprlib.repr(content.get('format'))}")
+    record = _fields(Record, content)
+    if not isinstance(record["phi"], list) or not isinstance(record["victims"], list):
+        raise ValueError("phi, victims: expected lists")
+    adversary, *victims = (Net(**_fields(Net, net)) for net in (record["adversary"], *record["victims"]))
+    phi, names = record["phi"], [net.name for net in victims]
+    for name, good, expected in (
+        ("attack", _is_text(record["attack"]), "a text of one line"),
+        ("norm", record["norm"] in ("linf", "l2", None), "linf, l2 or null"),
+        ("clip", isinstance(record["clip"], bool), "true or false"),
+        ("phi", 0 < len(phi) <= 1000 and all(map(_is_size, phi)), "1 to 1000 numbers from 0 to a million"),
+        ("data", record["data"] in DATASETS, f"one of {', '.join(DATASETS)}"),
+        ("split", record["split"] == SPLIT, SPLIT),
+        ("nnlite", _is_text(record["nnlite"]), "a version"),
+        ("clean", _is_sha256(record["clean"]), "a SHA-256"),
+        ("adversary", _is_net(adversary), "a name of one line, and a SHA-256"),
+        ("victims", 0 < len(victims) <= 1000 and all(map(_is_net, victims)), "1 to 1000, as the adversary"),
+        ("victims", len({str(name) for name in names}) == len(names), "different names"),
+    ):
+        if not good:
+            raise ValueError(f"{name}: expected {expected}, found {reprlib.repr(record[name])}")
+    return Record(**{**record, "phi": tuple(map(float, phi)), "adversary": adversary, "victims": tuple(victims)})
+
+
+def _fields(kind: type, content: Any) -> dict[str, Any]:
+    names = {item.name for item in fields(kind)}
+    if not isinstance(content, dict) or content.keys() != names:
+        raise ValueError(f"expected an object of {', '.join(sorted(names))}, found {reprlib.repr(content)}")
+    return content
+
+
+def _is_text(value: Any) -> bool:
+    """Whether `value` may be printed: a stranger's text could move the cursor, or be no text at all."""
+    return isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1e6
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_net(net: Net) -> bool:
+    return _is_text(net.name) and _is_sha256(net.sha256)
