@@ -1,13 +1,16 @@
 """`nnlite runs`: what has been trained, with its numbers."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from nnlite.checkpoint import checkpoint_of, epochs_done
 from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
 from nnlite.datasets import DATASETS
-from nnlite.runs import list_runs
+from nnlite.errors import NnliteError
+from nnlite.runs import list_runs, list_unfinished
 
 
 @click.command()
@@ -33,6 +36,7 @@ def runs(data: str | None, runs: Path, as_json: bool) -> None:
             ]
         )
         return
+    _tell_of_unfinished(list_unfinished(runs, data))
     if not found:
         message(f"no runs in {runs}; train one with nnlite train")
         return
@@ -53,3 +57,19 @@ def runs(data: str | None, runs: Path, as_json: bool) -> None:
         ["run", "best epoch", "valid.", "test", *noise, "status"],
         rows,
     )
+
+
+def _tell_of_unfinished(trainings: Sequence[Path]) -> None:
+    """Say on stderr which trainings have a checkpoint: they were stopped, or are under way."""
+    words = []
+    for run in trainings:
+        try:
+            done, epochs = epochs_done(checkpoint_of(run))
+            words.append(f"{run.parent.name}/{run.name} after epoch {done} of {epochs}")
+        except NnliteError as error:
+            message(f"Warning: {error}")
+    if words:
+        message(
+            f"{len(words)} training{'s are' if len(words) > 1 else ' is'} not finished: {', '.join(words)}; "
+            f"nnlite train --resume goes on"
+        )

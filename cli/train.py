@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nnlite.checkpoint import checkpoint_of
 from nnlite.cli.options import (
     data_option,
     device_option,
@@ -44,13 +45,24 @@ _ROWS = "\n".join(f"  {name:<11} {_TAKES[name]:<10} {method.source}" for name, m
 @click.option("--name", help="Name of the run.  [default: method and numbers, as dgl1-lam0.01-phi0.1]")
 @runs_option
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
-def train(runs: Path, name: str | None, overwrite: bool, **settings: Any) -> None:
+@click.option("--resume", is_flag=True, help="Go on where the same training was stopped, to the same weights.")
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    metavar="EPOCHS",
+    help="How often to keep what --resume needs; 0 for never.",
+)
+def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoint_every: int, **settings: Any) -> None:
     """Train a net and keep it as a run.
 
     The net of the best validation epoch is kept, and attacked with its own R1 noise at the end.
 
     The paper's best single-task setting is --reg dgl1 --lam 0.01 --phi 0.1.
     """
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on with what is there, and --overwrite replaces it: choose one")
     if settings["multitask"] and settings["gamma"] is None:
         settings["gamma"] = USUAL_GAMMA
     chosen = Settings(**method_numbers(settings, {"alpha": USUAL_ALPHA}))
@@ -61,10 +73,21 @@ def train(runs: Path, name: str | None, overwrite: bool, **settings: Any) -> Non
     if warning:
         message(f"Warning: {warning}")
     with _progress(chosen.epochs) as on_epoch:
-        run = make_run(chosen, load(chosen.data, chosen.seed), runs, name=name, overwrite=overwrite, on_epoch=on_epoch)
+        run = make_run(
+            chosen,
+            load(chosen.data, chosen.seed),
+            runs,
+            name=name,
+            overwrite=overwrite,
+            resume=resume,
+            checkpoint_every=checkpoint_every,
+            on_epoch=on_epoch,
+            on_message=message,
+        )
     click.echo(_closing(run))
     if run.results.status == "interrupted":
-        message(f"Interrupted after epoch {len(run.history)}; the best net so far is saved.")
+        on = "; the same command with --resume goes on" if checkpoint_of(run.path).exists() else ""
+        message(f"Interrupted after epoch {len(run.history)}; the best net so far is saved{on}.")
         sys.exit(130)
     if run.results.status == "diverged":
         message(
@@ -90,13 +113,15 @@ def _closing(run: Run) -> str:
 def _progress(epochs: int) -> Iterator[Callable[[Epoch], None]]:
     """Show each epoch on stderr: as a bar on a terminal, as a line elsewhere."""
     console = Console(stderr=True)
-    start = time.monotonic()
+    start, done = time.monotonic(), 0
 
     def words(epoch: Epoch) -> str:
         return f"loss {epoch.loss:.4f}  validation {epoch.validation:.2f} %"
 
     def line(epoch: Epoch) -> None:
-        left = round((time.monotonic() - start) / epoch.epoch * (epochs - epoch.epoch))
+        nonlocal done
+        done += 1  # not the number of the epoch: earlier ones may have been trained by an earlier call
+        left = round((time.monotonic() - start) / done * (epochs - epoch.epoch))
         message(f"epoch {epoch.epoch:3}/{epochs}  {words(epoch)}  left {left // 60}:{left % 60:02}")
 
     if not console.is_terminal:
@@ -105,4 +130,4 @@ def _progress(epochs: int) -> Iterator[Callable[[Epoch], None]]:
     columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}  left"))
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task("", total=epochs)
-        yield lambda epoch: bar.update(task, advance=1, description=words(epoch))
+        yield lambda epoch: bar.update(task, completed=epoch.epoch, description=words(epoch))

@@ -5,15 +5,14 @@
                        history.csv            one line for each epoch
                        results.json           how it ended, and its accuracies
 
-A folder is written beside its place and renamed into it, so a half-written run never stands there.
+A folder is written beside its place and renamed into it, so a half-written run never stands there. Beside it stand
+the checkpoint and the lock of a training that is under way.
 """
 
 import csv
 import dataclasses
 import json
 import os
-import platform
-import shutil
 import signal
 import tempfile
 import threading
@@ -27,18 +26,17 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from nnlite import __version__
 from nnlite.attacks import NOISES
-from nnlite.backend import Array, to_host
+from nnlite.checkpoint import check_settings, checkpoint_of, read_checkpoint, versions, write_checkpoint
 from nnlite.datasets import Dataset
+from nnlite.disk import lock, new_folder, recover
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation import PAPER_PHI, accuracy, attack
-from nnlite.layers import Dense, Layer, ReLU
 from nnlite.methods import METHODS
 from nnlite.network import Network
-from nnlite.rotation import ANGLES, ROTATION
 from nnlite.settings import Settings
-from nnlite.training import Epoch, Trained, train
+from nnlite.training import Epoch, State, Trained, train
+from nnlite.weights import named_arrays, network
 
 WEIGHTS, SETTINGS, HISTORY, RESULTS = "weights.safetensors", "settings.json", "history.csv", "results.json"
 # Runs of version 0.1 lack them. Their defaults are what those runs did.
@@ -80,25 +78,69 @@ def make_run(
     *,
     name: str | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    checkpoint_every: int = 1,
     on_epoch: Callable[[Epoch], None] | None = None,
+    on_message: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Train a net, attack it with its own R1 noise, write its folder below `runs`, and return the run.
 
     An interrupted training, and one that diverged after its first epoch, is written too, with its best
-    net so far; `results.status` says so. Raises NnliteError where the run exists or its folder cannot be
-    written; DivergedError or KeyboardInterrupt where no epoch was completed, and then writes nothing.
+    net so far; `results.status` says so.
+
+    A checkpoint is written after every `checkpoint_every` epochs; 0 writes none. With `resume` the training begins at
+    the last one, and comes to the same weights, bit for bit, as one that was never stopped; a run that is finished is
+    returned. `on_message` is told which of it happens.
+
+    Raises NnliteError where the run or a checkpoint exists, another process trains it, or nothing can be written;
+    DivergedError or KeyboardInterrupt where no epoch was completed, and then writes nothing.
     """
-    path = _claim(runs, settings, name, overwrite)
-    trained = train(settings, data, on_epoch)
-    if trained.best is None:
-        if trained.status == "interrupted":
+    path = runs / settings.data / check_name(settings.run_name if name is None else name)
+    check_writable(path.parent)
+    checkpoint = checkpoint_of(path)
+
+    def keep(state: State) -> None:
+        if checkpoint_every and state.epoch % checkpoint_every == 0:
+            write_checkpoint(checkpoint, settings, state)
+
+    with lock(path):
+        start = _start(path, settings, overwrite, resume)
+        if isinstance(start, Run):
+            on_message(f"{path} is finished: there is nothing to do")
+            return start
+        if resume:
+            on_message(f"going on after epoch {start.epoch}" if start else "no checkpoint: beginning with epoch 1")
+        trained = train(settings, data, on_epoch, start=start, keep=keep)
+        if trained.best is None and trained.status == "interrupted":
             raise KeyboardInterrupt("Interrupted within the first epoch: nothing was saved.")
-        raise DivergedError(f"epoch 1: the loss is no longer finite; nothing was saved. {divergence_advice(settings)}")
-    with _no_interruption():
-        results = _evaluate(trained, trained.best, data, settings.device)
-        run = Run(path, settings, trained.history, results, trained.net)
-        _write(run)
-    return run
+        if trained.best is None:
+            advice = divergence_advice(settings)
+            raise DivergedError(f"epoch 1: the loss is no longer finite; nothing was saved. {advice}")
+        with _no_interruption():
+            run = _write(path, settings, trained, evaluate(trained, trained.best, settings, data))
+            if trained.status != "interrupted":
+                checkpoint.unlink(missing_ok=True)
+        return run
+
+
+def evaluate(trained: Trained, best: Epoch, settings: Settings, data: Dataset) -> Results:
+    """Return how a training ended, with the accuracies of its net, which is on the device of `settings`."""
+    test = data.test.to(settings.device)
+    table = attack(trained.net, {"self": trained.net}, test, NOISES["r1"], PAPER_PHI)
+    return Results(
+        status=trained.status,
+        best_epoch=best.epoch,
+        validation=best.validation,
+        test=float(accuracy(trained.net, test)),
+        phi=table.phi,
+        self_attack=tuple(table.accuracy["self"].tolist()),
+    )
+
+
+def write_run(path: Path, settings: Settings, trained: Trained, results: Results) -> Run:
+    """Write the run folder `path` whole, or not at all, and return the run; NnliteError where it cannot be written."""
+    with lock(path), _no_interruption():
+        return _write(path, settings, trained, results)
 
 
 @contextmanager
@@ -137,7 +179,7 @@ def load_run(path: Path) -> Run:
             ]
         if results.best_epoch not in [epoch.epoch for epoch in history]:
             raise ValueError(f"{HISTORY} lacks the best epoch, {results.best_epoch}")
-        net = _network(safetensors.numpy.load_file(path / WEIGHTS), settings)
+        net = network(safetensors.numpy.load_file(path / WEIGHTS), settings)
     except FileNotFoundError as error:
         raise _damaged(path, f"{Path(error.filename or WEIGHTS).name} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
@@ -174,26 +216,61 @@ def list_runs(runs: Path, data: str | None = None) -> list[Run]:
     )
 
 
+def list_unfinished(runs: Path, data: str | None = None) -> list[Path]:
+    """Return the folders, below `runs` or on `data`, that the trainings with a checkpoint will have or replace."""
+    found = [path for group in _groups(runs, data) for path in group.glob(".*.checkpoint")]
+    return sorted(path.with_name(path.name[1:].removesuffix(".checkpoint")) for path in found)
+
+
 def _folders(runs: Path, data: str | None) -> list[Path]:
-    groups = [runs / data] if data else sorted(path for path in runs.glob("*") if path.is_dir())
-    return sorted(path for group in groups for path in group.glob("*") if path.is_dir() and path.name[0] != ".")
+    found = [path for group in _groups(runs, data) for path in group.glob("*")]
+    return sorted(path for path in found if path.is_dir() and path.name[0] != ".")
 
 
-def _claim(runs: Path, settings: Settings, name: str | None, overwrite: bool) -> Path:
-    """Return the folder of a new run, having made sure before any training that it can be written."""
-    name = settings.run_name if name is None else name
+def _groups(runs: Path, data: str | None) -> list[Path]:
+    return [runs / data] if data else sorted(path for path in runs.glob("*") if path.is_dir())
+
+
+def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Run | State | None":
+    """Return what a training begins with: the state of a checkpoint, or nothing; or the run, if that is finished.
+
+    What stands in its way is an error, before any training.
+    """
+    checkpoint = checkpoint_of(path)
+    recover(path)
+    recover(checkpoint)
+    run = load_run(path) if resume and path.exists() else None
+    if run and run.settings == settings and run.results.status != "interrupted":
+        checkpoint.unlink(missing_ok=True)
+        return run
+    if resume and checkpoint.exists():
+        return read_checkpoint(checkpoint, settings)
+    if run:
+        check_settings(path, dataclasses.asdict(run.settings), settings)
+    if overwrite:
+        checkpoint.unlink(missing_ok=True)
+    elif not resume and checkpoint.exists():
+        raise NnliteError(f"run: {path} was stopped; go on with --resume, or train it anew with --overwrite")
+    elif not resume and path.exists():
+        raise NnliteError(f"run: {path} exists; choose another --name, or replace it with --overwrite")
+    return None
+
+
+def check_name(name: str) -> str:
+    """Return `name`, or raise NnliteError where it can be no folder's."""
     if not _is_plain(name):
         raise NnliteError(f"name: expected a plain folder name of at most 200 bytes, found {name!r}")
-    path = runs / settings.data / name
-    if path.exists() and not overwrite:
-        raise NnliteError(f"run: {path} exists; choose another --name, or replace it with --overwrite")
+    return name
+
+
+def check_writable(folder: Path) -> None:
+    """Make `folder` if it is not there; NnliteError where nothing can be written to it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise NnliteError(f"runs: cannot write to {path.parent} ({error.strerror}); choose another --runs") from error
-    return path
+        raise NnliteError(f"runs: cannot write to {folder} ({error.strerror}); choose another --runs") from error
 
 
 def _is_plain(name: str) -> bool:
@@ -206,51 +283,27 @@ def _is_plain(name: str) -> bool:
     )
 
 
-def _evaluate(trained: Trained, best: Epoch, data: Dataset, device: str) -> Results:
-    test = data.test.to(device)
-    table = attack(trained.net, {"self": trained.net}, test, NOISES["r1"], PAPER_PHI)
-    return Results(
-        status=trained.status,
-        best_epoch=best.epoch,
-        validation=best.validation,
-        test=float(accuracy(trained.net, test)),
-        phi=table.phi,
-        self_attack=tuple(table.accuracy["self"].tolist()),
-    )
-
-
-def _write(run: Run) -> None:
+def _write(path: Path, settings: Settings, trained: Trained, results: Results) -> Run:
     """Write the folder beside its place, read the weights back, and move it in."""
-    place = Path(tempfile.mkdtemp(prefix=f".{run.name}-", dir=run.path.parent))
+    run = Run(path, settings, trained.history, results, trained.net)
+    arrays = named_arrays(run.net)
     try:
-        place.chmod(0o755)
-        arrays = {key: np.ascontiguousarray(to_host(array)) for key, array in _named_arrays(run.net).items()}
-        safetensors.numpy.save_file(arrays, place / WEIGHTS)
-        back = safetensors.numpy.load_file(place / WEIGHTS)
-        if any(not np.array_equal(back[key], array, equal_nan=True) for key, array in arrays.items()):
-            raise NnliteError(f"{run.path}: the weights read back differ from those written; check the disk")
-        versions = {"nnlite": __version__, "numpy": np.__version__, "python": platform.python_version()}
-        _write_json(place / SETTINGS, {"settings": dataclasses.asdict(run.settings), "versions": versions})
-        _write_json(place / RESULTS, dataclasses.asdict(run.results))
-        with (place / HISTORY).open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([Epoch._fields, *run.history])
-        if run.path.exists():
-            shutil.rmtree(run.path)
-        os.replace(place, run.path)
+        with new_folder(path) as place:
+            (place / WEIGHTS).write_bytes(safetensors.numpy.save(arrays))
+            back = safetensors.numpy.load_file(place / WEIGHTS)
+            if any(not np.array_equal(back[key], array, equal_nan=True) for key, array in arrays.items()):
+                raise NnliteError(f"{path}: the weights read back differ from those written; check the disk")
+            _write_json(place / SETTINGS, {"settings": dataclasses.asdict(settings), "versions": versions()})
+            _write_json(place / RESULTS, dataclasses.asdict(results))
+            with (place / HISTORY).open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([Epoch._fields, *run.history])
     except OSError as error:
-        raise NnliteError(f"{run.path}: cannot write the run ({error.strerror}); choose another --runs") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+        raise NnliteError(f"{path}: cannot write the run ({error.strerror}); choose another --runs") from error
+    return run
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-
-
-def _named_arrays(net: Network) -> dict[str, Array]:
-    dense = [layer for layer in net.layers if isinstance(layer, Dense)]
-    layers = {f"dense{k}": layer for k, layer in enumerate(dense)} | dict(net.heads)
-    return {f"{key}.{name}": array for key, layer in layers.items() for name, array in layer.parameters.items()}
 
 
 def _settings(content: dict[str, Any]) -> Settings:
@@ -263,30 +316,6 @@ def _settings(content: dict[str, Any]) -> Settings:
 
 def _results(content: dict[str, Any]) -> Results:
     return Results(**{**content, "phi": tuple(content["phi"]), "self_attack": tuple(content["self_attack"])})
-
-
-def _network(arrays: dict[str, Array], settings: Settings) -> Network:
-    hidden = settings.hidden
-    layers: list[Layer] = []
-    for k in range(len(hidden) + 1):
-        layers += [_dense(arrays, f"dense{k}", hidden[k - 1 : k], hidden[k : k + 1]), ReLU()]
-    heads = {ROTATION: _dense(arrays, ROTATION, hidden[-1:], (len(ANGLES),))} if settings.multitask else {}
-    net = Network(tuple(layers[:-1]), heads)
-    if arrays:
-        raise ValueError(f"unexpected arrays {', '.join(arrays)}")
-    if not all(np.isfinite(array).all() for array in _named_arrays(net).values()):
-        raise ValueError("the weights hold NaN or infinity")
-    return net
-
-
-def _dense(arrays: dict[str, Array], key: str, fan_in: tuple[int, ...], fan_out: tuple[int, ...]) -> Dense:
-    """Take one layer out of `arrays`; an empty width is that of the input or of the classes, whatever it is."""
-    W, b = arrays.pop(f"{key}.W"), arrays.pop(f"{key}.b")
-    fan_in, fan_out = fan_in or W.shape[:1], fan_out or b.shape
-    fits = W.ndim == 2 and W.shape == fan_in + fan_out and b.shape == fan_out
-    if not fits or {W.dtype, b.dtype} != {np.dtype(np.float32)}:
-        raise ValueError(f"{key}: W {W.shape} {W.dtype} and b {b.shape} {b.dtype} do not fit the settings")
-    return Dense(W, b)
 
 
 def _damaged(path: Path, what: str) -> NnliteError:

@@ -5,7 +5,8 @@ Nets of one form that take the same kind of step can be trained side by side, as
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -48,43 +49,76 @@ class Trained:
     status: str = "finished"
 
 
-def train(settings: Settings, data: Dataset, on_epoch: Callable[[Epoch], None] | None = None) -> Trained:
+class State(NamedTuple):
+    """A training between two epochs: what came out of it so far, and the net as its last epoch left it.
+
+    Nothing else is needed to go on to the same bits: every random number comes from a generator of (seed, purpose,
+    epoch), which is made anew in each epoch, and the step has no memory.
+    """
+
+    trained: Trained
+    last: Network
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that are done."""
+        return len(self.trained.history)
+
+
+def train(
+    settings: Settings,
+    data: Dataset,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    *,
+    start: State | None = None,
+    keep: Callable[[State], None] | None = None,
+) -> Trained:
     """Train a net on `data` and return it as it was at its best validation epoch.
 
     `on_epoch` is called after each epoch. KeyboardInterrupt ends the training and keeps what is there;
-    so does a loss that is no longer finite. Same settings, same machine: the same weights, bit for bit.
+    so does a loss that is no longer finite. Same settings, same machine: the same weights, bit for bit, also where
+    it begins at a `start` that `keep` was given, after an epoch, by an earlier call.
     """
 
     def tell(_: int, epoch: Epoch) -> None:
         if on_epoch:
             on_epoch(epoch)
 
-    return train_stack([settings], {settings.seed: data}, tell)[0]
+    def keep_it(states: list[State]) -> None:
+        if keep:
+            keep(states[0])
+
+    return train_stack([settings], {settings.seed: data}, tell, start=[start] if start else (), keep=keep_it)[0]
 
 
 def train_stack(
     models: Sequence[Settings],
     data: Mapping[int, Dataset],
     on_epoch: Callable[[int, Epoch], None] = lambda place, epoch: None,
+    *,
+    start: Sequence[State] = (),
+    keep: Callable[[list[State]], None] = lambda states: None,
 ) -> list[Trained]:
     """Train a net for each of `models` side by side, each as `train` would, and return them in this order.
 
     models: settings that are `alike`. data: the data set of each seed. `on_epoch` is given the place in the stack.
-    Where one net diverges the others go on. NnliteError for settings that are not alike, and for a stack too large for
-    the memory.
+    `keep` is given the states of all after each epoch, before `on_epoch` is told; they change as training goes on.
+    start: such states, to begin with. Where one net diverges the others go on. NnliteError for settings that are not
+    alike, and for a stack too large for the memory.
     """
     update, common = Update.of(*models), models[0]
     if common.device == "cpu":
         keep_freed_memory()
-    nets = [_new_net(one, data[one.seed]) for one in models]
+    nets = [one.last.copy() for one in start] or [_new_net(one, data[one.seed]) for one in models]
     net = (nets[0] if len(nets) == 1 else stack(nets)).to(common.device)
     samples = _training_samples(models, data)
     validation = {seed: data[seed].validation.to(common.device) for seed in _seeds(models)}
-    trained = [Trained(one.copy()) for one in unstack(net)]
+    trained = [_again(one.trained, common.device) for one in start] or [Trained(one.copy()) for one in unstack(net)]
     running = set(range(len(models)))
+    done = max((one.epoch for one in start), default=0)
     try:
-        for number in range(1, common.epochs + 1):
-            start = time.perf_counter()
+        for number in range(done + 1, common.epochs + 1):
+            began = time.perf_counter()
             losses = _run_epoch(net, samples, update, models, number)
             for k in running - set(np.flatnonzero(np.isfinite(losses) & _are_finite(net))):
                 trained[k].status = "diverged"
@@ -92,11 +126,13 @@ def train_stack(
             if not running:
                 break
             right = _validate(net, validation, models)
-            seconds = (time.perf_counter() - start) / len(models)
-            for k, one in enumerate(unstack(net)):
-                if k in running:
-                    _note(trained[k], one, Epoch(number, float(losses[k]), float(right[k]), seconds))
-                    on_epoch(k, trained[k].history[-1])
+            seconds = (time.perf_counter() - began) / len(models)
+            last = unstack(net)
+            for k in sorted(running):
+                _note(trained[k], last[k], Epoch(number, float(losses[k]), float(right[k]), seconds))
+            keep([State(*both) for both in zip(trained, last, strict=True)])
+            for k in sorted(running):
+                on_epoch(k, trained[k].history[-1])
     except KeyboardInterrupt:
         for k in running:
             trained[k].status = "interrupted"
@@ -106,6 +142,11 @@ def train_stack(
             f"train fewer nets at a time, or take smaller batches"
         ) from error
     return trained
+
+
+def _again(trained: Trained, device: str) -> Trained:
+    """Return a copy that training can add to."""
+    return replace(trained, net=trained.net.to(device), history=[*trained.history])
 
 
 def _note(trained: Trained, net: Network, epoch: Epoch) -> None:
@@ -160,7 +201,8 @@ def _validate(net: Network, validation: Mapping[int, Samples], models: Sequence[
     with np.errstate(over="ignore", invalid="ignore"):  # of models that have diverged
         for seed, samples in validation.items():
             own = [k for k, one in enumerate(models) if one.seed == seed]
-            right[own] = accuracy(net if len(validation) == 1 else net.map(lambda array, own=own: array[own]), samples)
+            members = net if len(validation) == 1 else net.map(itemgetter(own))
+            right[own] = accuracy(members, samples)
     return right
 
 
@@ -171,4 +213,5 @@ def _are_finite(net: Network) -> npt.NDArray[np.bool_]:
         totals = [
             array.reshape(models, -1).sum(axis=-1) for layer in net.all_layers for array in layer.parameters.values()
         ]
-        return np.isfinite(to_host(sum(totals[1:], totals[0])))
+        finite: npt.NDArray[np.bool_] = np.isfinite(to_host(sum(totals[1:], totals[0])))
+        return finite

@@ -1,6 +1,6 @@
 """The Update: one step of SGD on Eq. 4, for one net, or for a stack of nets that differ in numbers only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from nnlite.backend import Array, to_device
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.errors import NnliteError
+from nnlite.layers import Parameters
 from nnlite.methods import WeightPenalty
 from nnlite.network import Labels, Network
 from nnlite.penalties import Penalty
@@ -78,7 +79,7 @@ def train_step(net: Network, x: Array, y: Labels, update: Update, rng: np.random
     """
     passes = weighted_passes(net, x, y, update.terms, gamma=update.gamma, rng=rng)
     clean = passes[0][1].of
-    steps = net.gradients([(update.lr * weight, p) for weight, p in passes])
+    steps: Iterable[Parameters] = net.gradients([(update.lr * weight, p) for weight, p in passes])
     if update.on_weights is not None:
         steps = update.on_weights(steps, net, clean, update.lr * update.lam)
     sgd_step(net, steps)

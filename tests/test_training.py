@@ -11,7 +11,7 @@ from nnlite.evaluation import accuracy
 from nnlite.init import generator
 from nnlite.network import mlp
 from nnlite.settings import Settings
-from nnlite.training import train, train_stack
+from nnlite.training import State, train, train_stack
 
 QUICK = Settings(hidden=(16,), epochs=3)
 UNSTEADY = Settings(hidden=(16,), epochs=8, lr=1.0)  # validation falls again after its best
@@ -289,6 +289,53 @@ def test_a_stack_trains_each_of_its_models_as_if_alone(models, digits):
                 np.testing.assert_allclose(array, own, rtol=1e-5, atol=1e-6)
         else:
             assert same_bits(one.net, alone.net)
+
+
+def copied(states):
+    """States as they are now: training goes on in the same arrays."""
+    return [
+        State(replace(one.trained, net=one.trained.net.copy(), history=[*one.trained.history]), one.last.copy())
+        for one in states
+    ]
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+@pytest.mark.parametrize(
+    "models",
+    [
+        [replace(UNSTEADY, epochs=3)],
+        [replace(QUICK, reg="miyato", lam=1.0, phi=0.1)],
+        [replace(QUICK, multitask=True, gamma=0.5)],
+        [replace(QUICK, reg="miyato", lam=lam, phi=0.1) for lam in (0.5, 1.0)],
+        [model for model in GRID if model.reg == "dgl1"],
+        [replace(QUICK, lr=lr) for lr in (0.1, 1e39, 0.2)],
+    ],
+    ids=["one", "a search that draws", "multi-task", "a stack with a search", "settings and seeds", "one diverges"],
+)
+def test_training_goes_on_from_a_state_to_the_same_bits(models, done, digits):
+    few = replace(digits, train=digits.train[:230], validation=digits.validation[:50])
+    data = {model.seed: few for model in models}
+    kept, told = [], []
+    whole = train_stack(models, data, keep=lambda states: kept.append(copied(states)))
+    assert [max(one.epoch for one in states) for states in kept] == [1, 2, 3]
+    before = [one.last.copy() for one in kept[done - 1]]
+    again = train_stack(models, data, lambda place, epoch: told.append(epoch.epoch), start=kept[done - 1])
+    assert sorted(set(told)) == list(range(done + 1, 4))
+    for one, other in zip(whole, again, strict=True):
+        assert same_bits(one.net, other.net)
+        assert [epoch[:3] for epoch in one.history] == [epoch[:3] for epoch in other.history]
+        assert (one.best and one.best[:3], one.status) == (other.best and other.best[:3], other.status)
+    for net, state in zip(before, kept[done - 1], strict=True):
+        assert same_bits(net, state.last)  # what it began with is as it was
+        assert state.epoch <= done
+
+
+def test_a_state_is_kept_before_its_epoch_is_told(digits):
+    seen = []
+    train(
+        QUICK, digits, lambda epoch: seen.append(("told", epoch.epoch)), keep=lambda s: seen.append(("kept", s.epoch))
+    )
+    assert seen == [(what, epoch) for epoch in (1, 2, 3) for what in ("kept", "told")]
 
 
 def test_a_model_that_diverges_leaves_the_others_of_its_stack_alone(digits):

@@ -1,6 +1,8 @@
 """`nnlite train`: what it prints where, its exit codes, and that bad input leaves nothing behind."""
 
+import itertools
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,8 +213,82 @@ def test_ctrl_c_keeps_the_best_net_so_far(nnlite, tmp_path, monkeypatch):
     assert one_line(result.stdout)
     assert "Traceback" not in result.stderr
     assert [line for line in result.stderr.splitlines() if "nterrupt" in line] == [
-        "Interrupted after epoch 2; the best net so far is saved."
+        "Interrupted after epoch 2; the best net so far is saved; the same command with --resume goes on."
     ]
+
+
+def test_a_stopped_training_is_listed_and_goes_on(nnlite, tmp_path, monkeypatch):
+    whole = nnlite(*TINY, "--runs", "whole")
+    with monkeypatch.context() as patch:
+        real, steps = training.train_step, []
+
+        def step(*args):
+            steps.append(args)
+            if len(steps) == 25:  # in the third epoch, each of which has eleven
+                raise KeyboardInterrupt
+            return real(*args)
+
+        patch.setattr(training, "train_step", step)
+        assert nnlite(*TINY).exit_code == 130
+    listed = nnlite("runs")
+    assert (
+        listed.stderr == "1 training is not finished: digits/rect after epoch 2 of 3; nnlite train --resume goes on\n"
+    )
+    assert "interrupted" in listed.stdout
+    refused = nnlite(*TINY)
+    assert refused.exit_code == 2
+    said = "Error: run: runs/digits/rect was stopped; go on with --resume, or train it anew with --overwrite\n"
+    assert refused.stderr.endswith(said)
+    result = nnlite(*TINY, "--resume")
+    assert result.exit_code == 0
+    assert result.stdout == whole.stdout.replace("whole", "runs")
+    assert [line.split("  loss")[0] for line in result.stderr.splitlines()[1:]] == [
+        "going on after epoch 2",
+        "epoch   3/3",
+    ]
+    one, other = (tmp_path / runs / "digits" / "rect" / "weights.safetensors" for runs in ("whole", "runs"))
+    assert one.read_bytes() == other.read_bytes()
+    again = nnlite(*TINY, "--resume")
+    assert (again.exit_code, again.stdout) == (0, result.stdout)
+    assert again.stderr.splitlines()[1:] == ["runs/digits/rect is finished: there is nothing to do"]
+    assert nnlite("runs").stderr == ""
+
+
+def test_the_time_that_is_left_is_reckoned_from_the_epochs_of_this_call(nnlite, tmp_path, monkeypatch):
+    interrupt_in_step(7, monkeypatch)  # the first of the third epoch
+    nnlite(*TINY, "--epochs", 5, "--batch-size", 500)
+    clock = SimpleNamespace(monotonic=itertools.count(0, 60).__next__)
+    monkeypatch.setattr("nnlite.cli.train.time", clock)
+    result = nnlite(*TINY, "--epochs", 5, "--batch-size", 500, "--resume")
+    lines = [(line.split()[1], line.split()[-1]) for line in result.stderr.splitlines()[2:]]
+    assert lines == [("3/5", "2:00"), ("4/5", "1:00"), ("5/5", "0:00")]
+
+
+def test_a_damaged_checkpoint_does_not_hide_the_runs(nnlite, tmp_path):
+    nnlite(*TINY)
+    (tmp_path / "runs" / "digits" / ".other.checkpoint").write_bytes(b"")
+    result = nnlite("runs")
+    assert result.exit_code == 0
+    assert "digits/rect" in result.stdout
+    assert one_line(result.stderr)
+    assert result.stderr.startswith("Warning: runs/digits/.other.checkpoint: the checkpoint is damaged")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--resume", "--overwrite"), "choose one"), (("--checkpoint-every", -1), "--checkpoint-every")],
+)
+def test_wrong_options_of_resume_are_refused(nnlite, tmp_path, options, words):
+    result = nnlite(*TINY, *options)
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert words in result.stderr
+
+
+def test_without_checkpoints_nothing_is_promised(nnlite, tmp_path, monkeypatch):
+    interrupt_in_step(8, monkeypatch)
+    result = nnlite(*TINY, "--batch-size", 500, "--checkpoint-every", 0)
+    assert result.stderr.endswith("Interrupted after epoch 2; the best net so far is saved.\n")
+    assert [path.name for path in (tmp_path / "runs" / "digits").iterdir()] == ["rect"]
 
 
 def test_ctrl_c_in_the_first_epoch_saves_nothing_and_says_so(nnlite, tmp_path, monkeypatch):

@@ -1,0 +1,134 @@
+"""The disk: files and folders that stand there whole or not at all, whatever is killed when, and a lock on them.
+
+What is written goes beside its place first, is brought to the disk, and is then renamed, which happens at once or not
+at all. Beside `runs/digits/rect` that is `.rect.new`; no run has a name that begins with a dot.
+"""
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from nnlite.errors import NnliteError
+
+
+def beside(path: Path, what: str) -> Path:
+    """Return the hidden neighbour of `path` that is its new or old self, its lock or its checkpoint."""
+    return path.with_name(f".{path.name}.{what}")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write the file `path`, or replace it; OSError leaves what was there. One process at a time may do so."""
+    place = beside(path, "new")
+    try:
+        place.write_bytes(content)
+        _sync(place)
+        os.replace(place, path)
+        _sync(path.parent)
+    except BaseException:  # Ctrl-C, too
+        place.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder that becomes `path` at the end of the block, or replaces it.
+
+    An error, OSError among them, leaves what was there. One process at a time may do so.
+    """
+    place = beside(path, "new")
+    recover(path)
+    try:
+        place.mkdir()
+        yield place
+        for written in (*place.iterdir(), place):
+            _sync(written)
+        if path.exists():  # a folder cannot be replaced at once; if we are killed in between, recover puts it back
+            os.replace(path, beside(path, "old"))
+        os.replace(place, path)
+        _sync(path.parent)
+    finally:
+        recover(path)
+
+
+def recover(path: Path) -> None:
+    """Put `path` back where someone was killed while replacing it, and remove what was left beside it."""
+    new, old = beside(path, "new"), beside(path, "old")
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+    _remove(new)
+    if old.exists():
+        os.replace(old, new)  # so that an old one is always whole
+        _remove(new)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Be the only process that makes the run `path`; NnliteError where another one is, or nothing can be written.
+
+    The system takes the lock away from a process that dies. There is none on Windows.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    name = beside(path, "lock")
+    try:
+        number = _take(name)
+    except BlockingIOError as error:
+        raise NnliteError(
+            f"run: {path} is being trained by another process (pid {error.strerror}); "
+            f"wait for it, or choose another --name"
+        ) from error
+    except OSError as error:
+        raise NnliteError(f"runs: cannot write to {path.parent} ({error.strerror}); choose another --runs") from error
+    try:
+        with suppress(OSError):  # the disk may be full, and who holds the lock is only for the message
+            os.truncate(number, 0)
+            os.write(number, str(os.getpid()).encode())
+        yield
+    finally:
+        name.unlink(missing_ok=True)
+        os.close(number)
+
+
+def _take(name: Path) -> int:
+    """Return the open lock file, locked; BlockingIOError where another process holds it."""
+    import fcntl  # not on Windows
+
+    while True:
+        number = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(number).st_nlink:
+                return number
+        except BlockingIOError as error:
+            error.strerror = os.read(number, 20).decode() or "unknown"
+            os.close(number)
+            raise
+        except OSError as error:  # of a file system without locks
+            logging.getLogger("nnlite").warning(
+                "%s: cannot be locked (%s); do not train one run twice at the same time", name, error.strerror
+            )
+            return number
+        os.close(number)  # its last holder had removed it: take a new one
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    if sys.platform == "win32":  # which opens no folder
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

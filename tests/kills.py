@@ -1,0 +1,164 @@
+"""Commands that are killed by SIGKILL at random moments and called again until they end: the bytes must be the same.
+
+    python tests/kills.py 200
+
+prints for each kind of training how often it was killed, how often while it wrote, and how many run folders could not
+be read, or held other weights in the end. tests/test_killed.py does a few of each.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nnlite.cli.main import main
+from nnlite.errors import NnliteError
+from nnlite.runs import HISTORY, list_runs, load_run
+
+NET = ["--hidden", "64", "--epochs", "40"]
+TRAIN = {
+    "train": ["train", *NET],
+    "train, DataGrad": ["train", *NET, "--reg", "dgl1", "--lam", "0.01", "--phi", "0.1"],
+    "train, a search that draws": ["train", *NET, "--reg", "miyato", "--lam", "1", "--phi", "0.1"],
+    "train, checkpoint every 3": ["train", *NET, "--checkpoint-every", "3"],
+    "train, another run replaced": ["train", "--hidden", "64", "--epochs", "4", "--overwrite"],
+}
+MANY = {
+    "grid": ["grid", *NET, "--lr", "0.1,0.2,0.3", "--jobs", "2", "--stack", "2"],
+    "reproduce": ["reproduce", "table1", "--hidden", "16", "--epochs", "5", "--mt-epochs", "1", "--jobs", "2"],
+}
+
+
+@dataclass
+class Figures:
+    """What came of the kills."""
+
+    kills: int = 0
+    while_writing: int = 0
+    unreadable: int = 0
+    ended: int = 0
+    differing: int = 0
+
+
+CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}  # as Python's audit events
+
+
+def run(arguments: list[str], folder: Path, seconds: float | None = None, before: int = 0) -> int:
+    """Call nnlite in `folder`, kill it after `seconds` or before its n-th file operation, and return its exit code.
+
+    It is forked from a process that has imported all: most of the time goes into training.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["nnlite.cli.main"])
+    process = context.Process(target=_main, args=(arguments, folder, before))
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode or 0
+
+
+def _main(arguments: list[str], folder: Path, before: int) -> None:
+    operations = 0
+
+    def count(event: str, details: tuple[object, ...]) -> None:
+        nonlocal operations
+        if event in CHANGES and not str(details[0]).startswith("/"):  # what Python itself opens is absolute
+            operations += 1
+            if operations == before:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    os.chdir(folder)
+    sys.stdout = sys.stderr = open("output.txt", "a")  # noqa: SIM115 - until it is killed
+    if before:
+        sys.addaudithook(count)
+    main(arguments)
+
+
+def run_with_workers(arguments: list[str], folder: Path, seconds: float | None = None) -> int:
+    """Do the same for a command with processes of its own, which are killed, too."""
+    call = [sys.executable, "-c", "from nnlite.cli.main import main; main()", *arguments]
+    with (folder / "output.txt").open("a") as output:
+        process = subprocess.Popen(call, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+def kill_until_it_ends(
+    call: Callable[..., int], arguments: list[str], folder: Path, rng: random.Random, seconds: float, figures: Figures
+) -> None:
+    """Call nnlite again and again, and kill it within `seconds`, until it ends by itself."""
+    while True:
+        again = arguments
+        if arguments[0] == "train" and ("--overwrite" not in arguments or any(folder.rglob(".*.checkpoint"))):
+            again = [*(one for one in arguments if one != "--overwrite"), "--resume"]
+        code = call(again, folder, rng.uniform(0, seconds))
+        if code != -signal.SIGKILL:
+            break
+        figures.kills += 1
+        figures.while_writing += any(path.name.endswith((".new", ".old")) for path in folder.rglob(".*"))
+        figures.unreadable += not is_readable(folder)
+    assert code == 0, (folder / "output.txt").read_text()
+
+
+def is_readable(folder: Path) -> bool:
+    """Whether every run folder below `folder` can be read."""
+    try:
+        for runs in folder.rglob("runs"):
+            list_runs(runs)
+    except NnliteError as error:
+        print(error, file=sys.stderr)
+        return False
+    return True
+
+
+def content(folder: Path) -> dict[str, object]:
+    """Return the bytes of all files of all runs below `folder`, but for the seconds that an epoch took."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("runs/*/[!.]*/*")}
+    return {
+        name: [epoch[:3] for epoch in load_run(path.parent).history] if path.name == HISTORY else path.read_bytes()
+        for name, path in files.items()
+    }
+
+
+def torment(name: str, kills: int, seed: int) -> Figures:
+    """Kill the command `name` at least `kills` times, from the beginning again where it has ended."""
+    arguments, call = (TRAIN[name], run) if name in TRAIN else (MANY[name], run_with_workers)
+    figures, rng = Figures(), random.Random(seed)
+    with TemporaryDirectory() as place:
+        parts = ("first", "second", "whole") if name in TRAIN else ("whole",)
+        seconds = min(_time(call, arguments, Path(place) / part) for part in parts)
+        while figures.kills < kills:
+            folder = Path(place) / str(figures.ended)
+            folder.mkdir()
+            if "--overwrite" in arguments:
+                assert call([*arguments, "--seed", "1"], folder) == 0
+            kill_until_it_ends(call, arguments, folder, rng, seconds, figures)
+            figures.ended += 1
+            figures.differing += content(folder) != content(Path(place) / "whole")
+    return figures
+
+
+def _time(call: Callable[..., int], arguments: list[str], folder: Path) -> float:
+    folder.mkdir()
+    began = time.monotonic()
+    assert call(arguments, folder) == 0, (folder / "output.txt").read_text()
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    count, names = int(sys.argv[1]), sys.argv[2:] or [*TRAIN, *MANY]
+    print(f"{'':28}{'kills':>8}{'while writing':>16}{'unreadable':>12}{'ended':>8}{'differing':>11}")
+    for number, name in enumerate(names):
+        figures = torment(name, count // len(names) + 1, number)
+        print(f"{name:28}" + "".join(f"{n:{w}}" for n, w in zip(astuple(figures), (8, 16, 12, 8, 11), strict=True)))

@@ -1,0 +1,441 @@
+"""The checkpoint: resumed, a training ends with the bits of one that was never stopped; and one process at a time."""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import resource
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import threadpoolctl
+from kills import content, run
+
+from nnlite.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
+from nnlite.disk import beside, lock, new_folder, recover, write_file
+from nnlite.errors import NnliteError
+from nnlite.runs import list_runs, list_unfinished, load_run, make_run, write_run
+from nnlite.settings import Settings
+from nnlite.training import Trained, train
+
+QUICK = Settings(hidden=(16,), epochs=6, lr=1.0)  # its best epoch is not its last
+DGL1 = Settings(reg="dgl1", lam=0.01, phi=0.1, hidden=(16, 8), epochs=4)
+
+
+class KilledError(Exception):
+    """Ends a training without a word, as a kill would."""
+
+
+def kill_after(number):
+    def on_epoch(epoch):
+        if epoch.epoch == number:
+            raise KilledError
+
+    return on_epoch
+
+
+def stop(settings, data, runs, after, **more):
+    """Train and stop after an epoch; return the checkpoint."""
+    with pytest.raises(KilledError):
+        make_run(settings, data, runs, on_epoch=kill_after(after), **more)
+    return checkpoint_of(runs / "digits" / settings.run_name)
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def bits(net):
+    return [array.tobytes() for layer in net.all_layers for array in layer.parameters.values()]
+
+
+@pytest.fixture
+def stopped(digits, tmp_path):
+    """The checkpoint of a training that was stopped after its fourth epoch."""
+    return stop(QUICK, digits, tmp_path, 4)
+
+
+# --- resume
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        QUICK,
+        DGL1,
+        replace(QUICK, reg="l2", lam=0.01),
+        replace(QUICK, reg="miyato", lam=1.0, phi=0.1),
+        replace(DGL1, gradient="exact", phi=None),
+        replace(QUICK, multitask=True, gamma=0.5, epochs=4),
+        Settings(hidden=(), epochs=4),
+    ],
+    ids=lambda settings: settings.run_name,
+)
+def test_resumed_it_ends_with_the_same_files(digits, tmp_path, monkeypatch, settings):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    few = replace(digits, train=digits.train[:330])
+    make_run(settings, few, tmp_path / "whole" / "runs")
+    runs, told = tmp_path / "parts" / "runs", []
+    stop(settings, few, runs, 1)
+    stop(settings, few, runs, 3, resume=True)
+    make_run(settings, few, runs, resume=True, on_epoch=lambda epoch: told.append(epoch.epoch))
+    assert told == list(range(4, settings.epochs + 1))
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+    assert names_in(runs / "digits") == [settings.run_name]
+
+
+def test_a_checkpoint_is_read_as_it_was_written(digits, tmp_path):
+    kept = {}
+
+    def keep(state):
+        if state.epoch == 5:
+            write_checkpoint(tmp_path / "checkpoint", QUICK, state)
+            kept.update(last=bits(state.last), best=bits(state.trained.net), history=[*state.trained.history])
+
+    train(QUICK, digits, keep=keep)
+    state = read_checkpoint(tmp_path / "checkpoint", QUICK)
+    assert (bits(state.last), bits(state.trained.net), state.trained.history) == tuple(kept.values())
+    assert kept["last"] != kept["best"]  # or this would not tell them apart
+    assert state.trained.best == max(kept["history"], key=lambda epoch: (epoch.validation, epoch.epoch))
+    assert epochs_done(tmp_path / "checkpoint") == (5, 6)
+
+
+def test_a_checkpoint_every_few_epochs_or_never(digits, tmp_path):
+    for every, epochs in [(3, 3), (2, 4), (5, 5)]:
+        assert epochs_done(stop(QUICK, digits, tmp_path / str(every), 5, checkpoint_every=every))[0] == epochs
+    assert not stop(QUICK, digits, tmp_path / "never", 5, checkpoint_every=0).exists()
+    assert names_in(tmp_path / "never" / "digits") == []
+
+
+def test_what_resume_does_is_said(digits, tmp_path):
+    said = []
+    go_on = {"resume": True, "on_message": said.append}
+    stop(QUICK, digits, tmp_path, 2, **go_on)
+    assert said.pop() == "no checkpoint: beginning with epoch 1"
+    run = make_run(QUICK, digits, tmp_path, **go_on)
+    assert said.pop() == "going on after epoch 2"
+    before = (run.path / "history.csv").read_bytes()
+    assert bits(make_run(QUICK, digits, tmp_path, **go_on).net) == bits(run.net)
+    assert said.pop() == f"{run.path} is finished: there is nothing to do"
+    assert (run.path / "history.csv").read_bytes() == before
+    assert said == []
+
+
+def test_a_checkpoint_is_not_passed_over(stopped, digits, tmp_path):
+    before = stopped.read_bytes()
+    with pytest.raises(NnliteError, match=r"rect was stopped; go on with --resume, or train it anew with --overwrite"):
+        make_run(QUICK, digits, tmp_path)
+    assert stopped.read_bytes() == before
+    assert make_run(replace(QUICK, seed=1), digits, tmp_path, overwrite=True).settings.seed == 1
+    assert names_in(tmp_path / "digits") == ["rect"]
+
+
+def test_overwrite_begins_with_nothing_that_was_there(stopped, digits, tmp_path):
+    beside(stopped, "new").write_bytes(b"half a checkpoint")
+    stop(QUICK, digits, tmp_path, 1, overwrite=True, checkpoint_every=2)
+    assert names_in(tmp_path / "digits") == []
+
+
+def test_a_run_or_a_checkpoint_of_other_settings_is_not_resumed(stopped, digits, tmp_path):
+    other = replace(QUICK, lr=0.5, seed=3)
+    with pytest.raises(NnliteError, match=r"checkpoint is of another training \(lr 1.0, not 0.5; seed 0, not 3\)"):
+        make_run(other, digits, tmp_path, resume=True)
+    make_run(QUICK, digits, tmp_path, resume=True)
+    with pytest.raises(NnliteError, match=r"rect is of another training \(lr 1.0, not 0.5; seed 0, not 3\)"):
+        make_run(other, digits, tmp_path, resume=True)
+
+
+def test_an_interrupted_run_is_resumed_and_replaced(digits, tmp_path):
+    def interrupt(epoch):
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    assert make_run(QUICK, digits, tmp_path / "runs", on_epoch=interrupt).results.status == "interrupted"
+    assert names_in(tmp_path / "runs" / "digits") == [".rect.checkpoint", "rect"]
+    assert list_unfinished(tmp_path / "runs") == [tmp_path / "runs" / "digits" / "rect"]
+    make_run(QUICK, digits, tmp_path / "runs", resume=True)
+    make_run(QUICK, digits, tmp_path / "whole" / "runs")
+    assert (
+        content(tmp_path)["runs/digits/rect/weights.safetensors"]
+        == (content(tmp_path / "whole")["runs/digits/rect/weights.safetensors"])
+    )
+    assert list_unfinished(tmp_path / "runs") == []
+
+
+def test_a_divergence_ends_a_training_and_its_checkpoint(digits, tmp_path):
+    diverges = Settings(reg="l2", lam=200.0, lr=1.0, hidden=(16,), epochs=20)
+    stop(diverges, digits, tmp_path, 2)
+    assert make_run(diverges, digits, tmp_path, resume=True).results.status == "diverged"
+    assert names_in(tmp_path / "digits") == ["l2-lam200"]
+    assert make_run(diverges, digits, tmp_path, resume=True).results.status == "diverged"
+
+
+# --- what a checkpoint says
+
+
+def test_another_version_or_number_of_threads_is_said(digits, tmp_path, caplog):
+    with threadpoolctl.threadpool_limits(1):
+        checkpoint = stop(QUICK, digits, tmp_path, 4)
+        read_checkpoint(checkpoint, QUICK)
+    assert caplog.messages == []
+    with threadpoolctl.threadpool_limits(3):
+        read_checkpoint(checkpoint, QUICK)
+    said = "the checkpoint was written with 1, and this is 3: sums may be rounded otherwise"
+    assert caplog.messages == [f"BLAS threads: {said}"]
+    caplog.clear()
+    edit(checkpoint, lambda arrays, record: record["versions"].update(numpy="1.26.4", BLAS="mkl 2025 avx2"))
+    with threadpoolctl.threadpool_limits(1):
+        read_checkpoint(checkpoint, QUICK)
+    assert [message.partition(", and")[0] for message in caplog.messages] == [
+        "numpy: the checkpoint was written with 1.26.4",
+        "BLAS: the checkpoint was written with mkl 2025 avx2",
+    ]
+
+
+def edit(path, change):
+    arrays = safetensors.numpy.load_file(path)
+    with safetensors.safe_open(path, "np") as file:
+        record = json.loads(file.metadata()[KEY])
+    change(arrays, record)
+    safetensors.numpy.save_file(arrays, path, {KEY: json.dumps(record)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays, record: record.pop("versions"),
+        lambda arrays, record: record.update(versions=3),
+        lambda arrays, record: record.update(settings=[]),
+        lambda arrays, record: record.update(best=7),
+        lambda arrays, record: record.update(best=None),
+        lambda arrays, record: arrays.pop("history"),
+        lambda arrays, record: arrays.update(history=np.zeros((4, 3))),
+        lambda arrays, record: arrays.update(history=np.zeros(4)),
+        lambda arrays, record: arrays.update(history=np.full((4, 4), np.nan)),
+        lambda arrays, record: arrays.update(history=np.full((4, 4), np.inf)),
+        lambda arrays, record: arrays.pop("last.dense0.b"),
+        lambda arrays, record: arrays.pop("best.dense1.W"),
+        lambda arrays, record: arrays["last.dense1.W"].fill(np.nan),
+        lambda arrays, record: arrays.update({"best.dense0.W": np.zeros((64, 17), np.float32)}),
+        lambda arrays, record: arrays.update({"last.dense2.W": np.zeros((10, 10), np.float32)}),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(stopped, digits, tmp_path, change):
+    edit(stopped, change)
+    with pytest.raises(NnliteError, match=r"checkpoint( is damaged.*; delete it, or use --overwrite| is of another)"):
+        make_run(QUICK, digits, tmp_path, resume=True)
+
+
+def test_a_checkpoint_cut_off_anywhere_is_refused(stopped):
+    whole = stopped.read_bytes()
+    for length in [*range(0, 60), *range(60, len(whole), 997)]:
+        stopped.write_bytes(whole[:length])
+        with pytest.raises(NnliteError, match="the checkpoint is damaged"):
+            read_checkpoint(stopped, QUICK)
+        with pytest.raises(NnliteError, match="the checkpoint is damaged"):
+            epochs_done(stopped)
+
+
+# --- a disk that fails
+
+
+@contextmanager
+def no_file_larger_than(size):
+    """Have the kernel refuse to write more: a file of that size stands there, cut off, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_disk_that_fills_up_within_a_checkpoint_leaves_the_last_one(stopped, digits, tmp_path):
+    before = stopped.read_bytes()
+    with no_file_larger_than(len(before) // 2), pytest.raises(NnliteError) as caught:
+        make_run(QUICK, digits, tmp_path, resume=True)
+    assert f"{stopped}: cannot write the checkpoint of epoch 5 (File too large); make room" in str(caught.value)
+    assert stopped.read_bytes() == before
+    assert names_in(tmp_path / "digits") == [".rect.checkpoint"]
+    make_run(QUICK, digits, tmp_path, resume=True)
+    assert bits(load_run(tmp_path / "digits" / "rect").net) == bits(train(QUICK, digits).net)
+
+
+def test_a_disk_that_fills_up_within_a_run_leaves_the_old_one_and_the_checkpoint(digits, tmp_path):
+    old = make_run(replace(QUICK, seed=1), digits, tmp_path)
+    before = {path: path.read_bytes() for path in old.path.iterdir()}
+    checkpoint = stop(QUICK, digits, tmp_path, 6, overwrite=True)
+    with no_file_larger_than(2000), pytest.raises(NnliteError, match=r"rect: cannot write the run \(File too large\)"):
+        make_run(QUICK, digits, tmp_path, resume=True)
+    assert {path: path.read_bytes() for path in old.path.iterdir()} == before
+    assert epochs_done(checkpoint) == (6, 6)
+    assert make_run(QUICK, digits, tmp_path, resume=True).settings == QUICK
+    assert names_in(tmp_path / "digits") == ["rect"]
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    # renames: the checkpoint, the old run away, the new one in; fsync: of each file and folder before and after
+    [*(("replace", number) for number in range(1, 4)), *(("fsync", number) for number in range(1, 9))],
+)
+def test_whichever_call_fails_there_is_a_run_and_the_training_goes_on(digits, tmp_path, monkeypatch, call, number):
+    old = make_run(replace(QUICK, epochs=1), digits, tmp_path)
+    new = replace(QUICK, epochs=1, seed=1)
+    real, calls = getattr(os, call), []
+
+    def fails(*args):
+        calls.append(args)
+        if len(calls) == number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"nnlite.disk.os.{call}", fails)
+        with pytest.raises(NnliteError, match="No space left on device"):
+            make_run(new, digits, tmp_path, overwrite=True)
+    assert [run.path for run in list_runs(tmp_path)] == [old.path]
+    assert set(names_in(tmp_path / "digits")) <= {"rect", ".rect.checkpoint"}
+    go_on = {"resume": True} if checkpoint_of(old.path).exists() else {"overwrite": True}
+    assert make_run(new, digits, tmp_path, **go_on).settings == new
+
+
+def test_what_is_renamed_was_brought_to_the_disk_before_and_the_name_after(digits, tmp_path, monkeypatch):
+    events = []
+    real = {"fsync": os.fsync, "replace": os.replace}
+
+    def fsync(number):
+        events.append(("fsync", os.path.basename(os.readlink(f"/proc/self/fd/{number}"))))
+        real["fsync"](number)
+
+    def replaced(one, other):
+        events.append(("rename", one.name))
+        real["replace"](one, other)
+
+    monkeypatch.setattr("nnlite.disk.os.fsync", fsync)
+    monkeypatch.setattr("nnlite.disk.os.replace", replaced)
+    make_run(replace(QUICK, epochs=1), digits, tmp_path)
+    new = "..rect.checkpoint.new"
+    assert events[:3] == [("fsync", new), ("rename", new), ("fsync", "digits")]
+    files = ["history.csv", "results.json", "settings.json", "weights.safetensors"]
+    assert sorted(events[3:7]) == [("fsync", name) for name in files]
+    assert events[7:] == [("fsync", ".rect.new"), ("rename", ".rect.new"), ("fsync", "digits")]
+
+
+def test_a_file_or_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+
+    def half():
+        with new_folder(path) as place:
+            (place / "half").touch()
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        half()
+    assert (names_in(tmp_path), names_in(path)) == (["folder"], ["old"])
+    with new_folder(path) as place:
+        (place / "new").touch()
+    assert (names_in(tmp_path), names_in(path)) == (["folder"], ["new"])
+    write_file(tmp_path / "file", b"one")
+    write_file(tmp_path / "file", b"two")
+    assert (tmp_path / "file").read_bytes() == b"two"
+
+
+def test_what_a_kill_has_left_is_put_right(tmp_path):
+    path = tmp_path / "rect"
+    for what in ("old", "new"):  # killed between the two renames
+        beside(path, what).mkdir()
+        (beside(path, what) / what).touch()
+    recover(path)
+    assert (names_in(tmp_path), names_in(path)) == (["rect"], ["old"])
+    beside(path, "old").mkdir()  # killed after them
+    recover(path)
+    assert (names_in(tmp_path), names_in(path)) == (["rect"], ["old"])
+
+
+# --- two at once
+
+
+def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(digits, tmp_path):
+    path = tmp_path / "runs" / "digits" / "rect"
+    path.parent.mkdir(parents=True)
+    arguments = ["train", "--hidden", "16", "--epochs", "6", "--lr", "1.0"]
+    with lock(path):
+        for more in ([], ["--overwrite"], ["--resume"]):
+            assert run([*arguments, *more], tmp_path) == 2
+            said = (tmp_path / "output.txt").read_text().splitlines()[-1]
+            assert said == (
+                f"Error: run: runs/digits/rect is being trained by another process (pid {os.getpid()}); "
+                f"wait for it, or choose another --name"
+            )
+    assert run(arguments, tmp_path, before=20) == -signal.SIGKILL
+    assert ".rect.lock" in names_in(path.parent)
+    assert make_run(QUICK, digits, tmp_path / "runs", resume=True).results.status == "finished"
+    assert names_in(path.parent) == ["rect"]
+
+
+def test_a_run_that_is_being_trained_is_not_written_by_others(digits, tmp_path):
+    run = make_run(QUICK, digits, tmp_path)
+    before = {path: path.read_bytes() for path in run.path.iterdir()}
+    with lock(run.path), pytest.raises(NnliteError, match="being trained by another process"):
+        write_run(run.path, QUICK, Trained(run.net), run.results)
+    assert {path: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_of_many_that_want_the_lock_one_at_a_time_has_it(tmp_path):
+    inside, most, had, refused = [], [], [], []
+
+    def want():
+        for _ in range(300):
+            try:
+                with lock(tmp_path / "rect"):
+                    inside.append(1)
+                    most.append(len(inside))
+                    had.append(1)
+                    inside.pop()
+            except NnliteError:
+                refused.append(1)
+
+    threads = [threading.Thread(target=want) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (max(most), len(had) + len(refused)) == (1, 1800)
+    assert had
+    assert names_in(tmp_path) == []
+
+
+def test_a_lock_file_that_its_last_holder_removed_meanwhile_is_no_lock(tmp_path, monkeypatch):
+    real, name = fcntl.flock, beside(tmp_path / "rect", "lock")
+
+    def removed_meanwhile(number, how):
+        real(number, how)
+        name.unlink()
+        monkeypatch.setattr(fcntl, "flock", real)
+
+    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
+    with lock(tmp_path / "rect"):
+        assert name.exists()
+        with pytest.raises(NnliteError, match="being trained by another process"), lock(tmp_path / "rect"):
+            pass
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(digits, tmp_path, monkeypatch, caplog):
+    def unknown(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with caplog.at_level(logging.WARNING):
+        make_run(replace(QUICK, epochs=1), digits, tmp_path)
+    assert "cannot be locked (No locks available); do not train one run twice" in caplog.text
+    assert names_in(tmp_path / "digits") == ["rect"]
