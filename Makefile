@@ -1,12 +1,13 @@
 # make help lists the targets. Each one makes the virtual environment that it needs.
 PYTHON ?= python3
+OLDEST ?= python3.11
 BIN := .venv/bin
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test test-gpu lint fuzz bench clean
+.PHONY: help demo test test-gpu test-lowest lint audit-packages fuzz bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: .venv/nnlite ## train two models on the embedded digits, attack them, draw two pictures
 	$(BIN)/nnlite train --overwrite
@@ -19,6 +20,12 @@ test: .venv/test ## run all tests, those of the documentation included
 test-gpu: .venv/test ## run the tests that need CuPy and a GPU
 	$(BIN)/python -m pytest -m gpu
 
+test-lowest: ## run all tests with Python 3.11 and the lower bounds in setup.cfg
+	$(OLDEST) -m venv --clear build/lowest
+	sed -nE 's/^    ([a-z][a-z0-9-]*)>=/\1==/p' setup.cfg > build/lowest/bounds.txt
+	build/lowest/bin/pip install --quiet --constraint build/lowest/bounds.txt --editable ".[test]"
+	build/lowest/bin/python -m pytest -o filterwarnings=  # old libraries warn about newer ones below them
+
 lint: .venv/lint ## check style, docstrings, spelling, types, and the commands and links in the docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,6 +33,12 @@ lint: .venv/lint ## check style, docstrings, spelling, types, and the commands a
 	rm -rf build/lint && $(BIN)/pip install --quiet --no-deps --target build/lint .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_docs.py -k "not run"
+
+audit-packages: .venv/test ## ask whether a weakness is known of a package that the tests use; needs the network
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	$(BIN)/pip freeze --exclude-editable > build/audit/packages.txt
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement build/audit/packages.txt
 
 fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; takes some minutes
 	$(BIN)/pip install --quiet --editable ".[fuzz]"

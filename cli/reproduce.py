@@ -1,16 +1,12 @@
 """`nnlite reproduce`: the paper's tables and figures, with the paper's own numbers beside ours."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from nnlite.cli.options import FLOATS, INTEGERS, data_option, device_option, hidden_option, message
+from nnlite.cli.options import FLOATS, INTEGERS, data_option, device_option, hidden_option, jobs_option
+from nnlite.cli.progress import progress
 from nnlite.paper import BEST_MODELS, MODELS, TARGETS
 from nnlite.reproduction import Plan
 from nnlite.reproduction import reproduce as reproduce_all
@@ -31,7 +27,7 @@ ROWS = {"best": BEST_MODELS, "all": MODELS}
 @click.option("--mt-lr", type=FLOATS, default="", help="Learning rate of multi-task nets.  [default: as --lr]")
 @click.option("--gamma", type=FLOATS, default="0.5", show_default=True, help="Weight of the rotation loss; as lr.")
 @hidden_option
-@click.option("--jobs", type=click.IntRange(1), help="Processes of one thread each.  [default: one for each core]")
+@jobs_option
 @device_option
 @click.option("--folder", type=click.Path(path_type=Path), help="Place of it all.  [default: reproduction/DATA]")
 def reproduce(
@@ -57,7 +53,7 @@ def reproduce(
     counts, as in the paper.
     """
     plan = Plan(data, epochs, mt_epochs, seeds, lr, mt_lr, gamma, hidden, device)
-    with _progress() as on_progress:
+    with progress() as on_progress:
         report = reproduce_all(
             folder or Path("reproduction") / data,
             plan,
@@ -89,29 +85,3 @@ def _command(targets: tuple[str, ...], models: str, plan: Plan) -> str:
         "device": plan.device,
     }
     return " ".join(["nnlite reproduce", *targets, *(f"--{name} {value}" for name, value in options.items() if value)])
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float, float, str], None]]:
-    """Show the whole work on stderr: as a bar on a terminal, as a line for each step elsewhere."""
-    console = Console(stderr=True)
-    start = time.monotonic()
-
-    def line(done: float, total: float, text: str) -> None:
-        if text:
-            left = f", {(time.monotonic() - start) / done * (total - done) / 60:.0f} min left" if done else ""
-            message(f"{100 * done / total:3.0f} %{left}  {text}")
-
-    if not console.is_terminal:
-        yield line
-        return
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=600) as bar:
-        task = bar.add_task("")
-
-        def draw(done: float, total: float, text: str) -> None:
-            bar.update(task, completed=done, total=total)
-            if text:
-                bar.console.print(text, highlight=False)
-
-        yield draw

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from nnlite.errors import NnliteError
 
@@ -76,6 +77,15 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, 128 << 20)
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+
+
+def available_memory(device: str) -> int:
+    """Return the bytes that can be asked for on `device` ("cpu" or "gpu") without swapping."""
+    if device == "gpu":
+        cupy = _cupy()
+        free: int = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+        return free
+    return int(psutil.virtual_memory().available)
 
 
 def _cupy() -> Any:

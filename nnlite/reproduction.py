@@ -2,38 +2,37 @@
 
 All of it stands in one folder: `plan.json` says with which settings, `runs/` holds the nets. A plan is
 never mixed with another: a folder made with other settings is refused. Trainings and attacks run in
-processes of one thread each, which use the cores better than the threads of one matrix product do.
+processes of one thread each.
 """
 
 import dataclasses
 import itertools
 import json
-import multiprocessing
 import platform
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import threadpoolctl
 
 from nnlite import __version__
 from nnlite.attacks import NOISES, Noise
 from nnlite.backend import to_device
 from nnlite.datasets import load
-from nnlite.errors import DivergedError, NnliteError
+from nnlite.disk import write_file
+from nnlite.errors import NnliteError
 from nnlite.evaluation import PAPER_PHI, attack, first_of_each_class
 from nnlite.losses import naive_softmax_cross_entropy
 from nnlite.paper import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
 from nnlite.penalties import L1
+from nnlite.processes import in_processes
 from nnlite.report import SCORES, read_scores, write_report
-from nnlite.runs import WEIGHTS, Run, load_run, make_run
+from nnlite.runs import WEIGHTS, Run, load_run
 from nnlite.settings import Settings
-from nnlite.training import Epoch
+from nnlite.trainings import Training, check_fit, in_stacks, missing, train_all
 
 ScoreKey: TypeAlias = tuple[Model, str, Model]  # adversary, noise, victim
 
@@ -87,19 +86,6 @@ class Plan:
         )
 
 
-@dataclass(frozen=True)
-class Training:
-    """One net to train: where its run goes, and with which settings."""
-
-    path: Path
-    settings: Settings
-
-    @property
-    def cost(self) -> float:
-        """Epochs, weighed by what one costs: two passes cost twice, five rotations five times as much."""
-        return (2 if self.settings.terms else 1) * (5 if self.settings.multitask else 1) * self.settings.epochs
-
-
 @dataclass(frozen=True, eq=False)
 class Reproduction:
     """A folder and the plan it is made with."""
@@ -114,7 +100,7 @@ class Reproduction:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                path.write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+                write_file(path, (json.dumps(wanted, indent=2) + "\n").encode())
             found = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise NnliteError(f"{path}: cannot be written or read ({error}); choose another --folder") from error
@@ -129,14 +115,13 @@ class Reproduction:
         return Training(self.folder / "runs" / self.plan.data / name, self.plan.settings(model, seed, lr, gamma))
 
     def trainings(self, models: Iterable[Model]) -> list[Training]:
-        """Return every training that `models` need, the longest first, so that no process is left alone at the end."""
-        needed = [
+        """Return every training that `models` need."""
+        return [
             self.training(model, seed, lr, gamma)
             for model in models
             for seed in self.plan.seeds
             for lr, gamma in self.plan.candidates(model)
         ]
-        return sorted(needed, key=lambda training: -training.cost)
 
     def best(self, model: Model) -> list[Run]:
         """Return the runs of `model`, one for each seed, at the (lr, gamma) of the best mean validation accuracy.
@@ -191,6 +176,8 @@ def reproduce(
     trainings = reproduction.trainings(chosen)
     reproduction.claim()
     left = missing(trainings)
+    stacks = in_stacks(left)
+    check_fit(stacks, jobs)
     total = sum(training.cost for training in left) + _ATTACK_COST * len(wished) * len(plan.seeds)
     done = 0.0
 
@@ -200,7 +187,7 @@ def reproduce(
         on_progress(done, total, text)
 
     advance(0, f"{len(left)} of {len(trainings)} nets are left to train")
-    for training, failure in train_all(left, jobs, lambda one, epoch: advance(one.cost / one.settings.epochs)):
+    for training, failure in train_all(stacks, partial(in_processes, jobs=jobs), advance):
         advance(0, failure or f"trained {training.path.name}")
     runs = {model: found for model in MODELS if (found := reproduction.best(model))}
     if not runs:
@@ -217,39 +204,6 @@ def reproduce(
     return write_report(scores, folder, _facts(plan, command, runs), naive, digits)
 
 
-def missing(trainings: Iterable[Training]) -> list[Training]:
-    """Return the trainings that have no finished run; NnliteError where a run was made with other settings."""
-    left = []
-    for training in trainings:
-        if training.path.is_dir():
-            run = load_run(training.path)
-            if run.settings != training.settings:
-                raise NnliteError(
-                    f"{training.path} was made with other settings; move it away or choose another --folder"
-                )
-            if run.results.status != "interrupted":
-                continue
-        left.append(training)
-    return left
-
-
-def train_all(
-    trainings: Sequence[Training], jobs: int, on_epoch: Callable[[Training, Epoch], None]
-) -> Iterator[tuple[Training, str | None]]:
-    """Train in `jobs` processes and yield each training as it ends, with what went wrong or None.
-
-    Stopped, it leaves the finished runs; those under way are lost and start again the next time.
-    """
-    by_path = {training.path: training for training in trainings}
-
-    def tell(report: tuple[Path, Epoch]) -> None:
-        path, epoch = report
-        on_epoch(by_path[path], epoch)
-
-    for index, failure in _in_processes([(_train, training) for training in trainings], jobs, tell):
-        yield trainings[index], failure
-
-
 def score(
     attacks: Iterable[Attack], runs: Mapping[Model, list[Run]], jobs: int, on_attack: Callable[[], None]
 ) -> dict[ScoreKey, npt.NDArray[np.float64]]:
@@ -264,7 +218,7 @@ def score(
             keys.append(one)
             tasks.append((_attack, adversary, one.noise, [runs[victim][seed] for victim in one.victims]))
     done: dict[int, npt.NDArray[np.float64]] = {}
-    for index, figures in _in_processes(tasks, jobs):
+    for index, figures in in_processes(tasks, jobs=jobs):
         done[index] = figures
         on_attack()
     values: dict[ScoreKey, list[npt.NDArray[np.float64]]] = {}
@@ -334,26 +288,6 @@ def _numbers(settings: Settings) -> str:
     return f"lr {settings.lr:g}" + ("" if settings.gamma is None else f", gamma {settings.gamma:g}")
 
 
-def _train(training: Training) -> str | None:
-    settings, path = training.settings, training.path
-    try:
-        run = make_run(
-            settings,
-            load(settings.data, settings.seed),
-            path.parent.parent,
-            name=path.name,
-            overwrite=True,
-            on_epoch=lambda epoch: _report((path, epoch)),
-        )
-    except DivergedError as error:
-        return f"{path.name}: {error}"
-    if run.results.status == "diverged":
-        return (
-            f"{path.name}: diverged after epoch {len(run.history)}; its net of epoch {run.results.best_epoch} is used"
-        )
-    return None
-
-
 def _attack(adversary: Run, noise: str, victims: Sequence[Run]) -> npt.NDArray[np.float64]:
     """Return the accuracies (victims, phi)."""
     settings = adversary.settings
@@ -361,47 +295,3 @@ def _attack(adversary: Run, noise: str, victims: Sequence[Run]) -> npt.NDArray[n
     nets = {str(run.path): run.net.to(settings.device) for run in victims}
     table = attack(adversary.net.to(settings.device), nets, test, NOISES[noise], PAPER_PHI)
     return np.stack([table.accuracy[str(run.path)] for run in victims])
-
-
-def _in_processes(
-    tasks: Sequence[tuple[Any, ...]], jobs: int, on_report: Callable[[Any], None] = lambda report: None
-) -> Iterator[tuple[int, Any]]:
-    """Call each task (function, *arguments) in one of `jobs` processes; yield (index, result) as they end.
-
-    What a task hands to `_report` comes to `on_report` in the meantime.
-    """
-    if not tasks:
-        return
-    context = multiprocessing.get_context("spawn")
-    reports = context.SimpleQueue()
-    executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_start_worker, initargs=(reports,))
-    try:
-        futures = {executor.submit(task[0], *task[1:]): index for index, task in enumerate(tasks)}
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-            while not reports.empty():
-                on_report(reports.get())
-            for future in done:
-                yield futures[future], future.result()
-    except BaseException:
-        for child in multiprocessing.active_children():
-            child.terminate()
-        executor.shutdown(wait=False, cancel_futures=True)
-        raise
-    executor.shutdown()  # waits: a worker that is still starting would miss what it was to share
-
-
-_reports: Any = None  # a worker's way to its parent
-
-
-def _report(what: Any) -> None:
-    _reports.put(what)
-
-
-def _start_worker(reports: Any) -> None:
-    """Leave Ctrl-C to the parent, which ends its workers, and use one thread."""
-    global _reports
-    _reports = reports
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threadpoolctl.threadpool_limits(1)

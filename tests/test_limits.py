@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-HEAVY = {"matplotlib", "pooch", "requests", "scipy", "cupy"}
+HEAVY = {"matplotlib", "pooch", "requests", "scipy", "cupy", "dask", "distributed", "torch", "jax", "sklearn"}
 
 
 @pytest.mark.parametrize("statement", ["import nnlite", "from nnlite.cli.main import main"])

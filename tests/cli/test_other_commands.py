@@ -14,6 +14,8 @@ COMMANDS = [
     [],
     ["train"],
     ["attack"],
+    ["verify"],
+    ["grid"],
     ["runs"],
     ["data"],
     ["gradcheck"],

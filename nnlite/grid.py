@@ -1,0 +1,155 @@
+"""The grid: many settings at once, all combinations of some values.
+
+It is written as a TOML file. Its keys are those of Settings, and a list is a dimension. Each table [[models]] takes
+what stands above it and adds keys of its own.
+"""
+
+import dataclasses
+import difflib
+import itertools
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
+
+from nnlite.errors import NnliteError
+from nnlite.methods import METHODS, USUAL_ALPHA
+from nnlite.runs import check_name
+from nnlite.settings import USUAL_GAMMA, Settings
+from nnlite.trainings import Training
+
+FILE_LIMIT, TRAININGS_LIMIT = 1 << 20, 100_000  # bytes, and trainings: beyond it is a mistake, not a grid
+
+_KEYS = {field.name: field.type for field in dataclasses.fields(Settings)}
+_LISTS = {"hidden": int, "term": str}  # one value of theirs is a list
+_KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
+_IN_RUN_NAME = {"reg", "gradient", "multitask", "gamma"}  # and what the method takes
+
+Table: TypeAlias = Mapping[str, Any]
+
+
+def read_grid(path: Path, runs: Path) -> list[Training]:
+    """Return the trainings of a grid file, whose runs go below `runs`; NnliteError says what is wrong with the file."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_LIMIT + 1)
+        if len(content) > FILE_LIMIT:
+            raise NnliteError(f"{path}: expected a grid file of at most {FILE_LIMIT >> 20} MB; split it")
+        table = tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise NnliteError(f"{path}: cannot be read ({error.strerror}); give the path of a grid file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NnliteError(f"{path}: expected TOML ({error}); docs/grid.md shows an example") from error
+    if "name" in table:
+        raise NnliteError(f"{path}: name: belongs into a table [[models]], for each needs its own")
+    models = table.pop("models", None)
+    if models is None:
+        return make_grid([table], runs, str(path))
+    if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
+        raise NnliteError(f"{path}: models: expected tables, each under a line [[models]]")
+    return make_grid([{**table, **model} for model in models], runs, str(path))
+
+
+def make_grid(tables: Sequence[Table], runs: Path, source: str) -> list[Training]:
+    """Return the trainings of all combinations of the values in each table; a list holds several.
+
+    Those of `hidden` and `term` are lists of lists. A key `name` replaces the method in the names of the runs.
+    source: where the tables come from, for errors. NnliteError: an unknown key, a value of another kind or out of its
+    range, no or too many trainings, two of the same name.
+    """
+    places = [source] if len(tables) == 1 else [f"{source}, models {k}" for k in range(1, len(tables) + 1)]
+    dimensions = [_dimensions(table, place) for table, place in zip(tables, places, strict=True)]
+    count = sum(math.prod(map(len, values.values())) for values in dimensions)
+    if not any(tables):
+        raise NnliteError(f"{source}: expected one or more settings, such as lr = [0.05, 0.1], found none")
+    if count > TRAININGS_LIMIT:
+        raise NnliteError(f"{source}: expected at most {TRAININGS_LIMIT:,} trainings, found {count:,}; split it")
+    blocks = [
+        [_settings(dict(zip(values, chosen, strict=True)), place) for chosen in itertools.product(*values.values())]
+        for values, place in zip(dimensions, places, strict=True)
+    ]
+    varied = _varied([settings for block in blocks for settings in block])
+    found: dict[Path, tuple[Settings, str]] = {}
+    for block, table, place in zip(blocks, tables, places, strict=True):
+        stem, own = table.get("name"), _varied(block)
+        for settings in block:
+            keys = own if stem else varied - _IN_RUN_NAME - {*settings.method.takes}
+            path = runs / settings.data / _name(stem or settings.run_name, settings, keys)
+            if path in found:
+                other, where = found[path]
+                raise NnliteError(
+                    f"{source}: two trainings are named {settings.data}/{path.name}: {_difference(other, settings)} "
+                    f"({where}; {place}); take one away, or give its [[models]] a name"
+                )
+            found[path] = settings, place
+    return [Training(path, settings) for path, (settings, _) in found.items()]
+
+
+def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
+    """Return the values of each key, checked for their kind."""
+    dimensions = {}
+    for key, value in table.items():
+        if key == "name":
+            if not isinstance(value, str):
+                raise NnliteError(f"{place}: name: expected a text, found {value!r}")
+            check_name(value)
+            continue
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_KEYS)}, and name in [[models]]"
+            raise NnliteError(f"{place}: unknown key {key!r}; {hint}")
+        several = isinstance(value, list) and (key not in _LISTS or any(isinstance(one, list) for one in value))
+        dimensions[key] = value if several else [value]
+        if not dimensions[key]:
+            raise NnliteError(f"{place}: {key}: expected one or more values, found an empty list")
+        for one in dimensions[key]:
+            _check_kind(key, one, place)
+    return dimensions
+
+
+def _check_kind(key: str, value: Any, place: str) -> None:
+    if key in _LISTS and not isinstance(value, list):
+        raise NnliteError(f"{place}: {key}: expected a list, found {value!r}")
+    kinds = (_LISTS[key],) if key in _LISTS else get_args(_KEYS[key]) or (_KEYS[key],)
+    for one in value if key in _LISTS else [value]:
+        if type(one) not in kinds and not (type(one) is int and float in kinds):
+            raise NnliteError(f"{place}: {key}: expected {_KINDS[kinds[0]]}, found {one!r}")
+
+
+def _settings(values: dict[str, Any], place: str) -> Settings:
+    """Return Settings, with what `nnlite train` takes where alpha or gamma is left out."""
+    usual: dict[str, Any] = {}
+    method = METHODS.get(values.get("reg", "none"))
+    if method and "alpha" in method.takes:
+        usual["alpha"] = USUAL_ALPHA
+    if values.get("multitask"):
+        usual["gamma"] = USUAL_GAMMA
+    lists = {key: tuple(values[key]) for key in _LISTS if key in values}
+    try:
+        return Settings(**{**usual, **values, **lists})
+    except NnliteError as error:
+        raise NnliteError(f"{place}: {error}") from error
+
+
+def _varied(models: Sequence[Settings]) -> set[str]:
+    """Return the keys with more than one value, but for data, which has folders of its own."""
+    return {key for key in _KEYS if key != "data" and len({getattr(settings, key) for settings in models}) > 1}
+
+
+def _name(stem: str, settings: Settings, keys: set[str]) -> str:
+    given = {key: getattr(settings, key) for key in _KEYS if key in keys}
+    parts = [f"{key.replace('_', '-')}{_short(value)}" for key, value in given.items() if value is not None]
+    return check_name("-".join([stem, *parts]))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "-".join(str(one).replace(",", "-") for one in value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _difference(one: Settings, other: Settings) -> str:
+    keys = [key for key in _KEYS if getattr(one, key) != getattr(other, key)]
+    both = [", ".join(f"{key} {getattr(settings, key)}" for key in keys) for settings in (one, other)]
+    return f"one with {both[0]}, one with {both[1]}" if keys else "their settings are equal"

@@ -1,0 +1,69 @@
+"""The memory that a stack needs, estimated before it is trained."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from nnlite.backend import available_memory
+from nnlite.datasets import Dataset
+from nnlite.errors import NnliteError
+from nnlite.evaluation import BLOCK
+from nnlite.rotation import ANGLES
+from nnlite.settings import Settings
+
+_FLOAT = 4  # bytes of a float32
+
+
+def stack_bytes(models: Sequence[Settings], data: Dataset) -> int:
+    """Estimate the bytes that training `models` side by side needs at its peak, the images included.
+
+    For each model its weights four times, as they begin, as they are, at their best, and as gradients; beside them
+    either what the passes of a step hold, or a block of validation images.
+    """
+    common, seeds = models[0], len({one.seed for one in models})
+    sizes = (data.features, *common.hidden, data.classes)
+    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    if common.multitask:
+        parameters += (sizes[-2] + 1) * len(ANGLES)
+    # What a layer sees and the error at its output, for Dense and ReLU; x, d_hat and dx; logits and their errors.
+    inside = sum(common.hidden)
+    row = 4 * inside + 3 * (data.features + data.classes)
+    rows_of_a_gradient = 2 * max(map(sum, pairwise(sizes)))
+    passes = 1 + common.multitask + len(common.terms)
+    step = min(common.batch_size, len(data.train)) * passes * (row + rows_of_a_gradient)
+    block = BLOCK * (2 * inside + data.features + data.classes)
+    pixels = data.train.images.itemsize * data.features
+    train = len(data.train) * (len(ANGLES) if common.multitask else 1)
+    images = len(data.train) + len(data.validation) + len(data.test) + train
+    return len(models) * _FLOAT * (4 * parameters + max(step, block)) + seeds * images * (pixels + 8)
+
+
+def largest_stack(models: Sequence[Settings], data: Dataset) -> int:
+    """Return how many of `models`, from the first on, fit side by side into the memory of their device; at least 1."""
+    free = available_memory(models[0].device)
+    return max(1, bisect_right(range(1, len(models) + 1), free, key=lambda count: stack_bytes(models[:count], data)))
+
+
+def check_memory(stacks: Sequence[Sequence[Settings]], data: Mapping[str, Dataset], jobs: int = 1) -> None:
+    """Raise NnliteError where the largest `jobs` of `stacks` do not fit into memory at the same time.
+
+    data: the data sets by name.
+    """
+    if not stacks:
+        return
+    needs = sorted(((stack_bytes(stack, data[stack[0].data]), len(stack)) for stack in stacks), reverse=True)[:jobs]
+    needed, models = (sum(column) for column in zip(*needs, strict=True))
+    device = stacks[0][0].device
+    free = available_memory(device)
+    if needed > free:
+        smaller = [f"--stack {needs[0][1] // 2}"] if needs[0][1] > 1 else []
+        fewer = [f"--jobs {max(1, int(len(needs) * free / needed))}"] if len(needs) > 1 else []
+        advice = " or ".join(smaller + fewer) or "narrower --hidden or a smaller --batch-size"
+        what = f"{models} models at the same time need" if models > 1 else "1 model needs"
+        raise NnliteError(
+            f"memory: {what} about {_size(needed)}, and {_size(free)} are free on the {device}; try {advice}"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

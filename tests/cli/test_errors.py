@@ -1,0 +1,272 @@
+"""How commands end: one line on stderr, an exit code of its own for each kind of error, a traceback with --debug only.
+
+What the operating system has a part in, pipes and signals, is looked at from outside, in a process of its own.
+"""
+
+import errno
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import psutil
+import pytest
+
+from nnlite.cli.main import main
+from nnlite.errors import DivergedError, NnliteError
+
+NNLITE = [sys.executable, "-c", "from nnlite.cli.main import main; main()"]
+BAD = [  # each command with one bad input of each kind: what click sees, and what nnlite does
+    "--nothing",
+    "tain",
+    "train --lr much",
+    "train --lr -1",
+    "train --reg dgl1 --resume --overwrite",
+    "attack",
+    "attack --adversary nobody",
+    "verify",
+    "verify nothing.safetensors",
+    "audit",
+    "audit nobody",
+    "grid",
+    "grid nothing.toml",
+    "grid --lr 0.1 --seed x",
+    "reproduce table9",
+    "reproduce table1 --epochs 0",
+    "runs --data letters",
+    "data --fetch letters",
+    "gradcheck --hidden 0",
+    "gradcheck --entries 5 --datagrad --run nobody",
+    "bench step --lam -1",
+    "bench attack --steps 0",
+    "bench epoch --reg nothing",
+    "bench stack --models 1",
+    "bench cost --rounds 1",
+    "bench plot nothing.json --out picture.png",
+    "bench plot nothing.json --out picture.doc",
+]
+KINDS = [  # an error, its exit code, and what its line says
+    (NnliteError("lr: expected more"), 2, "Error: lr: expected more"),
+    (NnliteError("a\nname\x1b[31m\u202e of\ta stranger"), 2, "Error: a name [31m of a stranger"),
+    (DivergedError("epoch 1: no"), 1, "Error: epoch 1: no"),
+    (click.UsageError("choose one"), 2, "Error: choose one. See nnlite runs --help"),
+    (MemoryError("no 3 TiB"), 2, "Error: memory: no 3 TiB; take smaller"),
+    (MemoryError(), 2, "Error: memory: there is not enough; take smaller"),
+    (OSError(errno.ENOSPC, "No space left on device", "x.png"), 2, "refused (No space left on device: x.png); look"),
+    (KeyboardInterrupt(), 130, "Interrupted."),
+    (KeyboardInterrupt("Interrupted: the run is saved."), 130, "Interrupted: the run is saved."),
+    (ZeroDivisionError("by 0"), 70, "Error: a bug in nnlite (ZeroDivisionError: by 0); call nnlite --debug"),
+    (EOFError("short file"), 70, "Error: a bug in nnlite (EOFError: short file)"),  # click takes it for Ctrl-C
+]
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Start nnlite in an empty folder, without a cache, and end it with the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-cache"))
+    monkeypatch.delenv("NNLITE_DATA", raising=False)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # the end of a buffered output is the hard part
+    started = []
+
+    def start(arguments, stdout=subprocess.PIPE, ctrl_c=signal.SIG_DFL):
+        process = subprocess.Popen(
+            [*NNLITE, *arguments.split()],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, ctrl_c),  # whatever the tests themselves were started with
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def broken(nnlite, monkeypatch):
+    """Call `nnlite runs` with an error in it."""
+
+    def call(error, *before):
+        def fail(*_):
+            raise error
+
+        monkeypatch.setattr("nnlite.cli.runs.list_runs", fail)
+        return nnlite(*before, "runs")
+
+    return call
+
+
+# --- one line and an exit code
+
+
+@pytest.mark.parametrize("arguments", BAD)
+def test_bad_input_ends_with_one_line_and_2(nnlite, tmp_path, arguments):
+    result = nnlite(*arguments.split())
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    *progress, line = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert all(text.startswith("the paper's Rect") for text in progress)
+    assert not [path for path in tmp_path.iterdir() if path.name not in ("runs", "reproduction")]
+
+
+@pytest.mark.parametrize("arguments", ["train --lr much", "attack --adversary nobody", "bench plot x.json --out x.png"])
+def test_bad_input_looks_the_same_from_outside(start, arguments):
+    process = start(arguments)
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (2, "")
+    assert re.fullmatch(r"Error: .*\n", stderr)
+
+
+def test_every_command_is_among_those_with_bad_input():
+    commands = {
+        f"{name} {below}".strip()
+        for name, command in main.commands.items()
+        for below in getattr(command, "commands", [""])
+    }
+    assert {name for name in commands if not any(f"{bad} ".startswith(f"{name} ") for bad in BAD)} == set()
+
+
+@pytest.mark.parametrize(("error", "code", "words"), KINDS, ids=lambda value: type(value).__name__)
+def test_each_kind_of_error_has_its_exit_code_and_its_line(broken, error, code, words):
+    result = broken(error)
+    assert result.exit_code == code
+    assert result.stdout == ""
+    (line,) = filter(None, result.stderr.splitlines())  # click ends the line of ^C
+    assert words in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("error", [NnliteError("lr: expected more"), ZeroDivisionError("by 0"), MemoryError()])
+def test_debug_shows_the_traceback_before_the_same_line(broken, error):
+    plain, debug = broken(error), broken(error, "--debug")
+    assert debug.exit_code == plain.exit_code
+    assert "Traceback" not in plain.stderr
+    assert debug.stderr.startswith("Traceback (most recent call last):")
+    assert "in fail\n" in debug.stderr
+    assert debug.stderr.endswith(plain.stderr)
+
+
+def test_debug_leaves_alone_what_is_no_error(nnlite):
+    for arguments in (["--help"], ["runs", "--help"], ["data"]):
+        assert nnlite("--debug", *arguments).output == nnlite(*arguments).output
+
+
+def test_without_a_command_the_help_is_shown_as_it_is(nnlite):
+    result = nnlite()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == nnlite("--help").stdout
+
+
+def test_the_docs_have_these_exit_codes():
+    page = (Path(__file__).parents[2] / "docs" / "files.md").read_text("utf-8")
+    table = page.partition("## Exit codes")[2].partition("\n## ")[0]
+    assert set(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE))) == {0} | {code for _, code, _ in KINDS} | {
+        141
+    }
+
+
+# --- output that goes nowhere
+
+OUTPUT = ["--help", "grid --help", "data", "data --json"]  # by click, by rich, and by print_json
+
+
+@pytest.mark.parametrize("arguments", OUTPUT)
+def test_a_reader_that_went_away_is_no_error(start, arguments):
+    process = start(arguments)
+    process.stdout.close()  # long before the process has imported all it needs
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+
+
+def test_csv_waits_for_no_reader_either(start, nnlite):
+    assert nnlite("train", "--hidden", 4, "--epochs", 1).exit_code == 0
+    process = start("attack --adversary rect --csv")
+    process.stdout.close()
+    assert [line for line in process.stderr if not line.startswith("Note: ")] == []
+    assert process.wait() == 141
+
+
+def test_errors_that_nobody_reads_keep_their_exit_code(start):
+    process = start("train --lr much")
+    process.stderr.close()
+    assert process.wait() == 2
+
+
+@pytest.mark.parametrize("arguments", OUTPUT)
+def test_a_full_disk_under_stdout_is_told(start, arguments):
+    with open("/dev/full", "w") as full:
+        process = start(arguments, stdout=full)
+        stderr = process.stderr.read()
+    assert process.wait() == 2
+    assert re.fullmatch(r"Error: the system refused \(No space left on device\).*\n", stderr)
+
+
+@pytest.mark.parametrize("arguments", ["--help", "data"])
+def test_a_closed_stdout_is_no_error(tmp_path, arguments):
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *NNLITE, *arguments.split()]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_training_keeps_what_it_has(start, tmp_path, number):
+    process = start("train --hidden 4 --epochs 100000")
+    while not process.stderr.readline().startswith("epoch   2/"):
+        assert process.poll() is None
+    process.send_signal(number)
+    assert "Interrupted after epoch" in process.stderr.read().splitlines()[-1]
+    assert process.wait() == 130
+    assert json.loads((tmp_path / "runs/digits/rect/results.json").read_text())["status"] == "interrupted"
+
+
+def test_a_job_in_the_background_ignores_ctrl_c_and_hears_sigterm(start):
+    process = start("gradcheck --entries 1000000", ctrl_c=signal.SIG_IGN)
+    wait_for(lambda: signals(process.pid, "SigCgt") & bit(signal.SIGTERM))
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate() == ("", "\nInterrupted.\n")
+    assert process.returncode == 130
+
+
+def test_sigterm_ends_the_processes_of_a_grid_too(start):
+    process = start("grid --hidden 4 --epochs 100000 --seed 0,1 --jobs 2")
+    below = psutil.Process(process.pid).children
+    # two workers and what tracks their memory, all of them beyond their start
+    wait_for(lambda: len([child for child in below() if signals(child.pid, "SigIgn") & bit(signal.SIGINT)]) == 3)
+    children = below()
+    process.send_signal(signal.SIGTERM)
+    stderr = process.stderr.read()
+    assert process.wait() == 130
+    assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1] == "Interrupted: finished runs are kept; the same command goes on."
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+def signals(pid, what):
+    """Return a set of signals of a process, as Linux tells: those that it catches, SigCgt, or ignores, SigIgn."""
+    return int(re.search(rf"{what}:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1], 16)
+
+
+def bit(number):
+    """Return where a signal stands in such a set."""
+    return 1 << (number - 1)
+
+
+def wait_for(condition):
+    """Wait until it holds, a minute at most."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

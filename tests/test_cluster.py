@@ -1,0 +1,261 @@
+"""A Dask cluster: the same bits as one process, whoever dies; and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nnlite import __version__, cluster
+from nnlite.cluster import LOCAL, on_cluster
+from nnlite.errors import NnliteError
+from nnlite.grid import make_grid
+from nnlite.processes import in_processes, report
+from nnlite.runs import WEIGHTS
+from nnlite.settings import Settings
+from nnlite.trainings import in_stacks, train_all, train_models
+
+distributed = pytest.importorskip("distributed", reason="Dask is missing: install the extra cluster")
+
+TABLE = {"hidden": [8], "epochs": 2, "seed": [0, 1], "reg": "dgl1", "lam": [0.001, 0.01], "phi": 0.1}
+LONG = {**TABLE, "epochs": 120}
+
+
+def local_cluster(folder, **options):
+    return distributed.LocalCluster(dashboard_address="127.0.0.1:0", local_directory=str(folder), **options)
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory):
+    """Two worker processes of one thread, with an empty folder in MNIST's place."""
+    folder = tmp_path_factory.mktemp("dask")
+    (folder / "data" / "mnist").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NNLITE_DATA", str(folder / "data"))
+        with local_cluster(folder, n_workers=2, threads_per_worker=1) as made:
+            yield made
+
+
+@pytest.fixture
+def client(dask):
+    with distributed.Client(dask, set_as_default=False) as made:
+        yield made
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Make whoever does not answer give up after a second."""
+    monkeypatch.setattr(cluster, "TIMEOUT", 1)
+
+
+def carry_out(tasks, address, on_report=lambda *what: None):
+    return dict(on_cluster(tasks, on_report, address=address, jobs=1))
+
+
+def weights(folder, table, workers, stack=1):
+    """Train the grid `table` below `folder`; return the bytes of each run's weights."""
+    trainings = make_grid([table], folder, "a test")
+    failures = [what for _, what in train_all(in_stacks(trainings, stack), workers, lambda cost: None) if what]
+    assert not failures
+    return {training.path.name: (training.path / WEIGHTS).read_bytes() for training in trainings}
+
+
+def in_one_process(tasks, on_report):
+    return in_processes(tasks, on_report, jobs=1)
+
+
+@pytest.mark.parametrize("stack", [1, 3])
+def test_a_cluster_trains_to_the_bits_of_one_process(dask, tmp_path, stack):
+    def on_dask(tasks, on_report):
+        return on_cluster(tasks, on_report, address=dask.scheduler_address, jobs=1)
+
+    expected = weights(tmp_path / "one", TABLE, in_one_process, stack)
+    assert len(set(expected.values())) == 4
+    assert weights(tmp_path / "many", TABLE, on_dask, stack) == expected
+
+
+def test_a_worker_killed_in_the_middle_costs_time_and_nothing_else(dask, client, tmp_path):
+    victim, told = next(iter(client.run(os.getpid).values())), []
+
+    def on_dask(tasks, on_report):
+        def kill(index, what):
+            if len(told) == 20:
+                os.kill(victim, signal.SIGKILL)
+            told.append((index, *what))
+            on_report(index, what)
+
+        return on_cluster(tasks, kill, address=dask.scheduler_address, jobs=1)
+
+    found = weights(tmp_path / "many", LONG, on_dask)
+    assert victim not in client.run(os.getpid).values()
+    assert len(set(told)) < len(told)  # some epochs were trained twice
+    assert found == weights(tmp_path / "one", LONG, in_one_process)
+
+
+def test_reports_and_results_come_with_the_index_of_their_task_and_equal_tasks_are_done_once(dask):
+    models = [Settings(hidden=(8,), epochs=2, seed=seed) for seed in (0, 1, 0)]
+    told = []
+    results = carry_out(
+        [(train_models, (one,)) for one in models], dask.scheduler_address, lambda *what: told.append(what)
+    )
+    assert sorted(told) == [(index, (0, epoch)) for index in range(3) for epoch in (1, 2)]
+    nets = [results[index][0][0].net.layers[0].W for index in range(3)]
+    assert nets[0] is nets[2]
+    assert nets[0].tobytes() != nets[1].tobytes()
+
+
+def test_each_task_has_one_blas_thread_also_where_a_worker_has_several(monkeypatch, tmp_path):
+    limits = []
+    monkeypatch.setattr("threadpoolctl.threadpool_limits", limits.append)
+    with local_cluster(tmp_path, n_workers=1, threads_per_worker=2, processes=False) as made:
+        carry_out([(abs, k) for k in range(4)], made.scheduler_address)
+    assert limits == [1, 1, 1, 1]
+
+
+def test_a_local_cluster_needs_no_address():
+    told = []
+    results = dict(on_cluster([(lambda: report(7) or 5,)], lambda *what: told.append(what), address=LOCAL, jobs=1))
+    assert (results, told) == ({0: 5}, [(0, 7)])
+    assert list(on_cluster([], address="nowhere", jobs=1)) == []
+
+
+# --- what is refused
+
+
+def test_a_scheduler_that_does_not_answer_is_said_within_the_time_limit(soon):
+    start = time.monotonic()
+    with pytest.raises(NnliteError, match=r"none answers at tcp://127\.0\.0\.1:9 .*expected the address .*firewall"):
+        carry_out([(abs, 1)], "tcp://127.0.0.1:9")
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("address", ["nonsense", "foo://x:1", "tcp://[::bad", ""])
+def test_what_is_no_address_is_said_at_once(address):
+    with pytest.raises(NnliteError, match=r"scheduler: none answers at .*expected the address"):
+        carry_out([(abs, 1)], address)
+
+
+def test_a_scheduler_without_workers_says_how_to_start_some(soon, tmp_path):
+    with (
+        local_cluster(tmp_path, n_workers=0) as empty,
+        pytest.raises(NnliteError, match=r"has no worker; start some with dask worker tcp://"),
+    ):
+        carry_out([(abs, 1)], empty.scheduler_address)
+
+
+@pytest.fixture
+def odd(client):
+    """The address of a worker that has another nnlite, for the length of a test."""
+
+    def pretend(version):
+        import nnlite
+
+        nnlite.__version__ = version
+
+    (address, *_) = client.run(os.getpid)
+    client.run(pretend, "0.0", workers=[address])
+    yield address
+    client.run(pretend, __version__, workers=[address])
+
+
+def test_a_worker_with_another_nnlite_is_refused_before_anything_starts(dask, odd):
+    told = []
+    words = rf"worker {odd}: expected nnlite {__version__} and NumPy .* found nnlite 0\.0 and NumPy"
+    with pytest.raises(NnliteError, match=words):
+        carry_out([(report, k) for k in range(40)], dask.scheduler_address, lambda *what: told.append(what))
+    assert not told
+
+
+def test_a_worker_that_joins_later_with_another_nnlite_is_refused_by_each_task(dask, odd, monkeypatch):
+    monkeypatch.setattr(cluster, "_check_workers", lambda *_: None)
+    with pytest.raises(NnliteError, match=rf"worker {odd}: .* found nnlite 0\.0"):
+        carry_out([(divmod, k, 1) for k in range(40)], dask.scheduler_address)
+
+
+@pytest.fixture
+def bare(client):
+    """Make nnlite impossible to import on all workers, for the length of a test."""
+
+    def forget(forgotten):
+        import sys
+
+        if forgotten:
+            sys.kept = sys.modules["nnlite"]
+        sys.modules["nnlite"] = None if forgotten else sys.kept
+
+    client.run(forget, True)
+    yield
+    client.run(forget, False)
+
+
+@pytest.mark.parametrize("joins_later", [False, True])
+def test_a_worker_without_nnlite_is_refused(dask, bare, monkeypatch, joins_later):
+    if joins_later:
+        monkeypatch.setattr(cluster, "_check_workers", lambda *_: None)
+    with pytest.raises(NnliteError, match=r"worker tcp://.* found .*nnlite.*install the same there"):
+        carry_out([(train_models, (Settings(hidden=(8,), epochs=1),))], dask.scheduler_address)
+
+
+def test_a_worker_without_the_data_set_is_named(dask):
+    with pytest.raises(NnliteError, match=r"^worker tcp://.*mnist: expected train-images.*NNLITE_DATA"):
+        carry_out([(train_models, (Settings(data="mnist", hidden=(8,), epochs=1),))], dask.scheduler_address)
+
+
+def test_a_stack_too_large_for_a_worker_is_refused_by_it(dask):
+    settings = Settings(hidden=(10_000_000, 1000), epochs=1)
+    with pytest.raises(NnliteError, match=r"^worker tcp://.*memory: 1 model needs about \d\d\d\.\d GB"):
+        carry_out([(train_models, (settings,))], dask.scheduler_address)
+
+
+def test_a_task_that_takes_workers_down_is_given_up_with_a_guess_at_the_cause(dask, monkeypatch):
+    monkeypatch.setattr(dask.scheduler, "allowed_failures", 0)
+    with pytest.raises(NnliteError, match=r"a task took 1 workers down.*memory.*--stack"):
+        carry_out([(os._exit, 1)], dask.scheduler_address)
+
+
+def test_a_scheduler_that_is_lost_in_the_middle_is_said(tmp_path):
+    made = local_cluster(tmp_path, n_workers=1, threads_per_worker=1, processes=False)
+    with pytest.raises(NnliteError, match=r"the connection to .* was lost; what is finished is kept"):
+        carry_out([(lambda: report(1) or time.sleep(2),)], made.scheduler_address, lambda *_: made.close())
+
+
+def test_without_dask_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(NnliteError, match=r"pip install 'nnlite\[cluster\]'"):
+        carry_out([(abs, 1)], LOCAL)
+
+
+def test_the_command_trains_on_a_cluster_and_goes_on(dask, nnlite, tmp_path):
+    arguments = ["grid", "--hidden", "8", "--epochs", "1", "--lr", "0.1,0.2", "--scheduler", dask.scheduler_address]
+    first = nnlite(*arguments, "--json")
+    assert first.exit_code == 0, first.stderr
+    assert [entry["name"] for entry in json.loads(first.stdout)] == ["rect-lr0.1", "rect-lr0.2"]
+    again = nnlite(*arguments, "--json")
+    assert again.stdout == first.stdout
+    assert "0 of 2 nets are left" in again.stderr
+
+
+def test_ctrl_c_ends_a_local_cluster_and_keeps_what_is_finished(tmp_path):
+    code = "from nnlite.cli.main import main\nif __name__ == '__main__':\n    main()\n"
+    (tmp_path / "run.py").write_text(code)
+    arguments = ["grid", "--hidden", "64", "--epochs", "300", "--seed", "0,1,2,3", "--jobs", "2", "--scheduler", LOCAL]
+    process = subprocess.Popen(
+        [sys.executable, "run.py", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit it ignored
+    )
+    for line in process.stderr:
+        if "trained" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert rest.splitlines()[-1] == "Interrupted: finished runs are kept; the same command goes on."
+    assert "Traceback" not in rest
+    assert list((tmp_path / "runs" / "digits").glob("[!.]*"))
