@@ -24,14 +24,14 @@ def step_products(
 ) -> Products:
     """Return the matrix products of one step as (a, b, out): forward and back of each pass, then the gradients.
 
-    Passes at one point share the forward products of the trunk, and their rows in the gradients. The products of
-    a search for noise are not among them.
+    Passes at one point share the forward products of the trunk, and their rows in the gradients; one of weight 0 has
+    none there. The products of a search for noise are not among them.
     """
     xp = get_xp(x)
-    passes = [p for _, p in weighted_passes(net, x, y, settings.terms, gamma=settings.further_losses, rng=rng)]
+    passes = weighted_passes(net, x, y, settings.terms, gamma=settings.further_losses, rng=rng)
     factors, done = [], set()
     pairs: dict[int, dict[int, tuple[Array, Array]]] = {id(layer): {} for layer in net.all_layers}
-    for p in passes:
+    for weight, p in passes:
         for k, layer in enumerate(net.chain(p.of.task)):
             if isinstance(layer, Dense):
                 if (id(p.inputs[k]), id(layer)) not in done:
@@ -39,7 +39,8 @@ def step_products(
                     done.add((id(p.inputs[k]), id(layer)))
                 if k or p.input_gradient is not None:
                     factors.append((p.deltas[k], layer.W.swapaxes(-1, -2)))
-                pairs[id(layer)][id(p.inputs[k])] = (p.inputs[k], p.of.deltas[k])
+                if weight != 0:
+                    pairs[id(layer)][id(p.inputs[k])] = (p.inputs[k], p.of.deltas[k])
     for layer in net.all_layers:
         if isinstance(layer, Dense):
             seen, errors = (xp.concatenate(blocks) for blocks in zip(*pairs[id(layer)].values(), strict=True))

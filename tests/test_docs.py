@@ -21,7 +21,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from nnlite.cli.main import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -127,3 +127,11 @@ def test_the_readme_states_the_size_of_each_file_of_the_engine():
     assert len(rows) >= 8
     stated = {file: int(lines) for file, lines in rows}
     assert stated == {file: code_lines(ROOT / file) for file in stated}
+
+
+def test_each_test_that_the_page_on_trust_names_is_there():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "trust.md").read_text("utf-8")))
+    tests = (ROOT / "tests").rglob("*.py")
+    there = {name for path in tests for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))}
+    assert named
+    assert not named - there
