@@ -26,7 +26,7 @@ from nnlite.worker import Worker, processors
 # Rounding alone makes 1e-6. Where it puts a ReLU of one example, or the sign of one J_s, on the other side, it makes up
 # to 4e-3 after three steps; after many it grows without bound.
 TOLERANCE = 1e-2
-TURN, REST = 0.2, 0.05  # seconds; a pool of threads spins for a while after its work
+TURN, REST = 0.5, 0.3  # seconds; a pool of threads goes on spinning after its work, and disturbs whoever is next
 
 
 @dataclass(frozen=True)
