@@ -1,15 +1,17 @@
 """`nnlite bench`: what training and attacks cost beside their own matrix products, and beside other libraries."""
 
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from nnlite.attacks import PGD
-from nnlite.bench import machine, race, report
+from nnlite.bench import checkpoint_times, machine, race, report
 from nnlite.cli.options import (
     Command,
     device_option,
@@ -26,6 +28,7 @@ from nnlite.evaluation import BLOCK
 from nnlite.methods import EXAMPLES, METHODS
 from nnlite.peers import PRODUCTS, Contestant, contestants
 from nnlite.plots import check_format, plot_times
+from nnlite.runs import check_writable
 from nnlite.settings import USUAL_GAMMA, Settings
 from nnlite.work import Work
 from nnlite.worker import processors
@@ -188,6 +191,39 @@ def cost(images: int, threads: int, rounds: int, as_json: bool, **given: Any) ->
         for row in rows
     ]
     print_table(f"{title}; {_words(threads, rounds)}", ["", "ms", "each, to the first"], cells)
+
+
+@bench.command()
+@method_options("dgl1")
+@hidden_option
+@click.option("--images", type=click.IntRange(1), default=50_000, show_default=True, help="Images in an epoch.")
+@click.option("--folder", type=click.Path(path_type=Path), default=".", show_default=True, help="Where to write them.")
+@threads_option
+@_rounds_option(6)
+@json_option
+def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bool, **given: Any) -> None:
+    """Time what a checkpoint adds to an epoch.
+
+    One training of as many epochs as rounds, which writes a checkpoint after each.
+    """
+    settings = replace(_settings(given, multitask=False), epochs=rounds)
+    check_writable(folder)
+    with tempfile.TemporaryDirectory(prefix=".nnlite-", dir=folder) as place:
+        times = checkpoint_times(Work("train", (settings,), images), Path(place) / "checkpoint", threads)
+    ms = 1e3 * np.array(times).T
+    rows = [
+        {"of": what, "ms": float(np.median(one)), "quartiles": np.quantile(one, (0.25, 0.75)).tolist()}
+        for what, one in zip(("an epoch", "its checkpoint"), ms, strict=True)
+    ]
+    share = float(np.median(ms[1] / ms[0]))
+    title = f"{settings.run_name}, {images:,} images"
+    if as_json:
+        found = {"title": title, "threads": threads, "rounds": rounds, "rows": rows, "share": share}
+        print_json({**found, "machine": machine()})
+        return
+    cells = [[row["of"], f"{row['ms']:.0f}", " to ".join(f"{one:.0f}" for one in row["quartiles"])] for row in rows]
+    print_table(f"{title}; {_words(threads, rounds)}", ["", "ms", "quartiles"], cells)
+    click.echo(f"a checkpoint takes {100 * share:.1f} % of its epoch")
 
 
 @bench.command()

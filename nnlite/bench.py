@@ -18,8 +18,10 @@ import threadpoolctl
 
 from nnlite import __version__
 from nnlite.backend import to_device
+from nnlite.checkpoint import write_checkpoint
 from nnlite.errors import NnliteError
 from nnlite.peers import LIBRARIES, PRODUCTS, Contestant
+from nnlite.training import State, train
 from nnlite.work import UNITS, Work
 from nnlite.worker import Worker, processors
 
@@ -79,6 +81,20 @@ def race(
                 time.sleep(REST)
                 seconds[name].append(workers[name].ask("time", counts[name]))
     return [Standing(one.name, tuple(seconds.get(one.name, ())), differences.get(one.name)) for one in contestants]
+
+
+def checkpoint_times(work: Work, path: Path, threads: int) -> list[tuple[float, float]]:
+    """Train the first model of `work`; return the seconds of each epoch, and those of writing its checkpoint `path`."""
+    written = []
+
+    def keep(state: State) -> None:
+        start = time.perf_counter()
+        write_checkpoint(path, work.settings, state)
+        written.append(time.perf_counter() - start)
+
+    with threadpoolctl.threadpool_limits(threads):
+        history = train(work.settings, work.data(), keep=keep).history
+    return [(epoch.seconds, seconds) for epoch, seconds in zip(history, written, strict=True)]
 
 
 def _compare(

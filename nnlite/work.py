@@ -8,6 +8,7 @@ import numpy as np
 
 from nnlite.attacks import PGD
 from nnlite.backend import Array, to_host
+from nnlite.datasets import Dataset, Samples
 from nnlite.network import MAIN, Network, mlp, stack
 from nnlite.rotation import ANGLES, ROTATION
 from nnlite.settings import Settings
@@ -80,6 +81,13 @@ class Work:
         x = rng.random((self.rows, FEATURES), dtype=np.float32)
         classes = {MAIN: CLASSES, ROTATION: len(ANGLES)} if self.settings.multitask else {MAIN: CLASSES}
         return x, {task: rng.integers(0, count, self.rows) for task, count in classes.items()}
+
+    def data(self) -> Dataset:
+        """Return a data set to train on, with `rows` images as bytes."""
+        rng = np.random.default_rng(self.settings.seed)
+        images, labels = rng.integers(0, 256, (self.rows, FEATURES), np.uint8), rng.integers(0, CLASSES, self.rows)
+        samples = Samples(images, labels, white=255)
+        return Dataset("random", samples, samples[:100], samples[:100], (28, 28), CLASSES)
 
     def order(self) -> list[Array]:
         """Return the row numbers of each batch of an epoch."""

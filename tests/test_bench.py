@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 
@@ -267,6 +268,22 @@ def test_bench_cost_has_three_sizes_of_each(nnlite):
         *(("epochs", count) for count in (1, 2, 4)),
     ]
     assert all(row["ms_each"] == row["ms"] / row["count"] for row in rows)
+
+
+def test_bench_checkpoint_times_as_many_as_there_are_epochs_and_leaves_nothing(nnlite, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr("nnlite.bench.write_checkpoint", lambda path, settings, state: written.append(state.epoch))
+    options = ("--hidden", 8, "--images", 100, "--rounds", 3, "--threads", 1, "--folder", tmp_path / "disk")
+    found = json.loads(nnlite("bench", "checkpoint", *options, "--json").stdout)
+    assert written == [1, 2, 3]
+    assert 0 < found["share"] < 1  # 3 calls that do nothing
+    assert [row["of"] for row in found["rows"]] == ["an epoch", "its checkpoint"]
+    assert not list((tmp_path / "disk").iterdir())
+
+
+def test_bench_checkpoint_prints_the_share(nnlite):
+    result = nnlite("bench", "checkpoint", "--hidden", 8, "--images", 100, "--rounds", 3, "--threads", 1)
+    assert re.search(r"a checkpoint takes \d+\.\d % of its epoch", result.stdout)
 
 
 @pytest.mark.parametrize(

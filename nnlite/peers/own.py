@@ -3,13 +3,12 @@
 import numpy as np
 
 from nnlite.backend import Array, synchronize, to_device, to_host
-from nnlite.datasets import Dataset, Samples
 from nnlite.network import MAIN, Network
 from nnlite.peers.several import in_turn, processes
 from nnlite.products import Products, attack_products, multiply, step_products
 from nnlite.training import train_stack
 from nnlite.update import Update, train_step
-from nnlite.work import CLASSES, FEATURES, Runner, Work, parameters
+from nnlite.work import Runner, Work, parameters
 
 
 def build(work: Work, threads: int) -> Runner:
@@ -59,11 +58,7 @@ def _attack(work: Work) -> Runner:
 
 
 def _train(work: Work) -> Runner:
-    rng = np.random.default_rng(work.settings.seed)
-    samples = Samples(
-        rng.integers(0, 256, (work.rows, FEATURES), np.uint8), rng.integers(0, CLASSES, work.rows), white=255
-    )
-    data = Dataset("random", samples, samples[:100], samples[:100], (28, 28), CLASSES)
+    data = work.data()
 
     def run(n: int) -> None:
         for _ in range(n):

@@ -46,6 +46,7 @@ BAD = [  # each command with one bad input of each kind: what click sees, and wh
     "bench epoch --reg nothing",
     "bench stack --models 1",
     "bench cost --rounds 1",
+    "bench checkpoint --images 0",
     "bench plot nothing.json --out picture.png",
     "bench plot nothing.json --out picture.doc",
 ]
