@@ -1,6 +1,8 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,3 +68,26 @@ def nnlite(tmp_path, monkeypatch):
     monkeypatch.delenv("NNLITE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-cache"))
     return lambda *args: CliRunner().invoke(main, list(map(str, args)), catch_exceptions=False)
+
+
+@pytest.fixture
+def ctrl_c(tmp_path):
+    """Call the command line in a terminal's place, press Ctrl-C at its first trained net, and return its stderr."""
+
+    def call(*args):
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from nnlite.cli.main import main; main()", *map(str, args)],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it is ignored
+        )
+        said = [next(line for line in process.stderr if "trained" in line)]
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
+        said.append(process.communicate(timeout=60)[1])
+        assert process.returncode == 130, said
+        assert "Traceback" not in said[1]
+        return "".join(said)
+
+    return call

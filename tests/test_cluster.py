@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -238,24 +237,7 @@ def test_the_command_trains_on_a_cluster_and_goes_on(dask, nnlite, tmp_path):
     assert "0 of 2 nets are left" in again.stderr
 
 
-def test_ctrl_c_ends_a_local_cluster_and_keeps_what_is_finished(tmp_path):
-    code = "from nnlite.cli.main import main\nif __name__ == '__main__':\n    main()\n"
-    (tmp_path / "run.py").write_text(code)
+def test_ctrl_c_ends_a_local_cluster_and_keeps_what_is_finished(ctrl_c, tmp_path):
     arguments = ["grid", "--hidden", "64", "--epochs", "300", "--seed", "0,1,2,3", "--jobs", "2", "--scheduler", LOCAL]
-    process = subprocess.Popen(
-        [sys.executable, "run.py", *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit it ignored
-    )
-    for line in process.stderr:
-        if "trained" in line:
-            break
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130, rest
-    assert rest.splitlines()[-1] == "Interrupted: finished runs are kept; the same command goes on."
-    assert "Traceback" not in rest
+    assert ctrl_c(*arguments).splitlines()[-1] == "Interrupted: finished runs are kept; the same command goes on."
     assert list((tmp_path / "runs" / "digits").glob("[!.]*"))

@@ -1,8 +1,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -184,24 +182,10 @@ def test_all_46_nets_are_trained_where_they_are_wanted():
     assert max(training.cost for training in trainings) == 2 * 5 * 1
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, nnlite):
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, nnlite, ctrl_c):
     folder = tmp_path / "stopped"
-    code = "from nnlite.cli.main import main; main()"
     arguments = ["reproduce", "fig3", *OPTIONS[:2], "--epochs", "40", *OPTIONS[4:], "--folder", str(folder)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit it ignored
-    )
-    for line in process.stderr:
-        if "trained" in line:
-            break
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130, rest
-    assert "Traceback" not in rest
+    ctrl_c(*arguments)
     finished = list((folder / "runs" / "digits").glob("[!.]*"))
     assert finished
     assert {load_run(path).results.status for path in finished} == {"finished"}

@@ -1,9 +1,6 @@
 """`nnlite grid`: what it prints, that it goes on where it was, and how it ends."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
 
 import pytest
@@ -117,25 +114,10 @@ def test_bad_input_exits_2_before_anything_is_trained(nnlite, file, tmp_path, mo
     assert not list(tmp_path.rglob("weights.safetensors"))
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(nnlite, tmp_path):
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(nnlite, ctrl_c, tmp_path):
     arguments = ["grid", "--hidden", "64", "--epochs", "100", "--seed", "0,1,2,3", "--jobs", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from nnlite.cli.main import main; main()", *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit it ignored
-    )
-    for line in process.stderr:
-        if "trained" in line:
-            break
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130, rest
-    assert rest.endswith("Interrupted: finished runs are kept; the same command goes on.\n")
-    assert "Traceback" not in rest
-    folders = list((tmp_path / "runs" / "digits").iterdir())
+    assert ctrl_c(*arguments).endswith("Interrupted: finished runs are kept; the same command goes on.\n")
+    folders = list((tmp_path / "runs" / "digits").glob("[!.]*"))
     assert {load_run(path).results.status for path in folders} == {"finished"}
     assert 1 <= len(folders) < 4
     result = nnlite(*arguments)
