@@ -75,6 +75,19 @@ def clean_weight(terms: Sequence[Term], lam0: float | Array = 1.0) -> float | Ar
     return lam0 - sum(term.weight for term in terms if term.phi is not None)
 
 
+def clean_weights(
+    terms: Sequence[Term], lam0: float | Array = 1.0, gamma: Mapping[str, float | Array] | None = None
+) -> dict[tuple[str, Loss], float | Array]:
+    """Return the weight of each clean pass by its task and loss, the main one first: each term needs one of its own.
+
+    gamma: the weight of each further task's loss.
+    """
+    weights: dict[tuple[str, Loss], float | Array] = {(MAIN, softmax_cross_entropy): lam0}
+    weights |= {(task, softmax_cross_entropy): weight for task, weight in (gamma or {}).items()}
+    weights |= {(term.task, term.loss): 0.0 for term in terms if (term.task, term.loss) not in weights}
+    return {of: clean_weight([term for term in terms if (term.task, term.loss) == of], weights[of]) for of in weights}
+
+
 def weighted_passes(
     net: Network,
     x: Array,
@@ -92,17 +105,14 @@ def weighted_passes(
     """
     labels = y if isinstance(y, Mapping) else {MAIN: y}
     inputs = net.forward(x)
-    weights: dict[tuple[str, Loss], float | Array] = {(MAIN, softmax_cross_entropy): lam0}
-    weights |= {(task, softmax_cross_entropy): weight for task, weight in (gamma or {}).items()}
-    weights |= {(term.task, term.loss): 0.0 for term in terms if (term.task, term.loss) not in weights}
     passes: list[Weighted] = []
-    for (task, loss), weight in weights.items():
+    for (task, loss), weight in clean_weights(terms, lam0, gamma).items():
         own = [term for term in terms if (term.task, term.loss) == (task, loss)]
         target = net.chain(task)[-1].forward(inputs[-1]) if loss is kl_divergence else labels[task]
         clean = net.backward(
             inputs, target, task=task, loss=loss, input_gradient=any(isinstance(term.penalty, Penalty) for term in own)
         )
-        passes.append((clean_weight(own, weight), clean))
+        passes.append((weight, clean))
         for term in own:
             direction = term.direction(net, clean, target, rng)
             if term.phi is None:

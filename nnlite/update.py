@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnlite.backend import Array, to_device
-from nnlite.datagrad import Term, weighted_passes
+from nnlite.datagrad import Term, clean_weights, weighted_passes
 from nnlite.errors import NnliteError
 from nnlite.layers import Parameters
 from nnlite.methods import WeightPenalty
@@ -39,7 +39,7 @@ class Update:
         first = models[0]
 
         def numbers(values: Sequence[Any]) -> Any:
-            if len(values) == 1 or values[0] is None:
+            if len(set(values)) == 1:
                 return values[0]
             return to_device(np.array(values, np.float64), first.device)
 
@@ -60,15 +60,18 @@ class Update:
 def alike(settings: Settings) -> tuple[Any, ...]:
     """Return what models of one stack have in common: all but the numbers of an Update, and the seed.
 
-    A search for noise may draw, as virtual adversarial training does; then they share the seed, too.
+    A search for noise may draw, as virtual adversarial training does; then they share the seed, too. A net leaves out a
+    pass of weight 0, as lambda = phi gives the clean one; such a stack shares all but the seed, to do the same.
     """
     terms = settings.terms
+    weights = [*clean_weights(terms, gamma=settings.further_losses).values(), *(term.weight for term in terms)]
     searches = any(not isinstance(term.penalty, Penalty) for term in terms)
     return (
         *(getattr(settings, name) for name in ("data", "hidden", "epochs", "batch_size", "multitask", "device")),
         tuple((term.penalty, term.task, term.loss, term.phi is None) for term in terms),
         settings.method.on_weights,
         settings.seed if searches else None,
+        replace(settings, seed=0) if 0 in weights else None,
     )
 
 
