@@ -8,8 +8,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from nnlite.errors import NnliteError
@@ -80,7 +80,7 @@ def lock(path: Path) -> Iterator[None]:
     except BlockingIOError as error:
         raise NnliteError(
             f"run: {path} is being trained by another process (pid {error.strerror}); "
-            f"wait for it, or choose another --name"
+            f"wait for it, or give this one another place"
         ) from error
     except OSError as error:
         raise NnliteError(f"runs: cannot write to {path.parent} ({error.strerror}); choose another --runs") from error
@@ -92,6 +92,29 @@ def lock(path: Path) -> Iterator[None]:
     finally:
         name.unlink(missing_ok=True)
         os.close(number)
+
+
+@contextmanager
+def locks(paths: Collection[Path]) -> Iterator[None]:
+    """Hold the lock of each of `paths`, or of none."""
+    with ExitStack() as held:
+        _allow_files(len(paths))
+        for path in paths:
+            held.enter_context(lock(path))
+        yield
+
+
+def _allow_files(count: int) -> None:
+    """Ask the system to let this process have `count` more files open, as far as it may: mostly it is a few hundred."""
+    if sys.platform == "win32":
+        return
+    import resource  # not on Windows
+
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now != resource.RLIM_INFINITY:
+        wanted = now + count if most == resource.RLIM_INFINITY else min(now + count, most)
+        with suppress(ValueError, OSError):  # what is too few, `lock` will say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _take(name: Path) -> int:

@@ -138,8 +138,11 @@ def evaluate(trained: Trained, best: Epoch, settings: Settings, data: Dataset) -
 
 
 def write_run(path: Path, settings: Settings, trained: Trained, results: Results) -> Run:
-    """Write the run folder `path` whole, or not at all, and return the run; NnliteError where it cannot be written."""
-    with lock(path), _no_interruption():
+    """Write the run folder `path` whole, or not at all, and return the run; NnliteError where it cannot be written.
+
+    Whoever calls holds the `lock` of the run.
+    """
+    with _no_interruption():
         return _write(path, settings, trained, results)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnlite.datasets import load
+from nnlite.disk import locks
 from nnlite.errors import NnliteError
 from nnlite.memory import check_memory, largest_stack
 from nnlite.processes import Workers, report
@@ -79,11 +80,12 @@ def train_all(
     """Have each stack trained; yield each training when its run is written, with what went wrong or None.
 
     `on_cost` is told what has been done since it was last told. Stopped, this leaves the finished runs; those under
-    way are lost and start again the next time.
+    way are lost and start again the next time. NnliteError where another process trains one of them.
     """
-    for folder in {training.path.parent for stack in stacks for training in stack}:
+    trainings = [training for stack in stacks for training in stack]
+    for folder in {training.path.parent for training in trainings}:
         check_writable(folder)
-    epochs = {training.path: 0 for stack in stacks for training in stack}
+    epochs = {training.path: 0 for training in trainings}
 
     def tell(index: int, what: tuple[int, int]) -> None:
         place, epoch = what
@@ -93,11 +95,12 @@ def train_all(
         on_cost(further * training.cost / training.settings.epochs)
 
     tasks = [(train_models, tuple(training.settings for training in stack)) for stack in stacks]
-    for index, outcomes in by(tasks, tell):
-        for place, (training, outcome) in enumerate(zip(stacks[index], outcomes, strict=True)):
-            failure = _keep(training, *outcome)
-            tell(index, (place, training.settings.epochs))  # it may have ended early
-            yield training, failure
+    with locks([training.path for training in trainings]):
+        for index, outcomes in by(tasks, tell):
+            for place, (training, outcome) in enumerate(zip(stacks[index], outcomes, strict=True)):
+                failure = _keep(training, *outcome)
+                tell(index, (place, training.settings.epochs))  # it may have ended early
+                yield training, failure
 
 
 def train_models(models: Sequence[Settings]) -> list[tuple[Trained, Results | None]]:

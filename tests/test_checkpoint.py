@@ -10,6 +10,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +19,11 @@ import threadpoolctl
 from kills import content, run
 
 from nnlite.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
-from nnlite.disk import beside, lock, new_folder, recover, write_file
+from nnlite.disk import beside, lock, locks, new_folder, recover, write_file
 from nnlite.errors import NnliteError
-from nnlite.runs import list_runs, list_unfinished, load_run, make_run, write_run
+from nnlite.runs import list_runs, list_unfinished, load_run, make_run
 from nnlite.settings import Settings
-from nnlite.training import Trained, train
+from nnlite.training import train
 
 QUICK = Settings(hidden=(16,), epochs=6, lr=1.0)  # its best epoch is not its last
 DGL1 = Settings(reg="dgl1", lam=0.01, phi=0.1, hidden=(16, 8), epochs=4)
@@ -375,7 +376,7 @@ def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(digits, tmp_pa
             said = (tmp_path / "output.txt").read_text().splitlines()[-1]
             assert said == (
                 f"Error: run: runs/digits/rect is being trained by another process (pid {os.getpid()}); "
-                f"wait for it, or choose another --name"
+                f"wait for it, or give this one another place"
             )
     assert run(arguments, tmp_path, before=20) == -signal.SIGKILL
     assert ".rect.lock" in names_in(path.parent)
@@ -383,12 +384,29 @@ def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(digits, tmp_pa
     assert names_in(path.parent) == ["rect"]
 
 
-def test_a_run_that_is_being_trained_is_not_written_by_others(digits, tmp_path):
-    run = make_run(QUICK, digits, tmp_path)
-    before = {path: path.read_bytes() for path in run.path.iterdir()}
-    with lock(run.path), pytest.raises(NnliteError, match="being trained by another process"):
-        write_run(run.path, QUICK, Trained(run.net), run.results)
-    assert {path: path.read_bytes() for path in run.path.iterdir()} == before
+@pytest.mark.parametrize("command", [["grid", "--hidden", 8, "--seed", "0,1,2"], ["reproduce", "fig1", "--hidden", 8]])
+def test_a_grid_is_refused_where_another_process_trains_one_of_its_nets(nnlite, tmp_path, command):
+    command += ["--epochs", 1, "--jobs", 1]
+    plan = json.loads(nnlite("grid", "--hidden", 8, "--seed", "0,1,2", "--epochs", 1, "--dry-run", "--json").stdout)
+    one = Path(plan[1]["path"]) if command[0] == "grid" else Path("reproduction/digits/runs/digits/rect-lr0.1-seed0")
+    one.parent.mkdir(parents=True)
+    with lock(one):
+        result = nnlite(*command)
+        assert result.exit_code == 2
+        assert f"{one} is being trained by another process (pid {os.getpid()})" in result.stderr
+    assert names_in(one.parent) == []
+    assert nnlite(*command).exit_code == 0
+
+
+def test_a_grid_may_hold_more_locks_than_the_system_allows_open_files_at_first(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+    try:
+        with locks([tmp_path / str(k) for k in range(300)]):
+            assert len(names_in(tmp_path)) == 300
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert names_in(tmp_path) == []
 
 
 def test_of_many_that_want_the_lock_one_at_a_time_has_it(tmp_path):
