@@ -1,7 +1,6 @@
 """The grid: what its file means, what is refused, and that stacks and processes train what one process trains."""
 
 import itertools
-import os
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -14,11 +13,10 @@ import strict_cupy
 
 from nnlite import memory
 from nnlite.backend import available_memory
-from nnlite.datasets import load
 from nnlite.errors import NnliteError
 from nnlite.grid import FILE_LIMIT, make_grid, read_grid
 from nnlite.memory import check_memory, largest_stack, stack_bytes
-from nnlite.processes import call, in_processes, report
+from nnlite.processes import in_processes
 from nnlite.runs import WEIGHTS, load_run, make_run
 from nnlite.settings import Settings
 from nnlite.trainings import check_fit, in_stacks, missing, train_all, train_models
@@ -318,33 +316,6 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NnliteError, match="cannot write to"):
         train(make_grid([{"lr": 0.1}], tmp_path / "file", "a test"), lambda *_: pytest.fail("trained all the same"))
-
-
-# --- processes
-
-
-def test_a_process_that_is_killed_is_an_error_with_a_guess_at_the_cause():
-    with pytest.raises(NnliteError, match=r"a process was killed.*memory.*--jobs than 1"):
-        list(in_processes([(os._exit, 1)], jobs=1))
-
-
-def test_an_error_in_a_process_is_raised_here():
-    with pytest.raises(NnliteError, match="data: expected one of"):
-        list(in_processes([(load, "cifar")], jobs=1))
-
-
-def test_a_report_comes_with_the_index_of_its_task():
-    told = []
-    results = dict(in_processes([(report, 5), (report, 6)], lambda *what: told.append(what), jobs=2))
-    assert (sorted(told), results) == ([(0, 5), (1, 6)], {0: None, 1: None})
-
-
-def test_a_report_outside_any_task_is_heard_by_nobody():
-    told = []
-    call((report, 5), told.append)
-    report("a word")
-    assert told == [5]
-    assert train_models([Settings(hidden=(), epochs=1)])[0][1].status == "finished"
 
 
 # --- memory

@@ -1,0 +1,55 @@
+"""Processes that carry out tasks: their results and reports, and what happens where one of them, or who waits, ends."""
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from nnlite.datasets import load
+from nnlite.errors import NnliteError
+from nnlite.processes import call, in_processes, report
+from nnlite.settings import Settings
+from nnlite.trainings import train_models
+
+TWO_SLEEPERS = (
+    "import time; from nnlite.processes import in_processes; list(in_processes([(time.sleep, 600)] * 2, jobs=2))"
+)
+
+
+def test_a_process_that_is_killed_is_an_error_with_a_guess_at_the_cause():
+    with pytest.raises(NnliteError, match=r"a process was killed.*memory.*--jobs than 1"):
+        list(in_processes([(os._exit, 1)], jobs=1))
+
+
+def test_an_error_in_a_process_is_raised_here():
+    with pytest.raises(NnliteError, match="data: expected one of"):
+        list(in_processes([(load, "cifar")], jobs=1))
+
+
+def test_a_report_comes_with_the_index_of_its_task():
+    told = []
+    results = dict(in_processes([(report, 5), (report, 6)], lambda *what: told.append(what), jobs=2))
+    assert (sorted(told), results) == ([(0, 5), (1, 6)], {0: None, 1: None})
+
+
+def test_a_report_outside_any_task_is_heard_by_nobody():
+    told = []
+    call((report, 5), told.append)
+    report("a word")
+    assert told == [5]
+    assert train_models([Settings(hidden=(), epochs=1)])[0][1].status == "finished"
+
+
+def test_they_end_with_a_parent_that_is_killed():
+    with subprocess.Popen([sys.executable, "-c", TWO_SLEEPERS]) as parent:
+        below = psutil.Process(parent.pid).children
+        deadline = time.monotonic() + 60
+        while sum(child.num_threads() > 1 for child in below()) < 2:  # one is there to end with the parent
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        children = below()
+        parent.kill()
+    assert not psutil.wait_procs(children, timeout=30)[1]
