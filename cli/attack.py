@@ -102,10 +102,11 @@ def attack(
     r1, r2       the paper's noise: one step of size phi along sign(J), or 2J
     pgd, pgd-l2  projected gradient descent: many steps, within phi of each pixel
                  (L-infinity norm) or of the whole image (L2 norm)
-    lbfgs        the smallest noise in the L2 norm, as Szegedy et al. 2013; an image
-                 is changed where phi is enough for that
+    lbfgs        the smallest noise in the L2 norm, as Szegedy et al. 2013;
+                 an image is changed where phi is enough for that
     square, autopgd (L-infinity), deepfool, carlini, hopskipjump (L2)
-                 from the Adversarial Robustness Toolbox: pip install 'nnlite[interop]'
+                 from the Adversarial Robustness Toolbox:
+                 pip install 'nnlite[interop]'
     """  # noqa: D301 - click wants the backspace itself
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; choose one")

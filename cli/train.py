@@ -27,11 +27,19 @@ from nnlite.runs import Run, divergence_advice, make_run
 from nnlite.settings import USUAL_GAMMA, Settings
 from nnlite.training import Epoch
 
-_TAKES = {name: " ".join(method.takes) or "-" for name, method in METHODS.items()}
-_ROWS = "\n".join(f"  {name:<11} {_TAKES[name]:<10} {method.source}" for name, method in METHODS.items())
+
+class WithMethods(click.Command):
+    """A command whose help ends with the methods."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a line for each method: its name, the options that it takes, and its source."""
+        with formatter.section("Methods, and what they take"):
+            formatter.write_dl(
+                [(" ".join([name, *method.takes]), method.source) for name, method in METHODS.items()], col_max=22
+            )
 
 
-@click.command(epilog=f"\b\nMethods, and what they take:\n{_ROWS}")
+@click.command(cls=WithMethods)
 @method_options("none")
 @data_option
 @hidden_option

@@ -6,23 +6,18 @@ from dataclasses import asdict
 import pytest
 
 from nnlite import __version__, datasets
+from nnlite.cli.main import main
 from nnlite.layers import Dense, ReLU
 from nnlite.runs import load_run
 
 CLOSED_PORT = "http://127.0.0.1:9/"
-COMMANDS = [
-    [],
-    ["train"],
-    ["attack"],
-    ["verify"],
-    ["grid"],
-    ["runs"],
-    ["data"],
-    ["gradcheck"],
-    ["bench"],
-    ["bench", "step"],
-    ["bench", "plot"],
-]
+
+
+def commands(group, *names):
+    """Yield the names that lead to each command."""
+    yield names
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, *names, name)
 
 
 def test_the_version(nnlite):
@@ -31,11 +26,12 @@ def test_the_version(nnlite):
     assert result.stdout.split()[-1] == __version__
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_help(nnlite, command):
+@pytest.mark.parametrize("command", [*commands(main)], ids=" ".join)
+def test_every_command_has_help_for_a_terminal_of_80_columns(nnlite, command):
     result = nnlite(*command, "--help")
     assert result.exit_code == 0
     assert "Usage: " in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
     assert nnlite(*command, "-h").stdout == result.stdout
 
 
