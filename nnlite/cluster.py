@@ -3,7 +3,6 @@
 Nothing but the scheduler's address is shared: tasks carry all they need, and results come back over the network.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -98,6 +97,8 @@ def _connected(address: str, jobs: int) -> Iterator[Any]:
 
 def _knock(address: str) -> None:
     """Raise NnliteError unless a scheduler answers: a Client that fails at that lives on, and complains at its end."""
+    import asyncio  # not above: whoever starts nnlite would wait for it
+
     from distributed.comm import connect
 
     async def knock() -> None:

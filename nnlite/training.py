@@ -109,8 +109,7 @@ def train_stack(
     update, common = Update.of(*models), models[0]
     if common.device == "cpu":
         keep_freed_memory()
-    nets = [one.last.copy() for one in start] or [_new_net(one, data[one.seed]) for one in models]
-    net = (nets[0] if len(nets) == 1 else stack(nets)).to(common.device)
+    net = _first_net(models, data, start).to(common.device)
     samples = _training_samples(models, data)
     validation = {seed: data[seed].validation.to(common.device) for seed in _seeds(models)}
     trained = [_again(one.trained, common.device) for one in start] or [Trained(one.copy()) for one in unstack(net)]
@@ -138,7 +137,7 @@ def train_stack(
             trained[k].status = "interrupted"
     except MemoryError as error:  # CuPy's is one, too
         raise NnliteError(
-            f"memory: {len(models)} x {nets[0]} did not fit, {common.batch_size} examples at a time ({error}); "
+            f"memory: {len(models)} x {unstack(net)[0]} did not fit, {common.batch_size} examples at a time ({error}); "
             f"train fewer nets at a time, or take smaller batches"
         ) from error
     return trained
@@ -153,6 +152,12 @@ def _note(trained: Trained, net: Network, epoch: Epoch) -> None:
     trained.history.append(epoch)
     if trained.best is None or epoch.validation >= trained.best.validation:
         trained.net, trained.best = net.copy(), epoch
+
+
+def _first_net(models: Sequence[Settings], data: Mapping[int, Dataset], start: Sequence[State]) -> Network:
+    """Return the net, or the stack of nets, that training begins with, on the host."""
+    nets = [one.last.copy() for one in start] or [_new_net(one, data[one.seed]) for one in models]
+    return nets[0] if len(nets) == 1 else stack(nets)
 
 
 def _new_net(settings: Settings, data: Dataset) -> Network:
