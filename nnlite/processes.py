@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 import threadpoolctl
 
 from nnlite.errors import NnliteError
+from nnlite.interrupts import deaf_children
 
 Task: TypeAlias = tuple[Any, ...]  # (function, *arguments); both must be importable where it runs
 
@@ -59,7 +60,8 @@ def in_processes(
     reports = context.SimpleQueue()
     executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_start, initargs=(reports,))
     try:
-        futures = {executor.submit(_call, index, task): index for index, task in enumerate(tasks)}
+        with deaf_children():
+            futures = {executor.submit(_call, index, task): index for index, task in enumerate(tasks)}
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)

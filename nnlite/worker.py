@@ -17,6 +17,7 @@ import threadpoolctl
 
 from nnlite.backend import Array, keep_freed_memory
 from nnlite.errors import NnliteError
+from nnlite.interrupts import deaf_children
 from nnlite.work import Runner, Work
 
 # Read by OpenMP, OpenBLAS, MKL and XLA, each when it is loaded.
@@ -36,7 +37,8 @@ class Worker:
         self.name = name
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, build, work, tuple(cpus)))
-        self._process.start()
+        with deaf_children():
+            self._process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
     def __enter__(self) -> "Worker":

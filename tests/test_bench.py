@@ -299,7 +299,7 @@ def test_bad_input_ends_in_one_line_and_code_2(nnlite, options):
 def test_the_works_run_on_the_gpu(monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
     models = tuple(
-        Settings(hidden=(8,), batch_size=4, reg="dgl1", lam=lam, phi=0.1, device="gpu") for lam in (0.1, 0.2)
+        Settings(hidden=(8,), batch_size=4, reg="dgl1", lam=lam, phi=0.1, device="gpu") for lam in (0.05, 0.2)
     )
     work = Work(kind, models[:1] if kind == "attack" else models, 10, PGD(steps=2))
     on_host = replace(work, models=tuple(replace(one, device="cpu") for one in work.models))
