@@ -24,7 +24,7 @@ from nnlite.cli.reproduce import reproduce
 from nnlite.cli.runs import runs
 from nnlite.cli.train import train
 from nnlite.cli.verify import verify
-from nnlite.errors import DivergedError, NnliteError
+from nnlite.errors import DivergedError, NnliteError, printable
 
 FAILED, BAD_INPUT, BUG, INTERRUPTED, NO_READER = 1, 2, 70, 130, 141  # docs/files.md says when
 
@@ -94,7 +94,7 @@ def _ending(error: BaseException) -> tuple[int, str]:
 
 def _one_line(text: str) -> str:
     """Return `text` as one line without control codes: a file from a stranger may have had a say in it."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return " ".join(printable(text).split())
 
 
 def _let_go() -> None:

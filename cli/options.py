@@ -12,6 +12,7 @@ from rich.table import Table
 
 from nnlite.backend import DEVICES
 from nnlite.datasets import DATASETS
+from nnlite.errors import printable
 from nnlite.methods import DUALS, GRADIENTS, METHODS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -100,8 +101,8 @@ def method_numbers(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, An
 
 
 def message(text: str) -> None:
-    """Print `text` to stderr, where progress and messages go."""
-    click.echo(text, err=True)
+    """Print `text`, in one line, to stderr, where progress and messages go."""
+    click.echo(printable(text), err=True)
 
 
 def print_json(content: Any) -> None:
@@ -111,6 +112,8 @@ def print_json(content: Any) -> None:
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table to stdout, never narrower than its content; the first column is text, the rest to the right."""
+    # the name of a run, or a text in a file, may be a stranger's
+    title, head, rows = printable(title), [*map(printable, head)], [[*map(printable, row)] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for k, name in enumerate(head):
         table.add_column(name, justify="right" if k else "left", no_wrap=True)

@@ -25,12 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite import __version__
-from nnlite.arrays import DTYPES, ArrayFile, Layout, Writer, new_arrays, open_arrays, parse_json
+from nnlite.arrays import DTYPES, ArrayFile, Layout, Writer, check_layout, new_arrays, open_arrays, parse_json
 from nnlite.backend import Array, to_host
 from nnlite.datasets import DATASETS, Samples
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.network import Network
+from nnlite.weights import WEIGHTS, read_any_net
 
 FORMAT, KEY, SPLIT = 1, "nnlite-attack", "test"
 BLOCK = 250  # examples at a time, as in nnlite.evaluation: products of other shapes may round otherwise
@@ -134,15 +135,10 @@ def open_attack(path: Path) -> AttackFile:
         if first is None or len(first.shape) != 2 or 0 in first.shape or first.dtype.kind != "f":
             raise ValueError("there is no array images0 of float pixels, shape (N, D)")
         expected = layout(record, first.shape, first.dtype)
-        for name in sorted(expected.keys() | arrays.layout.keys()):
-            if expected.get(name) != arrays.layout.get(name):
-                known = name if name in expected else "one that does not belong there"
-                raise ValueError(f"the arrays do not fit the record or each other: {known}")
-    except (ValueError, RecursionError) as error:
-        reason = "its record is nested too deeply" if isinstance(error, RecursionError) else error
-        raise NnliteError(
-            f"{path}: expected an attack file of nnlite, as nnlite attack --save writes: {reason}"
-        ) from error
+        check_layout(arrays.layout, expected)
+    except ValueError as error:
+        what = "an attack file of nnlite, as nnlite attack --save writes"
+        raise NnliteError(f"{path}: expected {what}: {error}") from error
     return AttackFile(record, arrays)
 
 
@@ -180,25 +176,18 @@ def weights_sha256(weights: Weights) -> str:
 
 def load_weights(folder: Path) -> Weights:
     """Return the weights of the run in `folder`; NnliteError where they are no chain of finite float32 layers."""
-    arrays = open_arrays(folder / "weights.safetensors")
-    weights: list[tuple[Array, Array]] = []
-    while (name := f"dense{len(weights)}") + ".W" in arrays.places:
-        W, b = arrays.places[f"{name}.W"], arrays.places.get(f"{name}.b")
-        width = W.shape[:1] if not weights else weights[-1][1].shape
-        if b is None or len(W.shape) != 2 or W.shape != width + b.shape or {W.dtype, b.dtype} != {DTYPES["F32"]}:
-            raise NnliteError(f"{arrays.path}: expected {name} to fit the layer before it, in float32; choose a run")
-        weights.append((arrays.read(f"{name}.W"), arrays.read(f"{name}.b")))
-    if not weights:
-        raise NnliteError(f"{arrays.path}: expected the weights of a run, dense0.W and more, found none")
-    if not all(np.isfinite(array).all() for pair in weights for array in pair):
-        raise NnliteError(f"{arrays.path}: expected finite weights, found NaN or infinity; train the run again")
-    return weights
+    path = folder / WEIGHTS
+    file = open_arrays(path)
+    try:
+        return weights_of(read_any_net(file))
+    except ValueError as error:
+        raise NnliteError(f"{path}: {error}; choose another run, or train it again") from error
 
 
 def find_weights(name: str, data: str, runs: Path) -> tuple[str, Weights]:
     """Return name and weights of the run `name` on `data` below `runs`, or of that in the folder `name`."""
     for folder in (runs / data / name, Path(name)):
-        if name and os.path.isfile(folder / "weights.safetensors"):  # False, not an error, for a name too long
+        if name and os.path.isfile(folder / WEIGHTS):  # False, not an error, for a name too long
             return folder.resolve().name, load_weights(folder)
     raise NnliteError(f"run: expected the name of a run on {data} below {runs}, or its path, found {name!r}")
 

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import reprlib
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nnlite.disk import open_file
 from nnlite.errors import NnliteError
 
 HEADER_LIMIT = 1 << 20  # bytes; those of nnlite's own files are below 10,000
@@ -63,7 +63,7 @@ class ArrayFile:
         first, end, _ = rows.indices(place.shape[0])
         shape = (max(end - first, 0), *place.shape[1:])
         try:
-            with self.path.open("rb") as file:
+            with open_file(self.path) as file:
                 file.seek(place.start + first * place.row)
                 values = np.fromfile(file, place.dtype, math.prod(shape))
             return values.reshape(shape)
@@ -83,22 +83,31 @@ def open_arrays(path: Path) -> ArrayFile:
     does not describe each byte of the file exactly once; a dtype other than those of DTYPES.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
-            raise NnliteError(f"{path}: expected a file, found something else")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return ArrayFile(path, *_header(file, os.fstat(file.fileno()).st_size))
-    except NnliteError:
-        raise
     except OSError as error:
         raise NnliteError(f"{path}: cannot read it ({error.strerror}); give the path of a safetensors file") from error
-    except (ValueError, RecursionError) as error:
-        reason = "its header is nested too deeply" if isinstance(error, RecursionError) else error
-        raise NnliteError(f"{path}: expected a safetensors file, found a damaged one: {reason}") from error
+    except ValueError as error:
+        raise NnliteError(f"{path}: expected a safetensors file, found a damaged one: {error}") from error
 
 
 def parse_json(text: str) -> Any:
-    """Return the content of a JSON text; ValueError where it is none, names a key twice, or holds NaN or infinity."""
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    """Return the content of a JSON text.
+
+    ValueError where it is none, names a key twice, holds NaN or infinity, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def check_layout(found: Layout, expected: Layout) -> None:
+    """Raise ValueError, which names the first array that is missing, does not belong there, or has another form."""
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            forms = (f"{one[name][0]} {one[name][1]}" if name in one else "no such array" for one in (expected, found))
+            raise ValueError("{}: expected {}, found {}".format(reprlib.repr(name), *forms))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -108,8 +117,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{reprlib.repr(text)} is no finite number")
+    return number
 
 
 def _header(file: IO[bytes], size: int) -> tuple[dict[str, str], dict[str, Place]]:

@@ -8,10 +8,12 @@ There is no state of a random generator in it: each is made anew from (seed, pur
 
 import json
 import logging
+import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,12 @@ import safetensors.numpy
 import threadpoolctl
 
 from nnlite import __version__
-from nnlite.arrays import ArrayFile, open_arrays, parse_json
+from nnlite.arrays import DTYPES, ArrayFile, check_layout, open_arrays, parse_json
 from nnlite.disk import beside, write_file
-from nnlite.errors import NnliteError
-from nnlite.network import Network
-from nnlite.settings import Settings
+from nnlite.errors import NnliteError, printable
+from nnlite.settings import Settings, read_settings
 from nnlite.training import Epoch, State, Trained
-from nnlite.weights import named_arrays, network
+from nnlite.weights import named_arrays, net_layout, read_net
 
 KEY = "nnlite-checkpoint"
 
@@ -59,26 +60,25 @@ def read_checkpoint(path: Path, settings: Settings) -> State:
     warning says so.
     """
     with _damage(path):
-        file = open_arrays(path)
-        content = parse_json(file.metadata[KEY])
-        found, makers = dict(content["settings"]), dict(content["versions"])
+        file, content, found = _head(path)
+        makers = {name: printable(text) for name, text in content["versions"].items()}
     check_settings(path, found, settings)
     with _damage(path):
-        history = [Epoch(int(row[0]), *map(float, row[1:])) for row in file.read("history")]
+        history = read_history(file.read("history"), settings)
         best = next(epoch for epoch in history if epoch.epoch == content["best"])
-        state = State(Trained(_net(file, "best.", settings), best, history), _net(file, "last.", settings))
+        nets = {which: read_net(file, settings.sizes, settings.heads, f"{which}.") for which in ("best", "last")}
     for name, now in _makers().items():
         if (then := makers.get(name)) != now:
             logging.getLogger("nnlite").warning(
                 "%s: the checkpoint was written with %s, and this is %s: sums may be rounded otherwise", name, then, now
             )
-    return state
+    return State(Trained(nets["best"], best, history), nets["last"])
 
 
-def check_settings(path: Path, found: dict[str, Any], settings: Settings) -> None:
-    """Raise NnliteError where the settings `found` at `path`, as a dict, are not `settings`, and say which are not."""
-    found, wanted = (json.loads(json.dumps(one)) for one in (found, asdict(settings)))  # where a tuple is a list
-    differ = [f"{key} {found.get(key)}, not {wanted[key]}" for key in wanted if found.get(key) != wanted[key]]
+def check_settings(path: Path, found: Settings, settings: Settings) -> None:
+    """Raise NnliteError where the settings `found` at `path` are not `settings`, and say which are not."""
+    there, wanted = asdict(found), asdict(settings)
+    differ = [f"{key} {there[key]}, not {wanted[key]}" for key in wanted if there[key] != wanted[key]]
     if differ:
         raise NnliteError(f"{path} is of another training ({'; '.join(differ)}); choose another --name, or --overwrite")
 
@@ -86,8 +86,22 @@ def check_settings(path: Path, found: dict[str, Any], settings: Settings) -> Non
 def epochs_done(path: Path) -> tuple[int, int]:
     """Return how many epochs the training of the checkpoint `path` has done, and of how many; NnliteError."""
     with _damage(path):
-        file = open_arrays(path)
-        return file.places["history"].shape[0], int(parse_json(file.metadata[KEY])["settings"]["epochs"])
+        file, _, settings = _head(path)
+        return file.places["history"].shape[0], settings.epochs
+
+
+def read_history(rows: Iterable[Iterable[Any]], settings: Settings) -> list[Epoch]:
+    """Return the epochs that rows of four numbers, or of their texts, tell of.
+
+    ValueError where they are not 1, 2, ..., and no more than the settings have, or hold NaN or infinity.
+    """
+    few = islice(rows, settings.epochs + 1)
+    history = [Epoch(int(epoch), *map(float, numbers)) for epoch, *numbers in few]
+    if [epoch.epoch for epoch in history] != list(range(1, min(len(history), settings.epochs) + 1)):
+        raise ValueError(f"the history is not that of epochs 1 to {settings.epochs} at most, each in its turn")
+    if not all(math.isfinite(number) for epoch in history for number in epoch):
+        raise ValueError("the history holds NaN or infinity")
+    return history
 
 
 def versions() -> dict[str, str]:
@@ -103,9 +117,15 @@ def _makers() -> dict[str, str]:
     return {**versions(), "BLAS": "".join(words), "BLAS threads": "".join(threads)}
 
 
-def _net(file: ArrayFile, prefix: str, settings: Settings) -> Network:
-    names = [name for name in file.places if name.startswith(prefix)]
-    return network({name.removeprefix(prefix): file.read(name) for name in names}, settings)
+def _head(path: Path) -> tuple[ArrayFile, dict[str, Any], Settings]:
+    """Return the file, whose arrays have the form that its settings give them, the JSON in it, and these settings."""
+    file = open_arrays(path)
+    content = parse_json(file.metadata[KEY])
+    settings = read_settings(content["settings"])
+    best, last = (net_layout(settings.sizes, settings.heads, prefix) for prefix in ("best.", "last."))
+    epochs = min(file.places["history"].shape[0], settings.epochs)
+    check_layout(file.layout, {**best, **last, "history": (DTYPES["F64"], (epochs, 4))})
+    return file, content, settings
 
 
 @contextmanager
@@ -113,6 +133,6 @@ def _damage(path: Path) -> Iterator[None]:
     """Say of whatever goes wrong in reading `path` that the file is damaged."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, ArithmeticError, StopIteration) as error:
-        what = f"{type(error).__name__}: {error}"
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StopIteration) as error:
+        what = str(error) if isinstance(error, NnliteError) else f"{type(error).__name__}: {error}"
         raise NnliteError(f"{path}: the checkpoint is damaged ({what}); delete it, or use --overwrite") from error

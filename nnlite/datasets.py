@@ -27,6 +27,8 @@ from nnlite.init import generator
 
 IDX_IMAGES, IDX_LABELS = 2051, 2049
 IDX_LIMIT = 1 << 26  # bytes, packed or not; the largest MNIST file unpacks to 47 MB
+SHAPES = {"digits": (8, 8), "mnist": (28, 28)}  # known before anything is read, or fetched
+CLASSES = 10
 _CHUNK = 1 << 16  # bytes read or unpacked at a time
 
 MNIST_MIRRORS = (
@@ -87,7 +89,7 @@ class Dataset:
     validation: Samples
     test: Samples
     shape: tuple[int, int]
-    classes: int = 10
+    classes: int = CLASSES
 
     @property
     def features(self) -> int:

@@ -1,15 +1,20 @@
 """The disk: files and folders that stand there whole or not at all, whatever is killed when, and a lock on them.
 
+What is read may come from a stranger: it is a regular file of a limited size, or an error.
+
 What is written goes beside its place first, is brought to the disk, and is then renamed, which happens at once or not
 at all. Beside `runs/digits/rect` that is `.rect.new`; no run has a name that begins with a dot.
 """
 
+import errno
 import logging
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 from nnlite.errors import NnliteError
@@ -18,6 +23,25 @@ from nnlite.errors import NnliteError
 def beside(path: Path, what: str) -> Path:
     """Return the hidden neighbour of `path` that is its new or old self, its lock or its checkpoint."""
     return path.with_name(f".{path.name}.{what}")
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a regular file to read its bytes; OSError for all else: a pipe would wait for ever, a device has no end."""
+    # without O_NONBLOCK to open the pipe would wait already; Windows has neither
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Return the bytes of a regular file; OSError where it cannot be read, or has more than `limit`."""
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, more than {limit:,}", str(path))
+        return file.read(size)
 
 
 def write_file(path: Path, content: bytes) -> None:

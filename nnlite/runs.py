@@ -11,36 +11,38 @@ the checkpoint and the lock of a training that is under way.
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
+from nnlite.arrays import open_arrays, parse_json
 from nnlite.attacks import NOISES
-from nnlite.checkpoint import check_settings, checkpoint_of, read_checkpoint, versions, write_checkpoint
+from nnlite.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, versions, write_checkpoint
 from nnlite.datasets import Dataset
-from nnlite.disk import lock, new_folder, recover
-from nnlite.errors import DivergedError, NnliteError
+from nnlite.disk import lock, new_folder, read_file, recover
+from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation import PAPER_PHI, accuracy, attack
 from nnlite.methods import METHODS
 from nnlite.network import Network
-from nnlite.settings import Settings
+from nnlite.settings import Settings, read_settings
 from nnlite.training import Epoch, State, Trained, train
-from nnlite.weights import named_arrays, network
+from nnlite.weights import WEIGHTS, named_arrays, read_net
 
-WEIGHTS, SETTINGS, HISTORY, RESULTS = "weights.safetensors", "settings.json", "history.csv", "results.json"
-# Runs of version 0.1 lack them. Their defaults are what those runs did.
-LATER_SETTINGS = {"alpha", "p", "term", "gradient"}
+SETTINGS, HISTORY, RESULTS = "settings.json", "history.csv", "results.json"
+# Bytes of each that are read, more than the largest settings take, and the most epochs.
+LIMITS = {SETTINGS: 1 << 18, HISTORY: 1 << 23, RESULTS: 1 << 18}
+STATUSES = ("finished", "interrupted", "diverged")
 
 
 @dataclass(frozen=True)
@@ -173,20 +175,24 @@ def divergence_advice(settings: Settings) -> str:
 def load_run(path: Path) -> Run:
     """Read the run folder `path`; NnliteError says what is missing, damaged or does not fit together."""
     try:
-        settings = _settings(json.loads((path / SETTINGS).read_text("utf-8"))["settings"])
-        results = _results(json.loads((path / RESULTS).read_text("utf-8")))
-        with (path / HISTORY).open(encoding="utf-8", newline="") as file:
-            history = [
-                Epoch(int(row["epoch"]), float(row["loss"]), float(row["validation"]), float(row["seconds"]))
-                for row in csv.DictReader(file)
-            ]
-        if results.best_epoch not in [epoch.epoch for epoch in history]:
-            raise ValueError(f"{HISTORY} lacks the best epoch, {results.best_epoch}")
-        net = network(safetensors.numpy.load_file(path / WEIGHTS), settings)
-    except FileNotFoundError as error:
-        raise _damaged(path, f"{Path(error.filename or WEIGHTS).name} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        if not path.name.isprintable():
+            raise ValueError("its name holds control characters")
+        for name in (*LIMITS, WEIGHTS):
+            if not (path / name).exists():
+                raise ValueError(f"{name} is missing")
+        text = {name: read_file(path / name, limit).decode("utf-8") for name, limit in LIMITS.items()}
+        settings = read_settings(parse_json(text[SETTINGS])["settings"])
+        rows = csv.reader(io.StringIO(text[HISTORY]))
+        if tuple(next(rows, ())) != Epoch._fields:
+            raise ValueError(f"{HISTORY} holds other columns than {', '.join(Epoch._fields)}")
+        history = read_history(rows, settings)
+        results = _results(parse_json(text[RESULTS]), history)
+        net = read_net(open_arrays(path / WEIGHTS), settings.sizes, settings.heads)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        what = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise NnliteError(
+            f"{path}: the run folder is damaged ({what}); delete it, or train it again with --overwrite"
+        ) from error
     return Run(path, settings, history, results, net)
 
 
@@ -249,7 +255,7 @@ def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Ru
     if resume and checkpoint.exists():
         return read_checkpoint(checkpoint, settings)
     if run:
-        check_settings(path, dataclasses.asdict(run.settings), settings)
+        check_settings(path, run.settings, settings)
     if overwrite:
         checkpoint.unlink(missing_ok=True)
     elif not resume and checkpoint.exists():
@@ -309,17 +315,26 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
-def _settings(content: dict[str, Any]) -> Settings:
-    missing = {field.name for field in dataclasses.fields(Settings)} - content.keys() - LATER_SETTINGS
-    if missing:
-        raise ValueError(f"{SETTINGS} lacks {', '.join(sorted(missing))}")
-    lists = {name: tuple(content[name]) for name in ("hidden", "term") if content.get(name) is not None}
-    return Settings(**{**content, **lists})
+def _results(content: Any, history: Sequence[Epoch]) -> Results:
+    """Return the Results that a JSON object holds, as `evaluate` makes them; ValueError says which is wrong."""
+    names = {field.name for field in dataclasses.fields(Results)}
+    if not isinstance(content, dict) or content.keys() != names:
+        raise ValueError(f"{RESULTS}: expected an object of {', '.join(sorted(names))}, found {shown(content)}")
+    epoch, phi, attacked = content["best_epoch"], content["phi"], content["self_attack"]
+    for name, good, expected in (
+        ("status", content["status"] in STATUSES, f"one of {', '.join(STATUSES)}"),
+        ("best_epoch", type(epoch) is int and 1 <= epoch <= len(history), f"one of the epochs in {HISTORY}"),
+        ("validation", _are_percents([content["validation"]], 1), "a number from 0 to 100"),
+        ("test", _are_percents([content["test"]], 1), "a number from 0 to 100"),
+        ("phi", phi == [*PAPER_PHI], f"those of the paper, {', '.join(map(str, PAPER_PHI))}"),
+        ("self_attack", _are_percents(attacked, len(PAPER_PHI)), "a number from 0 to 100 for each phi"),
+    ):
+        if not good:
+            raise ValueError(f"{RESULTS}: {name}: expected {expected}, found {shown(content[name])}")
+    return Results(**{**content, "phi": PAPER_PHI, "self_attack": tuple(attacked)})
 
 
-def _results(content: dict[str, Any]) -> Results:
-    return Results(**{**content, "phi": tuple(content["phi"]), "self_attack": tuple(content["self_attack"])})
-
-
-def _damaged(path: Path, what: str) -> NnliteError:
-    return NnliteError(f"{path}: the run folder is damaged ({what}); delete it, or train it again with --overwrite")
+def _are_percents(values: Any, count: int) -> bool:
+    if not isinstance(values, list) or len(values) != count:
+        return False
+    return all(type(value) in (int, float) and 0 <= value <= 100 for value in values)

@@ -1,21 +1,30 @@
 """Settings: all that decides a training run."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any, get_args
 
 from nnlite.backend import DEVICES
-from nnlite.datasets import DATASETS
-from nnlite.errors import NnliteError
+from nnlite.datasets import CLASSES, DATASETS, SHAPES
+from nnlite.errors import NnliteError, shown
 from nnlite.methods import Regularisation
 from nnlite.network import MAIN
-from nnlite.rotation import ROTATION
+from nnlite.rotation import ANGLES, ROTATION
 
 USUAL_GAMMA = 0.5  # in the middle of the paper's range
+EPOCHS_LIMIT, LIST_LIMIT, TEXT_LIMIT = 100_000, 100, 200
+LISTS = {"hidden": int, "term": str}  # one value of theirs is a list
+# Files of version 0.1 lack them. Their defaults are what it did.
+LATER_SETTINGS = {"alpha", "p", "term", "gradient"}
 
 
 @dataclass(frozen=True)
 class Settings(Regularisation):
-    """All that decides a training run; the defaults are the paper's net, batch and method Rect."""
+    """All that decides a training run; the defaults are the paper's net, batch and method Rect.
+
+    NnliteError for a value of another kind than its field, or out of its range.
+    """
 
     data: str = "digits"
     hidden: tuple[int, ...] = (784, 784, 784)
@@ -28,6 +37,8 @@ class Settings(Regularisation):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_kind(field, getattr(self, field.name))
         super().__post_init__()
         for name, known in {"data": DATASETS, "device": DEVICES}.items():
             value = getattr(self, name)
@@ -46,10 +57,11 @@ class Settings(Regularisation):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise NnliteError(f"{name}: expected a finite number above 0, found {value}")
         for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
-            number = getattr(self, name)
-            if not isinstance(number, int) or number < least:
-                raise NnliteError(f"{name}: expected an integer of at least {least}, found {number}")
-        if not all(isinstance(width, int) and width >= 1 for width in self.hidden):
+            if getattr(self, name) < least:
+                raise NnliteError(f"{name}: expected an integer of at least {least}, found {getattr(self, name)}")
+        if self.epochs > EPOCHS_LIMIT:
+            raise NnliteError(f"epochs: expected at most {EPOCHS_LIMIT:,}, found {self.epochs:,}")
+        if not all(width >= 1 for width in self.hidden):
             raise NnliteError(f"hidden: expected integer widths of at least 1, found {self.hidden}")
 
     @property
@@ -64,3 +76,44 @@ class Settings(Regularisation):
     def further_losses(self) -> dict[str, float]:
         """The weight of each further task's loss (Eq. 6)."""
         return {ROTATION: self.gamma} if self.gamma is not None else {}
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The widths of the net from the input to the logits, such as (784, 784, 784, 784, 10)."""
+        return (math.prod(SHAPES[self.data]), *self.hidden, CLASSES)
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """The number of classes of each further task."""
+        return {ROTATION: len(ANGLES)} if self.multitask else {}
+
+
+def read_settings(content: Any) -> Settings:
+    """Return the Settings that an object of JSON holds; NnliteError where it lacks one, has more, or one is wrong."""
+    names = {field.name for field in dataclasses.fields(Settings)}
+    found = content.keys() if isinstance(content, dict) else set()
+    if wrong := (names - found - LATER_SETTINGS) | (found - names):
+        raise NnliteError(f"settings: expected {', '.join(sorted(names))}; missing or unknown: {shown(sorted(wrong))}")
+    values: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in content.items()}
+    return Settings(**values)
+
+
+def _check_kind(field: "dataclasses.Field[Any]", value: Any) -> None:
+    if value is None and field.default is None:
+        return
+    listed = field.name in LISTS
+    if listed and not (isinstance(value, tuple) and len(value) <= LIST_LIMIT):
+        raise NnliteError(f"{field.name}: expected a tuple of at most {LIST_LIMIT}, found {shown(value)}")
+    kind = LISTS[field.name] if listed else (*get_args(field.type), field.type)[0]
+    for one in value if listed else [value]:
+        if kind is bool:
+            good, expected = isinstance(one, bool), "true or false"
+        elif kind is str:
+            good = isinstance(one, str) and one.isprintable() and len(one) <= TEXT_LIMIT
+            expected = "a text of one line"
+        else:
+            integer = isinstance(one, int) and not isinstance(one, bool) and abs(one) < 1 << 63
+            good = integer or (kind is float and isinstance(one, float))
+            expected = "an integer below 2**63" if kind is int else "a number"
+        if not good:
+            raise NnliteError(f"{field.name}: expected {expected}, found {shown(one)}")

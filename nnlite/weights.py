@@ -3,16 +3,19 @@
 dense0.W (in, out), dense0.b (out,), dense1.W, ...; a further head has its task's name, as rotation.W
 """
 
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import Array, to_host
+from nnlite.arrays import DTYPES, ArrayFile, Layout, check_layout
+from nnlite.backend import to_host
 from nnlite.layers import Dense, Layer, ReLU
 from nnlite.network import Network
-from nnlite.rotation import ANGLES, ROTATION
-from nnlite.settings import Settings
+
+WEIGHTS = "weights.safetensors"  # in the folder of a run
 
 
 def named_arrays(net: Network) -> dict[str, npt.NDArray[Any]]:
@@ -26,26 +29,43 @@ def named_arrays(net: Network) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def network(arrays: dict[str, Array], settings: Settings) -> Network:
-    """Return the net of `settings` with these arrays, and take them out; KeyError or ValueError says what is wrong."""
-    hidden = settings.hidden
+def net_layout(sizes: Sequence[int], heads: Mapping[str, int], prefix: str = "") -> Layout:
+    """Return the arrays that hold the net which `mlp` makes of these numbers; `prefix` begins their names."""
+    widths = {f"dense{k}": pair for k, pair in enumerate(pairwise(sizes))}
+    widths |= {task: (sizes[-2], classes) for task, classes in heads.items()}
+    layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+    for key, (fan_in, fan_out) in widths.items():
+        layout[f"{prefix}{key}.W"] = DTYPES["F32"], (fan_in, fan_out)
+        layout[f"{prefix}{key}.b"] = DTYPES["F32"], (fan_out,)
+    return layout
+
+
+def read_net(file: ArrayFile, sizes: Sequence[int], heads: Mapping[str, int], prefix: str = "") -> Network:
+    """Read the net that `net_layout` describes; ValueError where it is not there, or not finite.
+
+    The form of all its arrays is compared before the first one is read.
+    """
+    expected = net_layout(sizes, heads, prefix)
+    check_layout({name: form for name, form in file.layout.items() if name.startswith(prefix)}, expected)
+    arrays = {name: file.read(name) for name in expected}
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("expected finite weights, found NaN or infinity")
+
+    def dense(key: str) -> Dense:
+        return Dense(arrays[f"{prefix}{key}.W"], arrays[f"{prefix}{key}.b"])
+
     layers: list[Layer] = []
-    for k in range(len(hidden) + 1):
-        layers += [_dense(arrays, f"dense{k}", hidden[k - 1 : k], hidden[k : k + 1]), ReLU()]
-    heads = {ROTATION: _dense(arrays, ROTATION, hidden[-1:], (len(ANGLES),))} if settings.multitask else {}
-    net = Network(tuple(layers[:-1]), heads)
-    if arrays:
-        raise ValueError(f"unexpected arrays {', '.join(arrays)}")
-    if not all(np.isfinite(array).all() for array in named_arrays(net).values()):
-        raise ValueError("the weights hold NaN or infinity")
-    return net
+    for k in range(len(sizes) - 1):
+        layers += [dense(f"dense{k}"), ReLU()]
+    return Network(tuple(layers[:-1]), {task: dense(task) for task in heads})
 
 
-def _dense(arrays: dict[str, Array], key: str, fan_in: tuple[int, ...], fan_out: tuple[int, ...]) -> Dense:
-    """Take one layer out of `arrays`; an empty width is that of the input or of the classes, whatever it is."""
-    W, b = arrays.pop(f"{key}.W"), arrays.pop(f"{key}.b")
-    fan_in, fan_out = fan_in or W.shape[:1], fan_out or b.shape
-    fits = W.ndim == 2 and W.shape == fan_in + fan_out and b.shape == fan_out
-    if not fits or {W.dtype, b.dtype} != {np.dtype(np.float32)}:
-        raise ValueError(f"{key}: W {W.shape} {W.dtype} and b {b.shape} {b.dtype} do not fit the settings")
-    return Dense(W, b)
+def read_any_net(file: ArrayFile) -> Network:
+    """Read a net of whatever sizes the file has; ValueError where its arrays are none, or not finite."""
+    shapes = {name.removesuffix(".W"): shape for name, (_, shape) in file.layout.items() if name.endswith(".W")}
+    heads = {key: shape[-1] for key, shape in shapes.items() if not key.startswith("dense")}
+    chain = [shapes.get(f"dense{k}", (0,)) for k in range(len(shapes) - len(heads))]
+    sizes = [width for shape in chain[:1] for width in shape[:1]] + [shape[-1] for shape in chain]
+    if not sizes or 0 in sizes:
+        raise ValueError("expected the weights of a run, dense0.W and more, found none")
+    return read_net(file, sizes, heads)

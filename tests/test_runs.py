@@ -11,8 +11,8 @@ import safetensors.numpy
 
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation import accuracy
-from nnlite.runs import HISTORY, LATER_SETTINGS, RESULTS, SETTINGS, WEIGHTS, find_run, list_runs, load_run, make_run
-from nnlite.settings import Settings
+from nnlite.runs import HISTORY, RESULTS, SETTINGS, WEIGHTS, find_run, list_runs, load_run, make_run
+from nnlite.settings import LATER_SETTINGS, Settings
 
 FILES = (WEIGHTS, SETTINGS, HISTORY, RESULTS)
 QUICK = Settings(hidden=(16,), epochs=2)

@@ -135,7 +135,7 @@ def test_a_strangers_text_is_printed_as_it_is(attacked):
     ("options", "words"),
     [
         (["nothing"], "nothing: cannot read it"),
-        (["runs"], "runs: expected a file"),
+        (["runs"], "runs: cannot read it (Is a directory)"),
         (["junk"], "junk: expected a safetensors file, found a damaged one"),
         (["runs/digits/rect/weights.safetensors"], "expected an attack file of nnlite"),
         (["FILE", "--run", "nope"], "found 'nope'"),
