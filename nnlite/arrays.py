@@ -94,10 +94,12 @@ def open_arrays(path: Path) -> ArrayFile:
 def parse_json(text: str) -> Any:
     """Return the content of a JSON text.
 
-    ValueError where it is none, names a key twice, holds NaN or infinity, or is nested too deeply.
+    ValueError where it is none, names a key twice, holds NaN, infinity or half a character, or is nested too deeply.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+        content = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+        json.dumps(content, ensure_ascii=False).encode()  # an error for half a character, which "\\ud800" is
+        return content
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

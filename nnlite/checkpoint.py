@@ -24,7 +24,7 @@ import threadpoolctl
 from nnlite import __version__
 from nnlite.arrays import DTYPES, ArrayFile, check_layout, open_arrays, parse_json
 from nnlite.disk import beside, write_file
-from nnlite.errors import NnliteError, printable
+from nnlite.errors import NnliteError
 from nnlite.settings import Settings, read_settings
 from nnlite.training import Epoch, State, Trained
 from nnlite.weights import named_arrays, net_layout, read_net
@@ -61,7 +61,9 @@ def read_checkpoint(path: Path, settings: Settings) -> State:
     """
     with _damage(path):
         file, content, found = _head(path)
-        makers = {name: printable(text) for name, text in content["versions"].items()}
+        makers = content["versions"]
+        if not all(isinstance(text, str) and text.isprintable() for text in makers.values()):
+            raise ValueError("its versions are no texts of one line")
     check_settings(path, found, settings)
     with _damage(path):
         history = read_history(file.read("history"), settings)
@@ -95,13 +97,12 @@ def read_history(rows: Iterable[Iterable[Any]], settings: Settings) -> list[Epoc
 
     ValueError where they are not 1, 2, ..., and no more than the settings have, or hold NaN or infinity.
     """
-    few = islice(rows, settings.epochs + 1)
-    history = [Epoch(int(epoch), *map(float, numbers)) for epoch, *numbers in few]
-    if [epoch.epoch for epoch in history] != list(range(1, min(len(history), settings.epochs) + 1)):
+    few = [[float(number) for number in row] for row in islice(rows, settings.epochs + 1)]
+    if [row[:1] for row in few] != [[epoch] for epoch in range(1, min(len(few), settings.epochs) + 1)]:
         raise ValueError(f"the history is not that of epochs 1 to {settings.epochs} at most, each in its turn")
-    if not all(math.isfinite(number) for epoch in history for number in epoch):
-        raise ValueError("the history holds NaN or infinity")
-    return history
+    if not all(len(row) == len(Epoch._fields) and all(map(math.isfinite, row)) for row in few):
+        raise ValueError(f"the history holds something else than {len(Epoch._fields)} finite numbers for each epoch")
+    return [Epoch(int(epoch), *numbers) for epoch, *numbers in few]
 
 
 def versions() -> dict[str, str]:

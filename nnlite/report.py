@@ -5,6 +5,7 @@ Everything is computed from `Scores`. What is absent there is absent here, and t
 
 import csv
 import functools
+import io
 import math
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nnlite.disk import read_file
 from nnlite.errors import NnliteError
 from nnlite.paper import (
     ADVERSARIES,
@@ -38,6 +40,7 @@ from nnlite.plots import Line, Strip, plot_panels, plot_strips
 
 REPORT = "report.md"
 SCORES = "scores.csv"
+SCORES_LIMIT = 1 << 23  # bytes; all tables of the paper take 34,000
 _HEAD = ["model", *(f"φ = {size:g}" for size in PHI)]
 
 
@@ -119,17 +122,16 @@ def read_scores(folder: Path) -> dict[tuple[Model, str, Model], Percent]:
     slugs = {model.slug: model for model in MODELS}
     found: dict[tuple[Model, str, Model], dict[tuple[int, float], float]] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                key = slugs[row["adversary"]], row["noise"], slugs[row["victim"]]
-                found.setdefault(key, {})[int(row["seed"]), float(row["phi"])] = float(row["accuracy"])
+        for row in csv.DictReader(io.StringIO(read_file(path, SCORES_LIMIT).decode("utf-8"))):
+            key = slugs[row["adversary"]], row["noise"], slugs[row["victim"]]
+            found.setdefault(key, {})[int(row["seed"]), float(row["phi"])] = float(row["accuracy"])
         return {
             key: np.array([[cells[seed, size] for size in PHI] for seed in range(len(cells) // len(PHI))])
             for key, cells in found.items()
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise NnliteError(f"{path}: damaged ({type(error).__name__}: {error}); delete it to attack again") from error
 
 

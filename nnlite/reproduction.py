@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite import __version__
+from nnlite.arrays import parse_json
 from nnlite.attacks import NOISES, Noise
 from nnlite.backend import to_device
 from nnlite.datasets import load
-from nnlite.disk import write_file
-from nnlite.errors import NnliteError
+from nnlite.disk import read_file, write_file
+from nnlite.errors import NnliteError, shown
 from nnlite.evaluation import PAPER_PHI, attack, first_of_each_class
 from nnlite.losses import naive_softmax_cross_entropy
 from nnlite.paper import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
@@ -102,12 +103,14 @@ class Reproduction:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 write_file(path, (json.dumps(wanted, indent=2) + "\n").encode())
-            found = json.loads(path.read_text("utf-8"))
+            found = parse_json(read_file(path, 1 << 16).decode("utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("it holds no settings")
         except (OSError, ValueError) as error:
             raise NnliteError(f"{path}: cannot be written or read ({error}); choose another --folder") from error
         changed = [name for name in wanted if found.get(name) != wanted[name]]
         if changed:
-            what = ", ".join(f"{name} {found.get(name)}" for name in changed)
+            what = ", ".join(f"{name} {shown(found.get(name))}" for name in changed)
             raise NnliteError(f"{self.folder} was made with other settings ({what}); choose another --folder")
 
     def training(self, model: Model, seed: int, lr: float, gamma: float | None) -> Training:

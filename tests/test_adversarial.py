@@ -465,7 +465,7 @@ NET = {"name": "rect", "sha256": "0" * 64}
         ({"more": 1}, "expected an object of"),
         ({"attack": ""}, "attack: expected a text"),
         ({"attack": "\x1b[2J"}, "attack: expected a text"),
-        ({"attack": "\ud800"}, "attack: expected a text"),
+        ({"attack": "\ud800"}, "surrogates not allowed"),
         ({"attack": "a" * 501}, "attack: expected a text"),
         ({"norm": "l1"}, "norm: expected linf, l2 or null, found 'l1'"),
         ({"norm": {}}, "norm: expected"),

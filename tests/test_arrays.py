@@ -141,6 +141,7 @@ LIES = {
     "NaN": (raw(b'{"a": NaN}'), "'NaN' is no finite number"),
     "1e999": (raw(b'{"a": 1e999}'), "'1e999' is no finite number"),
     "a number of 5,000 digits": (raw(b'{"a": %s}' % (b"9" * 5000)), "4300 digits"),
+    "half a character": (raw({"__metadata__": {"a": "\udfff"}}), "surrogates not allowed"),
     "metadata of numbers": (raw({"__metadata__": {"a": 1}}), "something else than texts"),
     "metadata as a list": (raw({"__metadata__": ["a"]}), "something else than texts"),
     "entry as a list": (raw({"a": [1]}), "'a' lacks dtype"),

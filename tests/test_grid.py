@@ -175,7 +175,7 @@ def test_files_that_are_missing_too_large_or_no_text_are_refused(tmp_path, writt
         read_grid(tmp_path / "nowhere.toml", RUNS)
     with pytest.raises(NnliteError, match="cannot be read"):
         read_grid(tmp_path, RUNS)
-    with pytest.raises(NnliteError, match=r"it has 10,001 bytes, more than 10,000"):
+    with pytest.raises(NnliteError, match=r"it has 8,001 bytes, more than 8,000"):
         written("#" * (FILE_LIMIT + 1))
     (tmp_path / "image.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(NnliteError, match="expected TOML"):

@@ -100,13 +100,21 @@ def test_a_net_that_was_trained_again_is_attacked_again(whole, tmp_path):
     assert "1 attacks are left" in [what[2] for what in told]
 
 
-def test_damaged_scores_are_an_error(whole, tmp_path):
+@pytest.mark.parametrize("content", ["adversary,noise\nrect,r1\n", '"' + "1" * 200_000, "\n" * (1 << 23) + "x"])
+def test_damaged_scores_are_an_error(whole, tmp_path, content):
     folder, _ = whole
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    (copy / "scores.csv").write_text("adversary,noise\nrect,r1\n")
+    (copy / "scores.csv").write_text(content)
     with pytest.raises(NnliteError, match=r"scores\.csv: damaged.*delete it"):
         run(copy, ["table1"])
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"epochs": 2, "epochs": 3}', '{"epochs": NaN}', "[" * 9000])
+def test_a_damaged_plan_is_an_error(tmp_path, content):
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(NnliteError, match=r"plan\.json: cannot be written or read .*--folder"):
+        Reproduction(tmp_path, PLAN).claim()
 
 
 def test_the_naive_logit_error_is_attacked_with(whole):

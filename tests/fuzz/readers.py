@@ -1,0 +1,197 @@
+"""Each reader of files, fed with bytes, and the files that its fuzzing begins with.
+
+A reader returns what became of its input. What it believes is compared with what others read from the same bytes.
+"""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import logging
+import struct
+import tempfile
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from changes import change_arrays, change_csv, change_json, change_toml
+
+from nnlite import datasets, rotation
+from nnlite.adversarial import (
+    Net,
+    Record,
+    check,
+    clean_sha256,
+    load_weights,
+    new_attack,
+    open_attack,
+    weights_of,
+    weights_sha256,
+)
+from nnlite.checkpoint import epochs_done, read_checkpoint, write_checkpoint
+from nnlite.grid import read_grid
+from nnlite.runs import load_run, make_run
+from nnlite.settings import LATER_SETTINGS, Settings
+from nnlite.training import train
+from nnlite.weights import WEIGHTS, named_arrays
+
+READ, DIFFERS, REFUSED = "read", "read, and found to differ", "refused"
+FOLDER = Path(tempfile.mkdtemp())
+
+SHAPES = ((3, 2, 2), (2**16, 2**8, 2**8), (0, 1, 1), (1, 1000, 1000))
+PLAIN = [struct.pack(">4I", 2051, *shape) + bytes(range(12)) for shape in SHAPES]
+PLAIN += [PLAIN[0][:9], PLAIN[0] + b"more", b""]
+PACKED = [gzip.compress(plain, level, mtime=0) for plain in PLAIN for level in (0, 9)]
+BOMB = gzip.compress(PLAIN[0] + bytes(1_000_000))
+PACKED += [PACKED[0] + PACKED[1], BOMB, PACKED[0][:3] + b"\x08" + bytes(6) + b"name"]
+SET = bytes(range(12))
+
+logging.disable()  # a checkpoint of another version is told by a warning
+DATA = datasets.load("digits")
+SETTINGS = Settings(reg="datagrad", term=("l1,0.01,0.1", "l2,0.1,exact"), hidden=(4,), epochs=2)
+RUN = make_run(SETTINGS, DATA, FOLDER / "runs")
+FILES = ("settings.json", "results.json", "history.csv", WEIGHTS)
+ORIGINAL = {name: (RUN.path / name).read_bytes() for name in FILES}
+GRID = b"""
+epochs = 2
+seed = [0, 1]
+hidden = [[], [8, 4]]
+
+[[models]]
+lr = [0.1, 2]
+reg = "dgl1"
+lam = 0.01
+phi = 0.1
+
+[[models]]
+name = "two-terms"
+reg = "datagrad"
+multitask = true
+gamma = 0.5
+term = ["l1,0.01,0.1", "l2,0.01,exact"]
+"""
+
+
+def idx(content):
+    images = datasets.read_idx(io.BytesIO(content), "file", datasets.IDX_IMAGES)
+    assert gzip.decompress(content) == struct.pack(">4I", 2051, *images.shape) + images.tobytes()
+    return READ
+
+
+def unpacked(content):
+    return idx(gzip.compress(content, 1, mtime=0))
+
+
+def rotated(content):
+    if content[:1] < b"\x80":
+        content = content[1:] + hashlib.sha256(content[1:]).digest()
+    (FOLDER / "set").write_bytes(content)
+    turned = np.zeros(12, np.uint8)
+    believed = rotation._read(FOLDER / "set", turned)
+    assert believed == (content == turned.tobytes() + hashlib.sha256(turned.tobytes()).digest())
+    return READ if believed else REFUSED
+
+
+def attack(content):
+    (FOLDER / "attack").write_bytes(content)
+    found = check(open_attack(FOLDER / "attack"), DATA.test, {"net": weights_of(RUN.net)})
+    return DIFFERS if found.failures else READ
+
+
+def weights(content):
+    (FOLDER / WEIGHTS).write_bytes(content)
+    net, arrays = load_weights(FOLDER), safetensors.numpy.load(content)
+    for k, pair in enumerate(net):
+        for name, array in zip("Wb", pair, strict=True):
+            assert array.tobytes() == arrays[f"dense{k}.{name}"].tobytes()
+    return READ
+
+
+def run(content):
+    name = FILES[content[0] % 4 if content else 0]
+    (RUN.path / name).write_bytes(content[1:])
+    try:
+        found = load_run(RUN.path)
+    finally:
+        (RUN.path / name).write_bytes(ORIGINAL[name])
+    files = {**ORIGINAL, name: content[1:]}
+    said = json.loads(files["settings.json"])["settings"]
+    assert found.settings == RUN.settings or json.loads(json.dumps(asdict(found.settings))) == said | {
+        key: getattr(found.settings, key) for key in LATER_SETTINGS - said.keys()
+    }
+    assert json.loads(json.dumps(asdict(found.results))) == json.loads(files["results.json"])
+    rows = list(csv.DictReader(io.StringIO(files["history.csv"].decode(), newline="")))
+    assert [[float(text) for text in row.values()] for row in rows] == [list(epoch) for epoch in found.history]
+    arrays = safetensors.numpy.load(files[WEIGHTS])
+    assert {key: array.tobytes() for key, array in named_arrays(found.net).items()} == {
+        key: array.tobytes() for key, array in arrays.items()
+    }
+    return READ
+
+
+def change_run(content, rng):
+    pick = content[0] % 4
+    change = (change_json, change_json, change_csv, change_arrays)[pick]
+    return bytes([pick]) + change(content[1:], rng)
+
+
+def checkpoint(content):
+    (FOLDER / "checkpoint").write_bytes(content)
+    done, epochs = epochs_done(FOLDER / "checkpoint")
+    state = read_checkpoint(FOLDER / "checkpoint", SETTINGS)
+    assert (done, epochs) == (state.epoch, SETTINGS.epochs)
+    arrays = safetensors.numpy.load(content)
+    assert np.array_equal(arrays.pop("history"), state.trained.history)
+    for prefix, net in (("best", state.trained.net), ("last", state.last)):
+        for key, array in named_arrays(net).items():
+            assert arrays.pop(f"{prefix}.{key}").tobytes() == array.tobytes()
+    assert not arrays
+    return READ
+
+
+def grid(content):
+    (FOLDER / "grid.toml").write_bytes(content)
+    trainings = read_grid(FOLDER / "grid.toml", FOLDER / "grid")
+    paths = {training.path for training in trainings}
+    assert len(paths) == len(trainings)
+    assert {path.parent.resolve() for path in paths} <= {FOLDER.resolve() / "grid" / name for name in datasets.DATASETS}
+    said = tomllib.loads(content.decode())
+    for name in {"lr", "seed", "epochs"} & said.keys() if "models" not in said else ():
+        values = said[name] if isinstance(said[name], list) else [said[name]]
+        assert {getattr(training.settings, name) for training in trainings} == set(values)
+    return READ
+
+
+def attack_file():
+    """Return a small attack file that is all right: noise of phi 0.1, made without an attack."""
+    rows = np.array([0, 7, 499])
+    x, y = DATA.test.batch(rows)
+    net = Net("net", weights_sha256(weights_of(RUN.net)))
+    record = Record("noise", "linf", True, (0.0, 0.1), "digits", clean_sha256(DATA.test[rows]), net, (net,))
+    noisy = (x + np.float32(0.1)).clip(0, 1)
+    with new_attack(FOLDER / "attack", record, DATA.test, rows, np.float32) as file:
+        file.keep(0, [x, noisy])
+        file.score(np.array([[(RUN.net.predict(images) == y).sum() for images in (x, noisy)]]))
+    return (FOLDER / "attack").read_bytes()
+
+
+def checkpoint_file():
+    train(SETTINGS, DATA, keep=lambda state: write_checkpoint(FOLDER / "checkpoint", SETTINGS, state))
+    return (FOLDER / "checkpoint").read_bytes()
+
+
+# What reads, what the fuzzing begins with, and a change that keeps the form, where there is one. The first byte says
+# which file of a run follows, and, below 128, that a cached set gets a checksum of its own.
+READERS = {
+    "idx": (idx, PACKED, None),
+    "unpacked": (unpacked, PLAIN, None),
+    "rotated": (rotated, [b"\0" + SET, SET * 4, b"\0"], None),
+    "attack": (attack, [attack_file()], change_arrays),
+    "weights": (weights, [ORIGINAL[WEIGHTS]], change_arrays),
+    "run": (run, [bytes([k]) + ORIGINAL[name] for k, name in enumerate(FILES)], change_run),
+    "checkpoint": (checkpoint, [checkpoint_file()], change_arrays),
+    "grid": (grid, [GRID, *(part for part in GRID.split(b"\n\n"))], change_toml),
+}
