@@ -9,7 +9,6 @@ There is no state of a random generator in it: each is made anew from (seed, pur
 import json
 import logging
 import math
-import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,12 +18,11 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-import threadpoolctl
 
-from nnlite import __version__
 from nnlite.arrays import DTYPES, ArrayFile, check_layout, open_arrays, parse_json
 from nnlite.disk import beside, write_file
 from nnlite.errors import NnliteError
+from nnlite.makers import makers
 from nnlite.settings import Settings, read_settings
 from nnlite.training import Epoch, State, Trained
 from nnlite.weights import named_arrays, net_layout, read_net
@@ -43,7 +41,7 @@ def write_checkpoint(path: Path, settings: Settings, state: State) -> None:
     arrays = {f"{which}.{name}": array for which, net in nets.items() for name, array in named_arrays(net).items()}
     arrays["history"] = np.array(state.trained.history, np.float64)
     best = state.trained.best
-    content = {"settings": asdict(settings), "best": best and best.epoch, "versions": _makers()}
+    content = {"settings": asdict(settings), "best": best and best.epoch, "versions": state.trained.makers}
     try:
         write_file(path, safetensors.numpy.save(arrays, {KEY: json.dumps(content)}))
     except OSError as error:
@@ -61,20 +59,21 @@ def read_checkpoint(path: Path, settings: Settings) -> State:
     """
     with _damage(path):
         file, content, found = _head(path)
-        makers = content["versions"]
-        if not all(isinstance(text, str) and text.isprintable() for text in makers.values()):
+        then = content["versions"]
+        if not all(isinstance(text, str) and text.isprintable() for text in then.values()):
             raise ValueError("its versions are no texts of one line")
     check_settings(path, found, settings)
     with _damage(path):
         history = read_history(file.read("history"), settings)
         best = next(epoch for epoch in history if epoch.epoch == content["best"])
         nets = {which: read_net(file, settings.sizes, settings.heads, f"{which}.") for which in ("best", "last")}
-    for name, now in _makers().items():
-        if (then := makers.get(name)) != now:
+    for name, now in makers().items():
+        if then.get(name) != now:
             logging.getLogger("nnlite").warning(
-                "%s: the checkpoint was written with %s, and this is %s: sums may be rounded otherwise", name, then, now
+                "%s: the checkpoint was written with %s, and this is %s: sums may be rounded otherwise",
+                *(name, then.get(name), now),
             )
-    return State(Trained(nets["best"], best, history), nets["last"])
+    return State(Trained(nets["best"], best, history, makers=then), nets["last"])
 
 
 def check_settings(path: Path, found: Settings, settings: Settings) -> None:
@@ -103,19 +102,6 @@ def read_history(rows: Iterable[Iterable[Any]], settings: Settings) -> list[Epoc
     if not all(len(row) == len(Epoch._fields) and all(map(math.isfinite, row)) for row in few):
         raise ValueError(f"the history holds something else than {len(Epoch._fields)} finite numbers for each epoch")
     return [Epoch(int(epoch), *numbers) for epoch, *numbers in few]
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what trains."""
-    return {"nnlite": __version__, "numpy": np.__version__, "python": platform.python_version()}
-
-
-def _makers() -> dict[str, str]:
-    """Return the versions, and BLAS, whose kernels and threads decide in which order sums are taken."""
-    blas = [found for found in threadpoolctl.threadpool_info() if found["user_api"] == "blas"]
-    words = [f"{found['internal_api']} {found['version']} {found.get('architecture', '')}" for found in blas[:1]]
-    threads = [str(found["num_threads"]) for found in blas[:1]]  # the first is NumPy's
-    return {**versions(), "BLAS": "".join(words), "BLAS threads": "".join(threads)}
 
 
 def _head(path: Path) -> tuple[ArrayFile, dict[str, Any], Settings]:

@@ -28,7 +28,7 @@ import safetensors.numpy
 
 from nnlite.arrays import open_arrays, parse_json
 from nnlite.attacks import NOISES
-from nnlite.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, versions, write_checkpoint
+from nnlite.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, write_checkpoint
 from nnlite.datasets import Dataset
 from nnlite.disk import lock, new_folder, read_file, recover
 from nnlite.errors import DivergedError, NnliteError, shown
@@ -302,7 +302,7 @@ def _write(path: Path, settings: Settings, trained: Trained, results: Results) -
             back = safetensors.numpy.load_file(place / WEIGHTS)
             if any(not np.array_equal(back[key], array, equal_nan=True) for key, array in arrays.items()):
                 raise NnliteError(f"{path}: the weights read back differ from those written; check the disk")
-            _write_json(place / SETTINGS, {"settings": dataclasses.asdict(settings), "versions": versions()})
+            _write_json(place / SETTINGS, {"settings": dataclasses.asdict(settings), "versions": trained.makers})
             _write_json(place / RESULTS, dataclasses.asdict(results))
             with (place / HISTORY).open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([Epoch._fields, *run.history])

@@ -17,6 +17,7 @@ from nnlite.datasets import Dataset, Samples, concatenate
 from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy
 from nnlite.init import generator
+from nnlite.makers import makers
 from nnlite.network import MAIN, Network, mlp, stack, unstack
 from nnlite.rotation import ANGLES, ROTATION, rotated
 from nnlite.settings import Settings
@@ -37,7 +38,7 @@ class Epoch(NamedTuple):
 
 @dataclass(eq=False)
 class Trained:
-    """The net of the best validation epoch, the epochs so far, and how training ended.
+    """The net of the best validation epoch, the epochs so far, how training ended, and what it was made with.
 
     status is "finished", "interrupted" or "diverged". Among equally good epochs the latest counts: a
     small validation set often ties, and robustness still grows when clean accuracy no longer does.
@@ -47,6 +48,7 @@ class Trained:
     best: Epoch | None = None
     history: list[Epoch] = field(default_factory=list)
     status: str = "finished"
+    makers: dict[str, str] = field(default_factory=dict)
 
 
 class State(NamedTuple):
@@ -113,6 +115,8 @@ def train_stack(
     samples = _training_samples(models, data)
     validation = {seed: data[seed].validation.to(common.device) for seed in _seeds(models)}
     trained = [_again(one.trained, common.device) for one in start] or [Trained(one.copy()) for one in unstack(net)]
+    for one in trained:
+        one.makers = makers()
     running = set(range(len(models)))
     done = max((one.epoch for one in start), default=0)
     try:

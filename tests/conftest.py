@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Before NumPy is loaded, here and in all processes that tests start: where other programs run, two BLAS threads wait
+# for each other at every product, and the tests take ten times as long (docs/performance.md).
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from click.testing import CliRunner
 

@@ -20,9 +20,10 @@ NNLITE, CLI = Path(nnlite.__file__).parent, Path(nnlite.cli.__file__).parent
 # The table "The rooms" of the design, with three changes: errors come first, evaluation stands above
 # training, which asks it for the validation accuracy, and bench, which times training, below it.
 ROOMS = """
-errors interrupts backend disk arrays init layers losses network penalties attacks lbfgs datagrad methods sgd gradcheck
-downloads datasets weights adversarial rotation evaluation settings update training checkpoint products work
-worker peers bench runs processes cluster memory trainings grid interop audit paper plots report reproduction
+errors interrupts makers backend disk arrays init layers losses network penalties attacks lbfgs datagrad methods
+sgd gradcheck downloads datasets weights adversarial rotation evaluation settings update training checkpoint
+products work worker peers bench runs processes cluster memory trainings grid interop audit paper plots report
+reproduction
 """.split()  # noqa: SIM905 - shorter than a list
 
 

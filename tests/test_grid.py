@@ -1,6 +1,7 @@
 """The grid: what its file means, what is refused, and that stacks and processes train what one process trains."""
 
 import itertools
+import json
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -17,7 +18,7 @@ from nnlite.errors import NnliteError
 from nnlite.grid import FILE_LIMIT, make_grid, read_grid
 from nnlite.memory import check_memory, largest_stack, stack_bytes
 from nnlite.processes import in_processes
-from nnlite.runs import WEIGHTS, load_run, make_run
+from nnlite.runs import SETTINGS, WEIGHTS, load_run, make_run
 from nnlite.settings import Settings
 from nnlite.trainings import check_fit, in_stacks, missing, train_all, train_models
 from nnlite.update import alike
@@ -255,6 +256,8 @@ def test_processes_train_to_the_bits_of_one_process(tmp_path, written):
     train(many, lambda tasks, on_report: in_processes(tasks, on_report, jobs=2), 2, told.append)
     assert bits(many) == bits(one)
     assert len(set(bits(one).values())) == 4
+    for training in many:  # as it was where it was trained
+        assert json.loads((training.path / SETTINGS).read_text("utf-8"))["versions"]["BLAS threads"] == "1"
     assert sum(told) == sum(training.cost for training in many)
     assert len(told) > 4  # by epoch
 

@@ -64,6 +64,7 @@ def test_the_folder_holds_four_files_that_others_can_read(trained):
     content = json.loads((trained.path / SETTINGS).read_text("utf-8"))
     assert content["settings"] == {**asdict(DGL1), "hidden": [16]}
     assert content["versions"]["numpy"] == np.__version__
+    assert content["versions"].keys() == {"nnlite", "numpy", "python", "BLAS", "BLAS threads"}
     with (trained.path / HISTORY).open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["epoch", "loss", "validation", "seconds"]
