@@ -238,6 +238,15 @@ def test_bench_step_goes_through_all_methods(nnlite, monkeypatch):
     assert float(rect[-1]) > 0
 
 
+def test_all_methods_as_json_are_drawn_as_they_were_timed(nnlite, monkeypatch, tmp_path):
+    monkeypatch.setattr("nnlite.cli.bench.METHODS", ["none", "dgl1"])
+    result = nnlite("bench", "step", *SHORT, "--reg", "all", "--json", "--plot", "at-once.svg")
+    assert [one["title"] for one in json.loads(result.stdout)] == ["rect", "dgl1-lam0.01-phi0.1"]
+    (tmp_path / "all.json").write_text(result.stdout, "utf-8")
+    assert nnlite("bench", "plot", "all.json", "--out", "later.svg").exit_code == 0
+    assert (tmp_path / "later.svg").read_bytes() == (tmp_path / "at-once.svg").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("command", "names"),
     [
@@ -268,6 +277,13 @@ def test_bench_cost_has_three_sizes_of_each(nnlite):
         *(("epochs", count) for count in (1, 2, 4)),
     ]
     assert all(row["ms_each"] == row["ms"] / row["count"] for row in rows)
+
+
+def test_bench_cost_prints_what_each_costs_to_the_first(nnlite):
+    result = nnlite("bench", "cost", "--hidden", 8, "--images", 100, "--rounds", 3, "--threads", 1)
+    cells = [line.split() for line in result.stdout.splitlines() if line[:1].isdigit()]
+    assert [row[:2] for row in cells[::3]] == [["1", "models"], ["100", "images"], ["1", "epochs"]]
+    assert [row[-1] for row in cells[::3]] == ["1.00"] * 3
 
 
 def test_bench_checkpoint_times_as_many_as_there_are_epochs_and_leaves_nothing(nnlite, tmp_path, monkeypatch):

@@ -409,6 +409,15 @@ def test_a_grid_may_hold_more_locks_than_the_system_allows_open_files_at_first(t
     assert names_in(tmp_path) == []
 
 
+def test_a_place_where_no_lock_can_be_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(NnliteError, match=r"^runs: cannot write to .*file \(Not a directory\)"),
+        lock(tmp_path / "file" / "a"),
+    ):
+        pass
+
+
 def test_of_many_that_want_the_lock_one_at_a_time_has_it(tmp_path):
     inside, most, had, refused = [], [], [], []
 

@@ -214,3 +214,7 @@ def test_no_attack_forms_a_weight_gradient(trained, monkeypatch):
 def test_it_refuses_what_is_no_count(options):
     with pytest.raises(NnliteError, match="expected an integer of at least 1"):
         LBFGS(**options)
+
+
+def test_it_says_how_much_it_searches():
+    assert str(LBFGS(3, 40)) == "L-BFGS noise (3 searches of 40 iterations)"

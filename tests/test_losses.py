@@ -6,17 +6,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nnlite.gradcheck import numerical_gradient
-from nnlite.losses import kl_divergence, softmax_cross_entropy, softmax_tangent
+from nnlite.losses import kl_divergence, naive_softmax_cross_entropy, softmax_cross_entropy, softmax_tangent
 
 logits_of_one = hnp.arrays(np.float64, st.integers(1, 9).map(lambda n: (3, n)), elements=st.floats(-50, 50))
 # logits, the target of a KL divergence, and a change of the logits
 triples = st.integers(1, 9).flatmap(lambda n: hnp.arrays(np.float64, (3, 3, n), elements=st.floats(-5, 5)))
 
 
-@given(logits_of_one)
-def test_loss_and_error_agree_with_scipy(logits):
+@pytest.mark.parametrize("cross_entropy", [softmax_cross_entropy, naive_softmax_cross_entropy])
+@given(logits=logits_of_one)
+def test_loss_and_error_agree_with_scipy(cross_entropy, logits):
     y = np.arange(3) % logits.shape[-1]
-    loss, dlogits = softmax_cross_entropy(logits, y)
+    loss, dlogits = cross_entropy(logits, y)
     assert loss == pytest.approx(-scipy.special.log_softmax(logits, axis=-1)[np.arange(3), y], rel=1e-9, abs=1e-15)
     expected = scipy.special.softmax(logits, axis=-1) - np.eye(logits.shape[-1])[y]
     assert dlogits == pytest.approx(expected, abs=1e-14)
@@ -57,15 +58,26 @@ def test_a_confident_example_keeps_its_digits_in_float32():
     assert dlogits[0, 0] < 0
 
 
-def test_a_stack_shares_labels_or_has_its_own():
+@pytest.mark.parametrize("cross_entropy", [softmax_cross_entropy, naive_softmax_cross_entropy])
+def test_a_stack_shares_labels_or_has_its_own(cross_entropy):
     logits = np.random.default_rng(0).normal(size=(2, 5, 4))
     shared, own = np.array([0, 1, 2, 3, 0]), np.array([[0, 1, 2, 3, 0], [3, 2, 1, 0, 3]])
     for k in range(2):
         for y, y_k in ((shared, shared), (own, own[k])):
-            loss, dlogits = softmax_cross_entropy(logits, y)
-            loss_k, dlogits_k = softmax_cross_entropy(logits[k], y_k)
+            loss, dlogits = cross_entropy(logits, y)
+            loss_k, dlogits_k = cross_entropy(logits[k], y_k)
             assert (loss[k] == loss_k).all()
             assert (dlogits[k] == dlogits_k).all()
+
+
+def test_a_stack_diverges_and_moves_as_its_models():
+    logits, other = np.random.default_rng(0).normal(size=(2, 2, 5, 4))
+    loss, dlogits = kl_divergence(logits, other)
+    for k in range(2):
+        loss_k, dlogits_k = kl_divergence(logits[k], other[k])
+        assert (loss[k] == loss_k).all()
+        assert (dlogits[k] == dlogits_k).all()
+        assert (softmax_tangent(logits, other)[k] == softmax_tangent(logits[k], other[k])).all()
 
 
 @given(triples, st.sampled_from([1, 10]))

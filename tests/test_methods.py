@@ -18,7 +18,7 @@ from nnlite.evaluation import accuracy
 from nnlite.gradcheck import away_from_kinks
 from nnlite.init import generator
 from nnlite.layers import Dense
-from nnlite.methods import METHODS, Regularisation
+from nnlite.methods import EXAMPLES, METHODS, Regularisation
 from nnlite.network import stack
 from nnlite.penalties import L2, L2_NORM, LINF
 from nnlite.settings import Settings
@@ -65,6 +65,13 @@ def test_a_method_needs_each_option_that_it_takes(reg):
 
 
 @pytest.mark.parametrize("reg", METHODS)
+def test_the_numbers_given_as_an_example_are_taken_without_a_warning(reg):
+    given = {name: EXAMPLES[name] for name in METHODS[reg].takes}
+    given = {name: (value,) if name == "term" else value for name, value in given.items()}
+    assert Regularisation(reg, **given).mix()[1] is None
+
+
+@pytest.mark.parametrize("reg", METHODS)
 def test_an_option_of_another_method_is_refused(reg):
     for name in NUMBERS.keys() - set(METHODS[reg].takes):
         with pytest.raises(NnliteError, match=f"^{name}: method {reg} does not use it; leave it out"):
@@ -95,6 +102,7 @@ def test_the_exact_gradient_is_for_penalties_and_takes_no_step():
         ({"reg": "goodfellow", "phi": 0.1, "alpha": float("nan")}, "alpha"),
         ({"reg": "lyu", "phi": 0.1, "p": "3"}, "p: expected one of 1, 2, inf, found '3'"),
         ({"reg": "nokland", "phi": 0.0}, "phi: expected a finite number above 0"),
+        ({"reg": "nokland", "phi": -0.1}, "phi: expected a finite number above 0"),
         (
             {"reg": "datagrad", "term": ("l3,0.01,0.1",)},
             "term: expected PENALTY.*one of l1, .*found 'l3",
@@ -110,6 +118,12 @@ def test_the_exact_gradient_is_for_penalties_and_takes_no_step():
 def test_wrong_numbers_are_named(given, named):
     with pytest.raises(NnliteError, match=f"^{named}"):
         Regularisation(**given)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_either_loss_may_have_all_the_weight(alpha):
+    (term,) = Regularisation("goodfellow", phi=0.25, alpha=alpha).terms
+    assert term.weight == 1 - alpha
 
 
 def test_datagrad_has_one_term():
@@ -156,6 +170,13 @@ def test_every_earlier_work_is_cited():
         ("dgl1", {"lam": 0.0, "phi": 0.1}, "1 clean + 0 adversarial gradient"),
         ("dgl1", {"lam": 0.01, "gradient": "exact"}, "1 clean + 0.01 exact penalty gradient"),
         ("datagrad", {"term": ("l1,0.01,0.1", "l2,3,exact")}, "0.9 clean + 0.1 adversarial + 3 exact penalty gradient"),
+        # a term on the loss of another task takes nothing off the digits' loss
+        (
+            "datagrad",
+            {"term": ("l1,0.01,0.1,digit", "l1,0.02,0.1,age")},
+            "0.9 clean + 0.1 adversarial + 0.2 adversarial",
+        ),
+        ("datagrad", {"term": ("l1,0.02,0.1,rotation",)}, "1 clean + 0.2 adversarial"),
         ("goodfellow", {"phi": 0.3, "alpha": 0.9}, "0.9 clean + 0.1 adversarial gradient"),
         ("szegedy", {"alpha": 0.25}, "0.25 clean + 0.75 adversarial gradient"),
         ("huang", {"phi": 0.3}, "0 clean + 1 adversarial gradient"),
@@ -175,10 +196,11 @@ def test_what_the_numbers_mean_is_said(reg, given, said):
     assert warning is None
 
 
-def test_lambda_above_phi_warns_of_the_negative_weight():
-    words, warning = Regularisation("dgl1", lam=0.3, phi=0.1).mix()
-    assert "mixes -2 clean + 3 adversarial" in words
-    assert "negative weight -2" in warning
+@pytest.mark.parametrize(("lam", "clean", "shifted"), [(0.3, -2, 3), (0.15, -0.5, 1.5)])
+def test_lambda_above_phi_warns_of_the_negative_weight(lam, clean, shifted):
+    words, warning = Regularisation("dgl1", lam=lam, phi=0.1).mix()
+    assert words.endswith(f"mixes {clean} clean + {shifted} adversarial gradient")  # neither Goodfellow's nor Nøkland's
+    assert f"negative weight {clean}" in warning
 
 
 @pytest.mark.parametrize(("phi", "warns"), [(1e-4, True), (1e-6, True), (2e-4, False)])

@@ -7,13 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import biased_mlp, cases, flat
 
+from nnlite.attacks import Crafted
+from nnlite.datagrad import Term
 from nnlite.datasets import load
 from nnlite.errors import NnliteError
+from nnlite.gradcheck import TOLERANCE, check_network
 from nnlite.init import PURPOSES, generator, he_normal
-from nnlite.layers import Dense
+from nnlite.layers import Dense, ReLU
 from nnlite.losses import kl_divergence, softmax_cross_entropy
-from nnlite.network import Network, mlp, stack
+from nnlite.methods import Method, Regularisation
+from nnlite.network import MAIN, Network, Pairs, Pass, Tangent, mlp, stack, unstack
+from nnlite.penalties import Penalty
 from nnlite.sgd import sgd_step
+from nnlite.update import Update
 
 PAPER = (784, 784, 784, 784, 10)
 
@@ -80,7 +86,9 @@ def test_a_pass_of_weight_0_leaves_no_trace():
     first, second = (net.run(rng.random((7, 30), dtype=np.float32), rng.integers(0, 5, 7)) for _ in range(2))
     for grad, alone in zip(net.gradients([(1.0, first), (0.0, second)]), net.gradients([(1.0, first)]), strict=True):
         assert all((grad[name] == alone[name]).all() for name in alone)
-    assert all((grad == 0).all() for layer in net.gradients([(0.0, first)]) for grad in layer.values())
+    nowhere = dataclasses.replace(second, deltas=tuple(np.full_like(delta, np.nan) for delta in second.deltas))
+    for none in ([(0.0, first)], [(0.0, first), (0.0, nowhere)]):
+        assert all((grad == 0).all() for layer in net.gradients(none) for grad in layer.values())
 
 
 def test_a_pass_is_a_value():
@@ -103,6 +111,7 @@ def test_without_the_input_gradient_the_rest_is_the_same():
     x, y = rng.random((3, 6)), np.array([0, 1, 2])
     full, short = net.run(x, y), net.run(x, y, input_gradient=False)
     assert all((a == b).all() for a, b in zip(full.deltas, short.deltas, strict=True))
+    assert (net.backward(net.forward(x), y).dx == full.dx).all()
     with pytest.raises(NnliteError, match="input_gradient=False"):
         _ = short.dx
 
@@ -137,6 +146,35 @@ def test_a_tangent_is_the_derivative_of_its_pass_along_the_direction(run):
     a, b = (flat(net, net.gradients([(c, once)])) for once in (ahead, behind))
     gradients = flat(net, net.gradients([(c, tangent)]))
     assert abs(gradients - (a - b) / (2 * step)).max() < 1e-6 * max(abs(gradients).max(), 0.01)
+
+
+def test_any_chain_of_layers_is_a_net():
+    rng = np.random.default_rng(0)
+    first, last = (Dense(rng.normal(size=(4, 4)), rng.normal(size=4)) for _ in range(2))
+    x, y, direction = rng.normal(size=(5, 4)), rng.integers(0, 4, 5), rng.normal(size=(5, 4))
+    for layers in [(ReLU(), first), (first, ReLU()), (ReLU(), first, ReLU(), last), (first, last, ReLU())]:
+        net = Network(layers)
+        assert max(check.error for check in check_network(net, x, y)) < TOLERANCE
+        ahead, behind = (net.run(x + step * direction, y).dx for step in (1e-6, -1e-6))
+        assert net.tangent(net.run(x, y), direction, input_gradient=True).dx == pytest.approx(
+            (ahead - behind) / 2e-6, rel=1e-6, abs=1e-8
+        )
+
+
+def test_what_belongs_to_a_net_of_other_layers_is_an_error():
+    rng = np.random.default_rng(0)
+    short, deep = biased_mlp([4, 4, 4], rng), biased_mlp([4, 4, 4, 4], rng)
+    x, y = rng.random((3, 4)), np.array([0, 1, 2])
+    headed = biased_mlp([4, 4], rng, {"rotation": 3})
+    flat_net = Network((short.layers[0], short.layers[2]))  # says the same of itself as `short`
+    for wrong in (
+        lambda: short.tangent(deep.run(x, y), x),
+        lambda: short.backward(deep.forward(x), y),
+        lambda: headed.rebuild(headed.layers),
+        lambda: stack([short, flat_net]),
+    ):
+        with pytest.raises(ValueError, match=r"zip\(\)"):
+            wrong()
 
 
 def arrays(once):
@@ -229,6 +267,60 @@ def test_what_a_network_says_of_itself():
     assert mlp((3, 2), np.random.default_rng(0)).sizes == (3, 2)
 
 
+def test_a_stack_has_the_sizes_of_its_nets_and_gives_them_back():
+    nets = [mlp((7, 5, 3), np.random.default_rng(seed), heads={"rotation": 4}) for seed in range(2)]
+    together = stack(nets)
+    assert together.sizes == (7, 5, 3)
+    assert repr(together) == repr(nets[0]) == "Network(7-5-3, rotation 4, float32)"
+    for net, back in zip(nets, unstack(together), strict=True):
+        for layer, again in zip(net.all_layers, back.all_layers, strict=True):
+            assert all((again.parameters[name] == array).all() for name, array in layer.parameters.items())
+    assert unstack(nets[0]) == [nets[0]]
+
+
+def test_each_model_of_a_stack_predicts_for_itself():
+    nets = [mlp((7, 5, 3), np.random.default_rng(seed)) for seed in range(2)]
+    x = np.random.default_rng(2).random((20, 7), dtype=np.float32)
+    assert stack(nets).predict(x).tolist() == [net.predict(x).tolist() for net in nets]
+
+
+@pytest.mark.parametrize("task", ["age", "zoom"])
+def test_a_task_is_known_by_its_name_whatever_it_is(task):
+    net = mlp((7, 5, 3), np.random.default_rng(0), heads={task: 4})
+    x, read = np.ones((2, 7), np.float32), "".join(list(task))  # an equal text from elsewhere, as from a file
+    once = net.run(x, np.array([0, 3]), task=read)
+    assert once.logits.shape == (2, 4)
+    assert net.logits(x, "".join(list(MAIN))).shape == (2, 3)
+    *_, main, head = net.gradients([(1.0, once)])
+    assert (main, head["W"].shape) == ({}, (5, 4))
+
+
+def test_what_a_pass_holds_is_given_by_name():
+    with pytest.raises(TypeError):
+        Pairs((), (), None)
+    with pytest.raises(TypeError):
+        Pass((), (), None, "digit", np.ones(1), np.ones(1))
+    with pytest.raises(TypeError):
+        Tangent((), (), None, mlp((2, 2), np.random.default_rng(0)).run(np.ones((1, 2)), np.array([0])))
+
+
+VALUES = (Dense, ReLU, Pairs, Pass, Tangent, Network, Term, Update, Crafted, Penalty, Method, Regularisation)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_cannot_be_changed_and_one_with_arrays_is_equal_to_itself_alone(value):
+    assert value.__dataclass_params__.frozen
+    assert value.__dataclass_params__.eq == (value in (Penalty, Method, Regularisation))
+
+
+def test_a_gradient_for_each_layer_no_more_and_no_less():
+    net = mlp((3, 2), np.random.default_rng(0))
+    grads = list(net.gradients([(1.0, net.run(np.ones((1, 3), np.float32), np.array([0])))]))
+    for wrong in ([], [*grads, {}]):
+        with pytest.raises(ValueError, match=r"zip\(\)"):
+            sgd_step(net, wrong, 0.1)
+
+
 def test_a_copy_has_arrays_of_its_own():
     net = mlp((3, 2), np.random.default_rng(0))
     copy, before = net.copy(), net.layers[0].W.tolist()
@@ -246,3 +338,5 @@ def test_only_nets_of_equal_sizes_make_a_stack():
     rng = np.random.default_rng(0)
     with pytest.raises(NnliteError, match="equal sizes"):
         stack([mlp((3, 2), rng), mlp((3, 3), rng)])
+    with pytest.raises(NnliteError, match="equal sizes"):
+        stack([])

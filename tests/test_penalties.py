@@ -45,6 +45,14 @@ def test_the_paper_s_values_and_gradients():
     assert LINF.gradient(a).tolist() == [[0, -1, 0], [0, 0, -1]]
 
 
+@every_penalty
+def test_each_row_of_a_stack_has_its_own_value_and_gradient(penalty):
+    a = np.random.default_rng(0).normal(size=(2, 3, 4))
+    for k in range(2):
+        assert (penalty.value(a)[k] == penalty.value(a[k])).all()
+        assert (penalty.gradient(a)[k] == penalty.gradient(a[k])).all()
+
+
 def test_of_equal_entries_the_first_is_the_largest():
     assert LINF.gradient(np.array([[1.0, -2.0, 2.0]])).tolist() == [[0, -1, 0]]
 
@@ -108,18 +116,30 @@ def test_a_mask_weighs_the_gradient_and_scales_the_step(base, value, gradient):
 
 
 @pytest.mark.parametrize(
-    "mask", [np.array([1.0, -0.1]), np.array([1.0, np.nan]), np.array([np.inf, 1.0]), np.ones((2, 2)), np.array(1.0)]
+    ("mask", "found"),
+    [
+        (np.array([1.0, -0.1]), r"weights from -0\.1 to 1\.0"),
+        (np.array([1.0, np.nan]), "weights from nan to nan"),
+        (np.array([np.inf, 1.0]), r"weights from 1\.0 to inf"),
+        (np.ones((2, 2)), r"shape \(2, 2\)"),
+        (np.array(1.0), r"shape \(\)"),
+    ],
 )
-def test_an_impossible_mask_is_refused(mask):
-    with pytest.raises(NnliteError, match="mask: expected one finite weight of at least 0"):
+def test_an_impossible_mask_is_refused(mask, found):
+    with pytest.raises(NnliteError, match=f"^mask: expected one finite weight of at least 0 .* found {found}$"):
         masked(L1, mask)
 
 
-def test_a_mask_of_another_length_is_refused():
+@pytest.mark.parametrize("features", [1, 2, 4])
+def test_a_mask_of_another_length_is_refused(features):
     penalty = masked(L1, np.ones(3))
     for use in (penalty.value, penalty.gradient):
-        with pytest.raises(NnliteError, match="mask: expected 4 weights, one for each feature, found 3"):
-            use(np.ones((2, 4)))
+        with pytest.raises(NnliteError, match=f"mask: expected {features} weights, one for each feature, found 3"):
+            use(np.ones((2, 5, features)))
+
+
+def test_a_mask_has_the_paper_s_784_features():
+    assert masked(L1, np.ones(784)).value(np.full((1, 784), -2.0)).tolist() == [1568.0]
 
 
 @pytest.mark.parametrize(("penalty", "expected"), [(L1, [[2.0], [-2.0]]), (L2, [[2.0 * 6], [-2.0 * 8]])])
@@ -187,6 +207,22 @@ def test_the_contractive_penalty_shrinks_the_jacobian_of_each_layer(case):
         return mean_losses(changed, x, y) + (lam * R.mean(axis=-1)).sum()
 
     assert gradient_error(objective, net, add_contractive_penalty(grads, net, clean, lam)) < 1e-6
+
+
+def test_a_unit_at_its_kink_sleeps():
+    net = Network((Dense(np.array([[3.0, 3.0]]), np.array([-3.0, 0.0])), ReLU(), Dense(np.eye(2), np.zeros(2))))
+    clean = net.run(np.array([[1.0]]), np.array([0]))  # the units see 0 and 3
+    first, *_ = add_contractive_penalty([{"W": np.zeros((1, 2))}, {}, {}], net, clean, 0.5)
+    assert first["W"].tolist() == [[0.0, 2 * 0.5 * 3]]
+
+
+@pytest.mark.parametrize("add", [add_contractive_penalty, partial(add_weight_penalty, L2)])
+def test_a_gradient_too_few_is_an_error(add):
+    net = biased_mlp([6, 5, 4], np.random.default_rng(0))
+    clean = net.run(np.ones((1, 6)), np.array([0]))
+    *grads, _ = net.gradients([(1.0, clean)])
+    with pytest.raises(ValueError, match=r"zip\(\)"):
+        list(add(grads, net, clean, 0.1))
 
 
 @pytest.mark.parametrize("add", [add_contractive_penalty, partial(add_weight_penalty, L2)])

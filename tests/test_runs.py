@@ -2,16 +2,29 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from nnlite import runs
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation import accuracy
-from nnlite.runs import HISTORY, RESULTS, SETTINGS, WEIGHTS, find_run, list_runs, load_run, make_run
+from nnlite.runs import (
+    HISTORY,
+    RESULTS,
+    SETTINGS,
+    WEIGHTS,
+    divergence_advice,
+    find_run,
+    list_runs,
+    load_run,
+    make_run,
+)
 from nnlite.settings import LATER_SETTINGS, Settings
 
 FILES = (WEIGHTS, SETTINGS, HISTORY, RESULTS)
@@ -201,6 +214,40 @@ def test_an_interrupt_before_the_first_epoch_ends_writes_nothing(digits, tmp_pat
     with pytest.raises(KeyboardInterrupt, match="nothing was saved"):
         make_run(QUICK, digits, tmp_path)
     assert list_runs(tmp_path) == []
+
+
+def test_ctrl_c_while_a_run_is_written_waits_until_it_is(digits, tmp_path, monkeypatch):
+    real = runs._write
+
+    def pressed_meanwhile(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(*args)
+
+    monkeypatch.setattr(runs, "_write", pressed_meanwhile)
+    with pytest.raises(KeyboardInterrupt, match="the run is saved"):
+        make_run(QUICK, digits, tmp_path)
+    (run,) = list_runs(tmp_path)
+    assert run.results.status == "finished"
+
+
+def test_weights_that_come_back_otherwise_from_the_disk_are_an_error(digits, tmp_path, monkeypatch):
+    real = safetensors.numpy.save
+
+    def one_bit_off(arrays):
+        return bytes([*(content := real(arrays))[:-1], content[-1] ^ 1])
+
+    monkeypatch.setattr(safetensors.numpy, "save", one_bit_off)
+    with pytest.raises(NnliteError, match="the weights read back differ from those written; check the disk"):
+        make_run(QUICK, digits, tmp_path, checkpoint_every=0)
+    assert list_runs(tmp_path) == []
+
+
+def test_a_divergence_where_lambda_is_above_phi_is_told_so():
+    assert divergence_advice(Settings(lr=0.5)) == "Try a smaller learning rate, such as --lr 0.05"
+    assert divergence_advice(Settings(reg="dgl1", lam=0.2, phi=0.1)).endswith(
+        "the clean gradient has a negative weight here"
+    )
+    assert "negative" not in divergence_advice(Settings(reg="dgl1", lam=0.1, phi=0.1))
 
 
 # --- damaged folders

@@ -1,0 +1,83 @@
+"""The Update of one net holds the numbers of its settings; that of a stack holds one for each model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnlite.errors import NnliteError
+from nnlite.penalties import L1
+from nnlite.settings import Settings
+from nnlite.update import Update, alike
+
+ONE = Settings(reg="dgl1", lam=0.01, phi=0.1, lr=0.3, multitask=True, gamma=0.5, seed=1)
+OTHER = replace(ONE, lam=0.02, phi=0.2, lr=0.4, gamma=0.7, seed=2)
+
+
+def test_one_net_has_plain_numbers():
+    update = Update.of(ONE)
+    (term,) = update.terms
+    found = {"lam": term.lam, "phi": term.phi, "lr": update.lr, **update.gamma}
+    assert found == {"lam": 0.01, "phi": 0.1, "lr": 0.3, "rotation": 0.5}
+    assert {type(number) for number in found.values()} == {float}
+    assert term.penalty is L1
+    assert update.on_weights is None
+
+
+def test_a_stack_has_a_number_for_each_model():
+    update = Update.of(ONE, OTHER)
+    (term,) = update.terms
+    found = {"lam": term.lam, "phi": term.phi, "lr": update.lr, **update.gamma}
+    assert {name: numbers.tolist() for name, numbers in found.items()} == {
+        "lam": [0.01, 0.02],
+        "phi": [0.1, 0.2],
+        "lr": [0.3, 0.4],
+        "rotation": [0.5, 0.7],
+    }
+    assert {numbers.dtype for numbers in found.values()} == {np.dtype(np.float64)}
+
+
+def test_the_exact_derivative_has_no_phi_in_a_stack_either():
+    exact = Settings(reg="dgl1", lam=0.01, gradient="exact")
+    (term,) = Update.of(exact, replace(exact, lam=0.02)).terms
+    assert term.phi is None
+
+
+def test_a_penalty_on_the_weights_may_weigh_nothing():
+    plain = Settings(reg="l1", lam=0.0)
+    assert Update.of(plain).lam == 0.0
+    assert Update.of(plain, replace(plain, lam=0.3)).lam.tolist() == [0.0, 0.3]
+
+
+UNLIKE = {
+    "data": {"data": "mnist"},
+    "hidden": {"hidden": (20,)},
+    "epochs": {"epochs": 3},
+    "batch_size": {"batch_size": 7},
+    "multitask": {"multitask": False, "gamma": None},
+    "device": {"device": "gpu"},
+    "penalty": {"reg": "dgl2"},
+    "exact": {"gradient": "exact", "phi": None},
+    "weights": {"reg": "l1", "phi": None},
+}
+
+
+@pytest.mark.parametrize("change", UNLIKE.values(), ids=UNLIKE)
+def test_nets_that_differ_in_more_than_numbers_make_no_stack(change):
+    other = replace(ONE, **change)
+    assert alike(ONE) != alike(other)
+    with pytest.raises(
+        NnliteError, match=r"^stack: expected settings that differ in lam, phi, alpha, gamma, lr and seed only"
+    ):
+        Update.of(ONE, ONE, other)
+
+
+def test_no_nets_make_no_stack():
+    with pytest.raises(NnliteError, match=r"^stack: "):
+        Update.of()
+
+
+def test_a_search_that_draws_shares_the_seed():
+    one = Settings(reg="miyato", lam=1.0, phi=0.1, seed=1)
+    assert alike(one) != alike(replace(one, seed=2))
+    assert alike(one) == alike(replace(one, lam=2.0))
