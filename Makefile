@@ -4,7 +4,7 @@ OLDEST ?= python3.11
 BIN := .venv/bin
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test test-gpu test-lowest lint audit-packages fuzz bench clean
+.PHONY: help demo test coverage mutants test-gpu test-lowest lint audit-packages fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,6 +16,16 @@ demo: .venv/nnlite ## train two models on the embedded digits, attack them, draw
 
 test: .venv/test ## run all tests, those of the documentation included
 	$(BIN)/python -m pytest
+
+coverage: .venv/test ## run all tests and list the lines and branches that none reaches; below 95 % it fails
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutants: .venv/test ## change the engine in each place and see whether a test fails; takes an hour
+	$(BIN)/pip install --quiet --editable ".[test,mutation]"
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/mutants.py
 
 test-gpu: .venv/test ## run the tests that need CuPy and a GPU
 	$(BIN)/python -m pytest -m gpu
