@@ -311,6 +311,17 @@ def test_noise_within_its_promise_passes(made):
     check_crafted(made, x, (0.1,), made.craft(None, x, None, (0.1,), None))
 
 
+def test_the_slack_is_16_roundings_of_phi_and_of_the_pixels():
+    x, phi, eps = np.zeros((1, 4)), 4.0, np.finfo(np.float64).eps
+    for noise, passes in ((phi + 76 * eps, True), (phi + 84 * eps, False)):
+        made = Fake(noise)
+        if passes:
+            check_crafted(made, x, (phi,), made.craft(None, x, None, (phi,), None))
+        else:
+            with pytest.raises(AssertionError, match="expected a norm of 4 at most"):
+                check_crafted(made, x, (phi,), made.craft(None, x, None, (phi,), None))
+
+
 # The table
 
 

@@ -268,6 +268,26 @@ def test_the_other_works(nnlite, command, names):
     assert all(one["difference"] < 1e-5 for one in found["contestants"] if one["difference"] is not None)
 
 
+def test_several_models_come_to_the_same_in_turn_in_processes_and_as_a_stack():
+    work = Work("step", tuple(replace(TINY, reg="dgl1", lam=lam, phi=0.1) for lam in (0.1, 0.2)))
+    results = []
+    for build in (own.build, own.one_after_another, own.each_a_process):
+        runner = build(work, 1)
+        runner.run(2)
+        results.append(runner.result())
+    for stacked, *others in zip(*results, strict=True):
+        assert stacked.shape[0] == 2
+        assert all(other == pytest.approx(stacked, rel=1e-5, abs=1e-7) for other in others)
+
+
+def test_a_whole_training_says_nothing_and_trains(monkeypatch):
+    trained = []
+    monkeypatch.setattr(own, "train_stack", lambda models, data: trained.append((models, len(data[0].train))))
+    models = (replace(TINY, epochs=1), replace(TINY, epochs=1, lr=0.2))
+    own.build(Work("train", models, 150), 1).run(2)
+    assert trained == [(models, 150)] * 2
+
+
 def test_bench_cost_has_three_sizes_of_each(nnlite):
     options = ("--hidden", 8, "--images", 100, "--rounds", 3, "--threads", 1)
     rows = json.loads(nnlite("bench", "cost", *options, "--json").stdout)["rows"]

@@ -89,6 +89,21 @@ def test_a_stack_is_minimised_model_by_model():
         assert together[k] == pytest.approx(minimise(net, x, target[k], c[k], 200)[0], abs=1e-4)
 
 
+def test_images_of_each_model_of_a_stack_are_minimised_apart():
+    nets = [two_classes(seed=seed)[0] for seed in range(2)]
+    x, target = rng().random((2, 7, 6)), rng().integers(0, 2, (2, 7))
+    found, _ = minimise(stack(nets), x, target, 0.5, 200)
+    for k, net in enumerate(nets):
+        assert found[k] == pytest.approx(minimise(net, x[k], target[k], 0.5, 200)[0], abs=1e-4)
+
+
+def test_where_nothing_pulls_the_image_itself_is_the_minimiser():
+    x = rng().random((3, 6))
+    found, converged = minimise(Network((Dense(np.zeros((6, 2)), np.zeros(2)),)), x, np.array([0, 1, 0]), 1.0, 5)
+    assert (found == x).all()
+    assert converged.all()
+
+
 def test_converged_is_said_of_each_example_by_its_own_projected_gradient():
     net, x, y, w, b = two_classes(examples=200)
     c = np.geomspace(1e-3, 10, len(x))
@@ -216,5 +231,6 @@ def test_it_refuses_what_is_no_count(options):
         LBFGS(**options)
 
 
-def test_it_says_how_much_it_searches():
+def test_it_says_how_much_it_searches_and_where():
     assert str(LBFGS(3, 40)) == "L-BFGS noise (3 searches of 40 iterations)"
+    assert (LBFGS().searches, LBFGS().iterations, LBFGS().norm, LBFGS().clip) == (10, 50, "l2", True)

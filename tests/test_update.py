@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from nnlite.errors import NnliteError
+from nnlite.layers import Dense
+from nnlite.network import Network
 from nnlite.penalties import L1
 from nnlite.settings import Settings
-from nnlite.update import Update, alike
+from nnlite.update import Update, alike, train_step
 
 ONE = Settings(reg="dgl1", lam=0.01, phi=0.1, lr=0.3, multitask=True, gamma=0.5, seed=1)
 OTHER = replace(ONE, lam=0.02, phi=0.2, lr=0.4, gamma=0.7, seed=2)
@@ -70,6 +72,17 @@ def test_nets_that_differ_in_more_than_numbers_make_no_stack(change):
         NnliteError, match=r"^stack: expected settings that differ in lam, phi, alpha, gamma, lr and seed only"
     ):
         Update.of(ONE, ONE, other)
+
+
+def test_a_step_takes_the_learning_rate_times_lambda_of_the_penalty_on_the_weights():
+    x, y = np.ones((4, 2)), np.array([0, 1, 0, 0])
+    with_penalty, plain = (Network((Dense(np.array([[3.0, -1.0], [2.0, 5.0]]), np.zeros(2)),)) for _ in range(2))
+    before = plain.layers[0].W.copy()
+    train_step(with_penalty, x, y, Update.of(Settings(reg="l2", lam=0.7, lr=0.3)))
+    train_step(plain, x, y, Update.of(Settings(lr=0.3)))
+    # the penalty's share of the mean is lam R(W) / N, with N = 4 and dR/dW = 2 W
+    assert plain.layers[0].W - with_penalty.layers[0].W == pytest.approx(0.3 * 0.7 * 2 * before / 4, rel=1e-12)
+    assert (plain.layers[0].W != before).all()
 
 
 def test_no_nets_make_no_stack():
