@@ -149,7 +149,7 @@ def survives(module: str, source: str, seconds: int) -> bool:
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     os.dup2(1, 2)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        files = [f"{ROOT}/tests/test_{test}.py" for test in ENGINE[module]]
+        files = [f"{ROOT}/tests/test_{test}.py" for test in (*ENGINE[module], "values")]
         failed = pytest.main([*OPTIONS, *files])
     os._exit(int(failed))
 

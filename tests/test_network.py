@@ -7,19 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import biased_mlp, cases, flat
 
-from nnlite.attacks import Crafted
-from nnlite.datagrad import Term
 from nnlite.datasets import load
 from nnlite.errors import NnliteError
 from nnlite.gradcheck import TOLERANCE, check_network
 from nnlite.init import PURPOSES, generator, he_normal
 from nnlite.layers import Dense, ReLU
 from nnlite.losses import kl_divergence, softmax_cross_entropy
-from nnlite.methods import Method, Regularisation
-from nnlite.network import MAIN, Network, Pairs, Pass, Tangent, mlp, stack, unstack
-from nnlite.penalties import Penalty
+from nnlite.network import MAIN, Network, mlp, stack, unstack
 from nnlite.sgd import sgd_step
-from nnlite.update import Update
 
 PAPER = (784, 784, 784, 784, 10)
 
@@ -293,24 +288,6 @@ def test_a_task_is_known_by_its_name_whatever_it_is(task):
     assert net.logits(x, "".join(list(MAIN))).shape == (2, 3)
     *_, main, head = net.gradients([(1.0, once)])
     assert (main, head["W"].shape) == ({}, (5, 4))
-
-
-def test_what_a_pass_holds_is_given_by_name():
-    with pytest.raises(TypeError):
-        Pairs((), (), None)
-    with pytest.raises(TypeError):
-        Pass((), (), None, "digit", np.ones(1), np.ones(1))
-    with pytest.raises(TypeError):
-        Tangent((), (), None, mlp((2, 2), np.random.default_rng(0)).run(np.ones((1, 2)), np.array([0])))
-
-
-VALUES = (Dense, ReLU, Pairs, Pass, Tangent, Network, Term, Update, Crafted, Penalty, Method, Regularisation)
-
-
-@pytest.mark.parametrize("value", VALUES)
-def test_a_value_cannot_be_changed_and_one_with_arrays_is_equal_to_itself_alone(value):
-    assert value.__dataclass_params__.frozen
-    assert value.__dataclass_params__.eq == (value in (Penalty, Method, Regularisation))
 
 
 def test_a_gradient_for_each_layer_no_more_and_no_less():

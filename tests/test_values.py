@@ -1,0 +1,34 @@
+"""The engine's dataclasses are values."""
+
+import numpy as np
+import pytest
+
+from nnlite.attacks import PGD, Crafted, Noise, RandomSigns
+from nnlite.datagrad import Term
+from nnlite.evaluation import AttackTable, Examples
+from nnlite.gradcheck import Check, Convergence, Gate
+from nnlite.layers import Dense, ReLU
+from nnlite.lbfgs import LBFGS
+from nnlite.methods import Method, Regularisation
+from nnlite.network import Network, Pairs, Pass, Tangent, mlp
+from nnlite.penalties import Penalty
+from nnlite.update import Update
+
+
+def test_what_a_pass_holds_is_given_by_name():
+    with pytest.raises(TypeError):
+        Pairs((), (), None)
+    with pytest.raises(TypeError):
+        Pass((), (), None, "digit", np.ones(1), np.ones(1))
+    with pytest.raises(TypeError):
+        Tangent((), (), None, mlp((2, 2), np.random.default_rng(0)).run(np.ones((1, 2)), np.array([0])))
+
+
+VALUES = (Penalty, Method, Regularisation, Check, Noise, RandomSigns, PGD, LBFGS, AttackTable)
+WITH_ARRAYS = (Dense, ReLU, Pairs, Pass, Tangent, Network, Term, Update, Crafted, Examples, Gate, Convergence)
+
+
+@pytest.mark.parametrize("value", [*VALUES, *WITH_ARRAYS])
+def test_a_value_cannot_be_changed_and_one_with_arrays_is_equal_to_itself_alone(value):
+    assert value.__dataclass_params__.frozen
+    assert value.__dataclass_params__.eq == (value in VALUES)
