@@ -50,8 +50,6 @@ ENGINE = {  # file of nnlite -> the tests that are its own
     "datagrad": ["datagrad", "exact", "multitask"],
     "methods": ["methods"],
     "sgd": ["network", "datagrad"],
-    "gradcheck": ["gradcheck"],
-    "evaluation": ["attacks"],
     "update": ["update", "datagrad", "methods"],
 }
 BITS = ("BitOr", "BitAnd", "BitXor")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from nets import biased_mlp
 
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
@@ -83,6 +84,13 @@ def test_a_step_takes_the_learning_rate_times_lambda_of_the_penalty_on_the_weigh
     # the penalty's share of the mean is lam R(W) / N, with N = 4 and dR/dW = 2 W
     found = plain.layers[0].W - with_penalty.layers[0].W
     assert found == pytest.approx(0.3 * 0.7 * 2 * before / 4, rel=1e-12)
+
+
+def test_a_step_returns_the_clean_losses_from_before_it():
+    rng = np.random.default_rng(0)
+    net, x, y = biased_mlp([3, 2], rng), rng.random((4, 3)), np.array([0, 1, 0, 0])
+    expected = net.run(x, y).loss
+    assert (train_step(net, x, y, Update.of(Settings(reg="dgl1", lam=0.1, phi=0.1))) == expected).all()
 
 
 def test_no_nets_make_no_stack():

@@ -10,18 +10,21 @@ from nnlite.gradcheck import Check, Convergence, Gate
 from nnlite.layers import Dense, ReLU
 from nnlite.lbfgs import LBFGS
 from nnlite.methods import Method, Regularisation
-from nnlite.network import Network, Pairs, Pass, Tangent, mlp
+from nnlite.network import Network, Pairs, Pass, Tangent
 from nnlite.penalties import Penalty
 from nnlite.update import Update
 
 
 def test_what_a_pass_holds_is_given_by_name():
-    with pytest.raises(TypeError):
-        Pairs((), (), None)
-    with pytest.raises(TypeError):
-        Pass((), (), None, "digit", np.ones(1), np.ones(1))
-    with pytest.raises(TypeError):
-        Tangent((), (), None, mlp((2, 2), np.random.default_rng(0)).run(np.ones((1, 2)), np.array([0])))
+    pairs = {"inputs": (), "deltas": (), "input_gradient": None}
+    once = Pass(**pairs, task="digit", logits=np.ones((1, 2)), loss=np.ones(1))
+    for unnamed in (
+        lambda: Pairs((), (), None),
+        lambda: Pass("digit", np.ones((1, 2)), np.ones(1), **pairs),
+        lambda: Tangent(once, **pairs),
+    ):
+        with pytest.raises(TypeError):
+            unnamed()
 
 
 VALUES = (Penalty, Method, Regularisation, Check, Noise, RandomSigns, PGD, LBFGS, AttackTable)
