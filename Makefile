@@ -25,7 +25,7 @@ coverage: .venv/test ## run all tests and list the lines and branches that none 
 
 mutants: .venv/test ## change the engine in each place and see whether a test fails; takes an hour
 	$(BIN)/pip install --quiet --editable ".[test,mutation]"
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/mutants.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -W ignore::SyntaxWarning tests/mutants.py
 
 test-gpu: .venv/test ## run the tests that need CuPy and a GPU
 	$(BIN)/python -m pytest -m gpu
