@@ -269,7 +269,7 @@ def test_the_other_works(nnlite, command, names):
 
 
 def test_several_models_come_to_the_same_in_turn_in_processes_and_as_a_stack():
-    work = Work("step", tuple(replace(TINY, reg="dgl1", lam=lam, phi=0.1) for lam in (0.1, 0.2)))
+    work = Work("step", tuple(replace(TINY, reg="dgl1", lam=lam, phi=0.1) for lam in (0.05, 0.2)))
     results = []
     for build in (own.build, own.one_after_another, own.each_a_process):
         runner = build(work, 1)

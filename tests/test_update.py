@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from nets import biased_mlp
 
+from nnlite.datagrad import weighted_passes
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.network import Network
@@ -102,3 +103,23 @@ def test_a_search_that_draws_shares_the_seed():
     one = Settings(reg="miyato", lam=1.0, phi=0.1, seed=1)
     assert alike(one) != alike(replace(one, seed=2))
     assert alike(one) == alike(replace(one, lam=2.0))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"reg": "dgl1", "lam": 0.1, "phi": 0.1},  # no clean pass
+        {"reg": "dgl1", "lam": 0.0, "phi": 0.1},  # no adversarial pass
+        {"reg": "goodfellow", "phi": 0.1, "alpha": 1.0},
+        {"reg": "datagrad", "term": ("l1,0.1,0.1,rotation",), "multitask": True, "gamma": 1.0},  # no pass of that task
+    ],
+)
+def test_a_pass_without_weight_is_left_out_and_only_other_seeds_share_the_stack(given):
+    one = Settings(**given)
+    update = Update.of(one, replace(one, seed=1))
+    net = biased_mlp([3, 2], np.random.default_rng(0), {"rotation": 5} if one.multitask else None)
+    labels = {"digit": np.array([0, 1]), "rotation": np.array([4, 1])}
+    passes = weighted_passes(net, np.ones((2, 3)), labels, update.terms, gamma=update.gamma)
+    assert 0 in [weight for weight, _ in passes]
+    assert alike(one) != alike(replace(one, lr=0.9))
+    assert alike(one) != alike(replace(one, **{"phi": 0.2} if one.phi else {"gamma": 0.2}))
