@@ -1,6 +1,5 @@
 """`nnlite bench`: what training and attacks cost beside their own matrix products, and beside other libraries."""
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
+from nnlite.arrays import parse_json
 from nnlite.attacks import PGD
 from nnlite.bench import checkpoint_times, machine, race, report
 from nnlite.cli.options import (
@@ -23,6 +23,7 @@ from nnlite.cli.options import (
     print_json,
     print_table,
 )
+from nnlite.disk import read_file
 from nnlite.errors import NnliteError
 from nnlite.evaluation import BLOCK
 from nnlite.methods import EXAMPLES, METHODS
@@ -32,6 +33,8 @@ from nnlite.runs import check_writable
 from nnlite.settings import USUAL_GAMMA, Settings
 from nnlite.work import Work
 from nnlite.worker import processors
+
+REPORT_LIMIT = 1 << 20  # bytes; one of all methods beside all libraries has 16,000
 
 Report = dict[str, Any]
 
@@ -235,7 +238,7 @@ def plot(files: Sequence[Path], out: Path) -> None:
     reports: list[Report] = []
     for path in files:
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = parse_json(read_file(path, REPORT_LIMIT).decode("utf-8"))
             reports += content if isinstance(content, list) else [content]
             assert all({"title", "contestants", "threads"} <= set(one) for one in reports)
         except OSError as error:
