@@ -9,6 +9,8 @@ SETTINGS := setup.cfg pyproject.toml Makefile
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
+# One thread gives the same figures on any number of cores, and waits for no other program.
+demo: export OPENBLAS_NUM_THREADS = 1
 demo: .venv/nnlite ## train two models on the embedded digits, attack them, draw two pictures
 	$(BIN)/nnlite train --overwrite
 	$(BIN)/nnlite train --reg dgl1 --lam 0.01 --phi 0.1 --overwrite

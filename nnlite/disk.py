@@ -7,6 +7,7 @@ at all. Beside `runs/digits/rect` that is `.rect.new`; no run has a name that be
 """
 
 import errno
+import functools
 import logging
 import os
 import shutil
@@ -156,11 +157,16 @@ def _take(name: Path) -> int:
             os.close(number)
             raise
         except OSError as error:  # of a file system without locks
-            logging.getLogger("nnlite").warning(
-                "%s: cannot be locked (%s); do not train one run twice at the same time", name, error.strerror
-            )
+            _tell_of_no_locks(name.parent, error.strerror)
             return number
         os.close(number)  # its last holder had removed it: take a new one
+
+
+@functools.cache  # once for each folder: a grid may want a thousand locks
+def _tell_of_no_locks(folder: Path, reason: str | None) -> None:
+    logging.getLogger("nnlite").warning(
+        "%s: files cannot be locked there (%s); do not train one run twice at the same time", folder, reason
+    )
 
 
 def _remove(path: Path) -> None:
