@@ -11,7 +11,7 @@ import numpy as np
 
 from nnlite.arrays import parse_json
 from nnlite.attacks import PGD
-from nnlite.bench import checkpoint_times, machine, race, report
+from nnlite.bench import check_report, checkpoint_times, machine, race, report
 from nnlite.cli.options import (
     Command,
     device_option,
@@ -35,6 +35,7 @@ from nnlite.work import Work
 from nnlite.worker import processors
 
 REPORT_LIMIT = 1 << 20  # bytes; one of all methods beside all libraries has 16,000
+BARS_LIMIT = 300  # in one picture
 
 Report = dict[str, Any]
 
@@ -239,12 +240,13 @@ def plot(files: Sequence[Path], out: Path) -> None:
     for path in files:
         try:
             content = parse_json(read_file(path, REPORT_LIMIT).decode("utf-8"))
-            reports += content if isinstance(content, list) else [content]
-            assert all({"title", "contestants", "threads"} <= set(one) for one in reports)
+            reports += map(check_report, content if isinstance(content, list) else [content])
         except OSError as error:
             raise NnliteError(f"{path}: cannot be read ({error.strerror})") from error
-        except (ValueError, TypeError, AssertionError) as error:
-            raise NnliteError(f"{path}: expected what nnlite bench step --json prints") from error
+        except ValueError as error:
+            raise NnliteError(f"{path}: expected what nnlite bench step --json prints: {error}") from error
+    if not 1 <= sum(len(one["contestants"]) for one in reports) <= BARS_LIMIT:
+        raise NnliteError(f"expected races with 1 to {BARS_LIMIT} contestants in all, found none or more")
     plot_times(reports, out)
     message(f"{out} written")
 

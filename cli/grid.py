@@ -1,7 +1,6 @@
 """`nnlite grid`: train many settings and seeds at once."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from nnlite.methods import DUALS, GRADIENTS, METHODS
 from nnlite.processes import in_processes
 from nnlite.runs import load_run
 from nnlite.trainings import Training, check_fit, in_stacks, missing, train_all
+from nnlite.worker import processors
 
 PHI = PAPER_PHI[-1]
 
@@ -80,7 +80,7 @@ def grid(
     if dry_run:
         _print_plan(trainings, stacks, as_json)
         return
-    jobs = jobs or (1 if gpu else os.cpu_count() or 1)
+    jobs = jobs or (1 if gpu else len(processors()))
     if scheduler in (None, LOCAL):
         check_fit(stacks, jobs)
     workers = partial(in_processes, jobs=jobs)
@@ -172,5 +172,6 @@ def _print_runs(trainings: Sequence[Training], as_json: bool) -> None:
             rows.append([name, *(f"{figure:.2f}" for figure in figures), run.results.status])
         title = "Runs: accuracy in %, and under the run's own R1 noise"
         print_table(title, ["run", "valid.", "test", f"phi {PHI:g}", "status"], rows)
-    if not found:
-        raise DivergedError("no net came out of the trainings; try another --lr")
+    diverged = len(trainings) - sum(run.results.status != "diverged" for run in found.values())
+    if diverged:
+        raise DivergedError(f"{diverged} of {len(trainings)} trainings diverged; try another --lr")

@@ -1,5 +1,6 @@
 """The `nnlite` command: the group that holds the others, and how each of them ends."""
 
+import io
 import os
 import signal
 import sys
@@ -36,6 +37,8 @@ class Commands(click.Group):
         """Run the command that the arguments name, and exit."""
         sys.stdout = stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - None, where the caller has closed it
         sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+        if isinstance(stdout, io.TextIOWrapper):
+            stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal has no letter for
         try:
             with _sigterm_as_ctrl_c():
                 try:

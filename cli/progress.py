@@ -31,6 +31,6 @@ def progress() -> Iterator[Callable[[float, float, str], None]]:
         def draw(done: float, total: float, text: str) -> None:
             bar.update(task, completed=done, total=total)
             if text:
-                bar.console.print(text, highlight=False)
+                bar.console.print(text, highlight=False, markup=False)
 
         yield draw

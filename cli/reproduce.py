@@ -1,6 +1,5 @@
 """`nnlite reproduce`: the paper's tables and figures, with the paper's own numbers beside ours."""
 
-import os
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ from nnlite.cli.progress import progress
 from nnlite.paper import BEST_MODELS, MODELS, TARGETS
 from nnlite.reproduction import Plan
 from nnlite.reproduction import reproduce as reproduce_all
+from nnlite.worker import processors
 
 ROWS = {"best": BEST_MODELS, "all": MODELS}
 
@@ -59,7 +59,7 @@ def reproduce(
             plan,
             list(TARGETS) if "all" in targets else list(dict.fromkeys(targets)),
             ROWS[models],
-            jobs=jobs or (1 if device == "gpu" else os.cpu_count() or 1),
+            jobs=jobs or (1 if device == "gpu" else len(processors())),
             command=_command(targets, models, plan),
             on_progress=on_progress,
         )

@@ -20,7 +20,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.disk import open_file
+from nnlite.disk import name_new, open_file
 from nnlite.errors import NnliteError
 
 HEADER_LIMIT = 1 << 20  # bytes; those of nnlite's own files are below 10,000
@@ -211,11 +211,9 @@ def new_arrays(path: Path, layout: Layout, metadata: Mapping[str, str]) -> Itera
             yield writer
             writer.finish()
         with _writing(path):
-            os.chmod(name, 0o644)  # mkstemp keeps all others out
-            os.replace(name, path)
-    except BaseException:  # Ctrl-C, too
+            name_new(Path(name), path)
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
 
 
 def size_of(layout: Layout) -> int:

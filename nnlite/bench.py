@@ -28,6 +28,7 @@ from nnlite.worker import Worker, processors
 # Rounding alone makes 1e-6. Where it puts a ReLU of one example, or the sign of one J_s, on the other side, it makes up
 # to 4e-3 after three steps; after many it grows without bound.
 TOLERANCE = 1e-2
+TEXT_LIMIT = 200  # characters of a name in a report
 TURN, REST = 0.5, 0.3  # seconds; a pool of threads goes on spinning after its work, and disturbs whoever is next
 
 
@@ -155,6 +156,29 @@ def report(title: str, work: Work, standings: Sequence[Standing], *, threads: in
         ],
         "machine": machine(work.settings.device),
     }
+
+
+def check_report(content: Any) -> dict[str, Any]:
+    """Return `content`, read from JSON, where a picture can be made of it, as of a `report`; else raise ValueError."""
+
+    def is_text(value: Any) -> bool:
+        return isinstance(value, str) and len(value) <= TEXT_LIMIT
+
+    def is_time(value: Any) -> bool:
+        return type(value) in (int, float) and 0 <= value < 1e12
+
+    def is_row(row: Any) -> bool:
+        if not isinstance(row, dict) or not is_text(row.get("name")) or "ms" not in row:
+            return False
+        pair = row.get("quartiles")
+        timed = is_time(row["ms"]) and isinstance(pair, list) and len(pair) == 2 and all(map(is_time, pair))
+        return row["ms"] is None or timed
+
+    known = isinstance(content, dict) and is_text(content.get("title")) and type(content.get("threads")) is int
+    rows = content.get("contestants") if known else None
+    if not isinstance(rows, list) or not all(map(is_row, rows)) or all(row["ms"] is None for row in rows):
+        raise ValueError("it is no race, with a title, threads, and contestants with their ms and quartiles")
+    return dict(content)
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

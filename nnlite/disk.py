@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
@@ -82,12 +83,58 @@ def new_folder(path: Path) -> Iterator[Path]:
 def recover(path: Path) -> None:
     """Put `path` back where someone was killed while replacing it, and remove what was left beside it."""
     new, old = beside(path, "new"), beside(path, "old")
+    if old.is_symlink():  # not ours
+        old.unlink()
     if old.exists() and not path.exists():
         os.replace(old, path)
     _remove(new)
     if old.exists():
         os.replace(old, new)  # so that an old one is always whole
         _remove(new)
+
+
+def heal(path: Path) -> None:
+    """Put `path` back where someone who is dead was replacing it; who lives is left to do so."""
+    if path.name and os.path.exists(beside(path, "old")) and not os.path.exists(path):  # False for a name too long
+        with suppress(NnliteError), lock(path):
+            recover(path)
+
+
+def identity(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells a folder from another one that takes its place; None where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Write the new file `path` whole, or not at all; FileExistsError where there is one. Any number may do so."""
+    number, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(number)
+        name_new(Path(name), path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def name_new(place: Path, path: Path) -> None:
+    """Give the finished file `place` the name `path`; FileExistsError where another one has got it meanwhile."""
+    os.chmod(place, 0o644)  # mkstemp keeps all others out
+    try:
+        os.link(place, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(place, path)
+    else:
+        place.unlink()
 
 
 @contextmanager
@@ -147,13 +194,14 @@ def _take(name: Path) -> int:
     import fcntl  # not on Windows
 
     while True:
-        number = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
+        number = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # a stranger's link may lead anywhere
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(number).st_nlink:
                 return number
         except BlockingIOError as error:
-            error.strerror = os.read(number, 20).decode() or "unknown"
+            holder = os.read(number, 20).decode("ascii", "replace")
+            error.strerror = holder if holder.isdecimal() else "unknown"
             os.close(number)
             raise
         except OSError as error:  # of a file system without locks
@@ -170,7 +218,7 @@ def _tell_of_no_locks(folder: Path, reason: str | None) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """The makers of a result: the versions, and BLAS, whose kernels and threads decide in which order sums are taken."""
 
 import platform
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import threadpoolctl
@@ -10,13 +12,23 @@ from nnlite import __version__
 
 def makers() -> dict[str, str]:
     """Return by name what decides, beside the settings, which bits a training on this CPU ends with."""
-    blas = [found for found in threadpoolctl.threadpool_info() if found["user_api"] == "blas"]
-    words = [f"{found['internal_api']} {found['version']} {found.get('architecture', '')}" for found in blas[:1]]
-    threads = [str(found["num_threads"]) for found in blas[:1]]  # the first is NumPy's
+    blas = _blas_of_numpy()
+    words = (blas.get("internal_api"), blas.get("version"), blas.get("architecture"))
     return {
         "nnlite": __version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "BLAS": "".join(words),
-        "BLAS threads": "".join(threads),
+        "BLAS": " ".join(word for word in words if word),
+        "BLAS threads": str(blas.get("num_threads", "")),
     }
+
+
+def _blas_of_numpy() -> dict[str, Any]:
+    """Return what is known of NumPy's BLAS: SciPy, where it is loaded, brings another one, in any order."""
+    found = [one for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+    own = [one for one in found if _is_in_numpy(Path(one["filepath"]))]
+    return next(iter(own or found), {})  # where it is in none, all share one
+
+
+def _is_in_numpy(path: Path) -> bool:
+    return any(name.startswith("numpy") for name in path.parts[-3:-1])  # numpy.libs, or numpy/.dylibs

@@ -6,11 +6,12 @@ with an open marker and a dashed line. What follows the first line of a title is
 imported only here, and only when something is drawn.
 """
 
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,21 @@ _LINES, _MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v", "P", "X", "
 _PHI_AXIS = "noise phi (1 is the whole range of a pixel)"
 _L2_AXIS = "length of the noise in the L2 norm, phi (1 is the whole range of one pixel)"
 
+P = ParamSpec("P")
+
+
+def _dollars_are_dollars(draw: Callable[P, None]) -> Callable[P, None]:
+    """Have a name with a $ in it be drawn as it is, and not read as a formula."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> None:
+        import matplotlib as mpl
+
+        with mpl.rc_context({"text.parse_math": False}):
+            draw(*args, **kwargs)
+
+    return drawn
+
 
 def check_format(path: Path) -> None:
     """Raise NnliteError unless the name of `path` ends in one of FORMATS."""
@@ -56,6 +72,7 @@ def check_format(path: Path) -> None:
         raise NnliteError(f"picture: expected a name that ends in {', '.join(FORMATS)}, found {path.name!r}")
 
 
+@_dollars_are_dollars
 def plot_accuracy(table: AttackTable, methods: Mapping[str, str], title: str, path: Path) -> None:
     """Draw accuracy in percent against phi, one line for each victim; `methods` names each victim's method."""
     figure = _figure(7.2, 4.2)
@@ -69,6 +86,7 @@ def plot_accuracy(table: AttackTable, methods: Mapping[str, str], title: str, pa
     _save(figure, path)
 
 
+@_dollars_are_dollars
 def plot_audit(audit: Audit, title: str, path: Path) -> None:
     """Draw accuracy in percent against phi, one line for each attack; a thick black one is the worst case."""
     styles = {  # of Okabe and Ito; an attack keeps its colour and its marker
@@ -93,6 +111,7 @@ def plot_audit(audit: Audit, title: str, path: Path) -> None:
     _save(figure, path)
 
 
+@_dollars_are_dollars
 def plot_convergence(found: Convergence, title: str, path: Path) -> None:
     """Draw the errors of the finite difference against phi, and below them the share of ReLUs that change side."""
     figure = _figure(7.2, 5.6)
@@ -114,6 +133,7 @@ def plot_convergence(found: Convergence, title: str, path: Path) -> None:
     _save(figure, path)
 
 
+@_dollars_are_dollars
 def plot_examples(
     examples: Examples, table: AttackTable, methods: Mapping[str, str], shape: tuple[int, int], title: str, path: Path
 ) -> None:
@@ -177,6 +197,7 @@ class Line:
     accuracy: FloatArray
 
 
+@_dollars_are_dollars
 def plot_panels(phi: Sequence[float], panels: Mapping[str, Sequence[Line]], path: Path) -> None:
     """Draw accuracy against phi in panels side by side, each under its title, with one legend for all of them.
 
@@ -223,6 +244,7 @@ class Strip:
     accuracy: FloatArray
 
 
+@_dollars_are_dollars
 def plot_strips(phi: Sequence[float], strips: Sequence[Strip], shape: tuple[int, int], path: Path) -> None:
     """Draw one row of pictures for each model and one column for each phi; below each its accuracy there.
 
@@ -250,6 +272,7 @@ def plot_strips(phi: Sequence[float], strips: Sequence[Strip], shape: tuple[int,
     _save(figure, path)
 
 
+@_dollars_are_dollars
 def plot_times(reports: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the times of races, as `nnlite.bench.report` gives them, in panels one below another, best first.
 

@@ -6,6 +6,7 @@ A task is a function with its arguments, and may `report` to whoever waits for i
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -58,7 +59,8 @@ def in_processes(
         return
     context = multiprocessing.get_context("spawn")
     reports = context.SimpleQueue()
-    executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_start, initargs=(reports,))
+    most = 61 if sys.platform == "win32" else jobs  # more it cannot wait for there
+    executor = ProcessPoolExecutor(min(jobs, most, len(tasks)), context, initializer=_start, initargs=(reports,))
     try:
         with deaf_children():
             futures = {executor.submit(_call, index, task): index for index, task in enumerate(tasks)}

@@ -10,6 +10,7 @@ import itertools
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,8 @@ from nnlite.arrays import parse_json
 from nnlite.attacks import NOISES, Noise
 from nnlite.backend import to_device
 from nnlite.datasets import load
-from nnlite.disk import read_file, write_file
-from nnlite.errors import NnliteError, shown
+from nnlite.disk import create_file, read_file
+from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation import PAPER_PHI, attack, first_of_each_class
 from nnlite.losses import naive_softmax_cross_entropy
 from nnlite.paper import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
@@ -102,7 +103,8 @@ class Reproduction:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                write_file(path, (json.dumps(wanted, indent=2) + "\n").encode())
+                with suppress(FileExistsError):  # of another call at the same moment
+                    create_file(path, (json.dumps(wanted, indent=2) + "\n").encode())
             found = parse_json(read_file(path, 1 << 16).decode("utf-8"))
             if not isinstance(found, dict):
                 raise ValueError("it holds no settings")
@@ -195,7 +197,7 @@ def reproduce(
         advance(0, failure or f"trained {training.path.name}")
     runs = {model: found for model in MODELS if (found := reproduction.best(model))}
     if not runs:
-        raise NnliteError(f"{folder}: no net came out of the trainings; try another --lr")
+        raise DivergedError(f"{folder}: no net came out of the trainings; try another --lr")
     known = reproduction.known_scores()
     attacks = list(_lacking(wished, known))
     advance(_ATTACK_COST * (len(wished) - len(attacks)) * len(plan.seeds), f"{len(attacks)} attacks are left")

@@ -17,6 +17,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from nnlite.arrays import open_arrays, parse_json
 from nnlite.attacks import NOISES
 from nnlite.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, write_checkpoint
 from nnlite.datasets import Dataset
-from nnlite.disk import lock, new_folder, read_file, recover
+from nnlite.disk import heal, identity, lock, new_folder, read_file, recover
 from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation import PAPER_PHI, accuracy, attack
 from nnlite.methods import METHODS
@@ -173,7 +174,27 @@ def divergence_advice(settings: Settings) -> str:
 
 
 def load_run(path: Path) -> Run:
-    """Read the run folder `path`; NnliteError says what is missing, damaged or does not fit together."""
+    """Read the run folder `path`; NnliteError says what is missing, damaged or does not fit together.
+
+    All of it is of one training, also where another process replaces the run at that moment.
+    """
+    for attempt in range(100):
+        heal(path)
+        seen = identity(path)
+        found: Run | NnliteError
+        try:
+            found = _read(path)
+        except NnliteError as error:
+            found = error
+        if seen == identity(path) and (seen or attempt):
+            break
+        time.sleep(0.01)  # replaced in between: for a moment there is none
+    if isinstance(found, Run):
+        return found
+    raise found
+
+
+def _read(path: Path) -> Run:
     try:
         if not path.name.isprintable():
             raise ValueError("its name holds control characters")
@@ -188,6 +209,8 @@ def load_run(path: Path) -> Run:
         history = read_history(rows, settings)
         results = _results(parse_json(text[RESULTS]), history)
         net = read_net(open_arrays(path / WEIGHTS), settings.sizes, settings.heads)
+    except PermissionError as error:
+        raise NnliteError(f"{path}: cannot be read ({error.strerror}); it belongs to somebody else") from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         what = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise NnliteError(
@@ -199,6 +222,8 @@ def load_run(path: Path) -> Run:
 def find_run(name: str, data: str, runs: Path) -> Run:
     """Return the run `name` on `data` below `runs`, or the run in the folder that `name` is a path to."""
     below, anywhere = runs / data / name, Path(name)
+    heal(below)
+    heal(anywhere)
     if _is_plain(name) and below.is_dir():
         return load_run(below)
     if os.path.isfile(anywhere / SETTINGS):  # False, where Path.is_file would raise, for a name that is too long
@@ -232,8 +257,15 @@ def list_unfinished(runs: Path, data: str | None = None) -> list[Path]:
 
 
 def _folders(runs: Path, data: str | None) -> list[Path]:
-    found = [path for group in _groups(runs, data) for path in group.glob("*")]
-    return sorted(path for path in found if path.is_dir() and path.name[0] != ".")
+    """Return the run folders, those that somebody died replacing among them."""
+    found = set()
+    for path in (path for group in _groups(runs, data) if group.is_dir() for path in group.iterdir()):
+        if path.name[0] == "." and path.suffix == ".old":
+            path = path.with_name(path.stem[1:])
+            heal(path)
+        if path.name[0] != "." and path.is_dir():
+            found.add(path)
+    return sorted(found)
 
 
 def _groups(runs: Path, data: str | None) -> list[Path]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnlite.checkpoint import checkpoint_of
 from nnlite.datasets import load
-from nnlite.disk import locks
+from nnlite.disk import locks, recover
 from nnlite.errors import NnliteError
 from nnlite.memory import check_memory, largest_stack
 from nnlite.processes import Workers, report
@@ -94,8 +95,13 @@ def train_all(
         epochs[training.path] += further
         on_cost(further * training.cost / training.settings.epochs)
 
-    tasks = [(train_models, tuple(training.settings for training in stack)) for stack in stacks]
     with locks([training.path for training in trainings]):
+        for training in trainings:
+            recover(training.path)
+        left = {training.path for training in missing(trainings)}  # another call may have finished some
+        on_cost(sum(training.cost for training in trainings if training.path not in left))
+        stacks = [some for stack in stacks if (some := [training for training in stack if training.path in left])]
+        tasks = [(train_models, tuple(training.settings for training in stack)) for stack in stacks]
         for index, outcomes in by(tasks, tell):
             for place, (training, outcome) in enumerate(zip(stacks[index], outcomes, strict=True)):
                 failure = _keep(training, *outcome)
@@ -124,6 +130,7 @@ def _keep(training: Training, trained: Trained, results: Results | None) -> str 
     if results is None:
         return f"{name}: diverged in epoch 1; nothing was saved. {divergence_advice(training.settings)}"
     write_run(training.path, training.settings, trained, results)
+    checkpoint_of(training.path).unlink(missing_ok=True)  # of nnlite train, stopped before
     if results.status == "diverged":
         return f"{name}: diverged after epoch {len(trained.history)}; its net of epoch {results.best_epoch} is used"
     return None

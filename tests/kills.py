@@ -107,15 +107,16 @@ def kill_until_it_ends(
             break
         figures.kills += 1
         figures.while_writing += any(path.name.endswith((".new", ".old")) for path in folder.rglob(".*"))
-        figures.unreadable += not is_readable(folder)
+        figures.unreadable += not is_readable(folder, least="--overwrite" in arguments)
     assert code == 0, (folder / "output.txt").read_text()
 
 
-def is_readable(folder: Path) -> bool:
-    """Whether every run folder below `folder` can be read."""
+def is_readable(folder: Path, least: int = 0) -> bool:
+    """Whether every run folder below `folder` can be read, and there are `least` of them."""
     try:
         for runs in folder.rglob("runs"):
-            list_runs(runs)
+            if len(list_runs(runs)) < least:
+                return False
     except NnliteError as error:
         print(error, file=sys.stderr)
         return False
@@ -145,8 +146,16 @@ def torment(name: str, kills: int, seed: int) -> Figures:
                 assert call([*arguments, "--seed", "1"], folder) == 0
             kill_until_it_ends(call, arguments, folder, rng, seconds, figures)
             figures.ended += 1
-            figures.differing += content(folder) != content(Path(place) / "whole")
+            figures.differing += differ(content(folder), content(Path(place) / "whole"))
     return figures
+
+
+def differ(found: dict[str, object], expected: dict[str, object]) -> bool:
+    """Whether the files are others, and say which."""
+    names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    for name in names:
+        print(f"{name}: found {str(found.get(name))[-700:]}, not {str(expected.get(name))[-700:]}", file=sys.stderr)
+    return bool(names)
 
 
 def _time(call: Callable[..., int], arguments: list[str], folder: Path) -> float:

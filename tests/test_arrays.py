@@ -1,5 +1,6 @@
 """Named arrays in a file: the library safetensors is the oracle of the format; no lie of a stranger comes through."""
 
+import errno
 import json
 import os
 import time
@@ -99,6 +100,21 @@ def test_a_file_that_is_there_is_never_replaced(tmp_path):
     with pytest.raises(NnliteError, match="choose another name, or delete it"):
         write(tmp_path / "file", {"other": "text"})
     assert (tmp_path / "file").read_bytes() == before
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_a_file_that_came_meanwhile_is_not_replaced_either(tmp_path, monkeypatch, hard_links):
+    if not hard_links:
+        monkeypatch.setattr(os, "link", refuse)
+    write(tmp_path / "file")
+    with pytest.raises(NnliteError, match="cannot write it"), new_arrays(tmp_path / "late", {}, {}):
+        (tmp_path / "late").write_text("precious")
+    assert (tmp_path / "late").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "late"]
+
+
+def refuse(*_):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def test_where_nothing_can_be_written_the_error_says_so(tmp_path):

@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import strict_cupy
@@ -204,13 +205,36 @@ def test_bench_step_as_json_and_as_a_picture(nnlite, tmp_path):
     assert (tmp_path / "two.svg").read_text("utf-8").count("products") >= 2
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"title": "x"}', None])
+ROW = {"name": "a", "ms": 1, "quartiles": [1, 2]}
+WRONG = [
+    {"title": "t", "contestants": [], "threads": 2},
+    {"title": "t", "contestants": [{**ROW, "ms": None}], "threads": 2},
+    {"title": "t", "contestants": [ROW], "threads": {}},
+    {"title": 3, "contestants": [ROW], "threads": 1},
+    {"title": "t" * 10_000, "contestants": [ROW], "threads": 1},
+    *({"title": "t", "contestants": [{**ROW, "ms": ms}], "threads": 1} for ms in ("1", True, -1, 10**400)),
+    *({"title": "t", "contestants": [{**ROW, "quartiles": q}], "threads": 1} for q in (None, [1], [1, "2"])),
+    {"title": "t", "contestants": [1], "threads": 1},
+    {"title": "t", "contestants": [{"name": "a"}], "threads": 1},
+    [],
+]
+
+
+def test_a_name_of_a_report_is_drawn_as_it_is(nnlite, tmp_path):
+    content = {"title": r"$\frac{1}$", "contestants": [{**ROW, "name": "$^$"}], "threads": 1}
+    (tmp_path / "kept.json").write_text(json.dumps(content), "utf-8")
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        assert nnlite("bench", "plot", "kept.json", "--out", "out.svg").exit_code == 0
+    assert {r"$\frac{1}$; 1 thread", "$^$"} <= set(re.findall(r">([^<>]*)</text>", (tmp_path / "out.svg").read_text()))
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"title": "x"}', "\ud800", None, *map(json.dumps, WRONG)])
 def test_bench_plot_refuses_what_no_bench_printed(nnlite, tmp_path, content):
     if content is not None:
-        (tmp_path / "kept.json").write_text(content, "utf-8")
+        (tmp_path / "kept.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     result = nnlite("bench", "plot", "kept.json", "--out", "out.png")
     assert result.exit_code == 2
-    assert "kept.json" in result.stderr
+    assert ("kept.json" in result.stderr) == (content != "[]")
     assert result.stderr.count("\n") == 1
 
 

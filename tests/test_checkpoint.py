@@ -6,9 +6,11 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -468,3 +470,113 @@ def test_a_file_system_without_locks_is_used_with_a_warning(digits, tmp_path, mo
             pass
     assert caplog.text.count("files cannot be locked there (No locks available); do not train one run twice") == 1
     assert names_in(tmp_path / "digits") == ["rect"]
+
+
+@pytest.mark.parametrize("name", [".rect.lock", ".rect.new", ".rect.old"])
+@pytest.mark.parametrize("target", ["precious.txt", "nothing.txt", "folder"])
+def test_a_strangers_link_leads_nowhere(digits, tmp_path, name, target):
+    (tmp_path / "precious.txt").write_text("precious")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").write_text("kept")
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / name).symlink_to(tmp_path / target)
+    with suppress(NnliteError):
+        make_run(replace(QUICK, epochs=1), digits, tmp_path)
+        assert name != ".rect.lock"
+    assert (tmp_path / "precious.txt").read_text() == "precious"
+    assert not (tmp_path / "nothing.txt").exists()
+    assert names_in(tmp_path / "folder") == ["kept"]
+    assert name == ".rect.lock" or names_in(tmp_path / "digits") == ["rect"]
+
+
+def test_a_lock_that_says_nothing_is_held_by_somebody(tmp_path):
+    with lock(tmp_path / "rect"):
+        beside(tmp_path / "rect", "lock").write_bytes(b"\xff\xfe")
+        with pytest.raises(NnliteError, match=r"by another process \(pid unknown\)"), lock(tmp_path / "rect"):
+            pass
+
+
+# --- read while it is written
+
+
+def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path):
+    makers = [replace(QUICK, epochs=1, seed=seed) for seed in (0, 1)]
+    runs = [make_run(settings, digits, tmp_path / str(settings.seed)) for settings in makers]
+    path, done = tmp_path / "rect", threading.Event()
+
+    def replace_it():
+        while not done.is_set():
+            for one in runs:
+                with lock(path), new_folder(path) as place:
+                    shutil.copytree(one.path, place, dirs_exist_ok=True)
+
+    writer = threading.Thread(target=replace_it)
+    writer.start()
+    try:
+        while not path.is_dir():
+            time.sleep(0.001)
+        for _ in range(200):
+            found = load_run(path)
+            assert bits(found.net) == bits(runs[found.settings.seed].net)
+    finally:
+        done.set()
+        writer.join()
+
+
+def test_a_run_whose_replacer_died_in_between_is_found_again(nnlite, tmp_path):
+    nnlite("train", "--hidden", 8, "--epochs", 1)
+    path = tmp_path / "runs" / "digits" / "rect"
+    for read in (["runs"], ["attack", "--adversary", "rect"], ["attack", "--adversary", "runs/digits/rect"]):
+        path.rename(beside(path, "old"))
+        result = nnlite(*read)
+        assert result.exit_code == 0, result.stderr
+        assert "rect" in result.stdout
+        assert names_in(path.parent) == ["rect"]
+    path.rename(beside(path, "old"))
+    with lock(path):  # its replacer lives
+        assert "no runs" in nnlite("runs").stderr
+    assert names_in(path.parent) == [".rect.old"]
+
+
+# --- a grid beside trainings
+
+
+GRID = ["grid", "--hidden", "8", "--epochs", "2", "--lr", "0.1", "--jobs", "1"]
+
+
+@pytest.fixture
+def ready(nnlite, digits):
+    """A run that was trained with other settings, in the place of one of a grid; and the settings of that."""
+    plan = json.loads(nnlite(*GRID, "--dry-run", "--json").stdout)
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in plan[0]["settings"].items()}
+    settings = Settings(**given)
+    return Path(plan[0]["path"]), settings
+
+
+def test_a_run_that_is_finished_before_the_grid_has_its_lock_is_kept(nnlite, digits, monkeypatch, ready):
+    path, settings = ready
+
+    def finish_meanwhile(stacks, jobs):
+        make_run(replace(settings, seed=7), digits, Path("runs"), name=path.name)
+
+    monkeypatch.setattr("nnlite.cli.grid.check_fit", finish_meanwhile)
+    result = nnlite(*GRID)
+    assert result.exit_code == 2
+    assert "was made with other settings" in result.stderr
+    assert load_run(path).settings.seed == 7
+
+
+def test_a_grid_does_not_replace_what_a_dead_process_was_replacing(nnlite, digits, ready):
+    path, settings = ready
+    make_run(replace(settings, seed=7), digits, Path("runs"), name=path.name)
+    path.rename(beside(path, "old"))
+    assert nnlite(*GRID).exit_code == 2
+    assert load_run(path).settings.seed == 7
+
+
+def test_a_grid_that_finishes_a_run_removes_its_checkpoint(nnlite, digits, ready):
+    path, settings = ready
+    stop(settings, digits, Path("runs"), 1, name=path.name)
+    assert checkpoint_of(path).exists()
+    assert nnlite(*GRID).exit_code == 0
+    assert names_in(path.parent) == [path.name]

@@ -2,6 +2,8 @@ import json
 import os
 import shutil
 import sys
+import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -182,6 +184,31 @@ def test_a_run_of_other_settings_in_its_place_is_refused(tmp_path):
     (training.path / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(NnliteError, match="other settings"):
         missing([training])
+
+
+def test_of_two_plans_that_claim_a_folder_at_once_one_has_it(tmp_path):
+    plans = [replace(PLAN, epochs=epochs) for epochs in (1, 2)] * 4
+    for turn in range(20):
+        outcomes, start = [], threading.Barrier(len(plans))
+
+        def claim(plan, folder=tmp_path / str(turn), outcomes=outcomes, start=start):
+            start.wait()
+            try:
+                Reproduction(folder, plan).claim()
+                outcomes.append(plan.epochs)
+            except NnliteError as error:
+                outcomes.append(str(error))
+
+        threads = [threading.Thread(target=claim, args=[plan]) for plan in plans]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        claimed = [one for one in outcomes if isinstance(one, int)]
+        assert len(claimed) == 4
+        assert len(set(claimed)) == 1
+        assert all("other settings" in one for one in outcomes if one not in claimed)
+        assert [path.name for path in (tmp_path / str(turn)).iterdir()] == ["plan.json"]
 
 
 def test_all_46_nets_are_trained_where_they_are_wanted():

@@ -5,6 +5,7 @@ What the operating system has a part in, pipes and signals, is looked at from ou
 
 import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -209,6 +210,17 @@ def test_a_full_disk_under_stdout_is_told(start, arguments):
         stderr = process.stderr.read()
     assert process.wait() == 2
     assert re.fullmatch(r"Error: the system refused \(No space left on device\).*\n", stderr)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict", "cp1252:strict"])
+@pytest.mark.parametrize("name", ["\u2603ü", os.fsdecode(b"\xff")])
+def test_what_stdout_cannot_encode_is_spelled_out(start, tmp_path, monkeypatch, encoding, name):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    for arguments in (f"train --hidden 4 --epochs 1 --runs {name}", f"runs --runs {name}"):  # by click, by rich
+        process = start(arguments)
+        process.stdout.buffer.read()
+        assert process.wait() == 0, process.stderr.read()
+    assert (tmp_path / name / "digits" / "rect").is_dir()
 
 
 @pytest.mark.parametrize("arguments", ["--help", "data"])
