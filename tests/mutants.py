@@ -47,7 +47,7 @@ ENGINE = {  # file of nnlite -> the tests that are its own
     "penalties": ["penalties"],
     "attacks": ["attacks"],
     "lbfgs": ["lbfgs"],
-    "datagrad": ["datagrad", "exact", "multitask"],
+    "datagrad": ["datagrad", "exact", "multitask", "update"],
     "methods": ["methods"],
     "sgd": ["network", "datagrad"],
     "update": ["update", "datagrad", "methods"],
