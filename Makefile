@@ -54,7 +54,7 @@ audit-packages: .venv/test ## ask whether a weakness is known of a package that 
 
 fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; takes some minutes
 	$(BIN)/pip install --quiet --editable ".[fuzz]"
-	for reader in idx unpacked rotated attack weights run checkpoint grid; do \
+	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report; do \
 		$(BIN)/python tests/fuzz $$reader --inputs 100000 || exit 1; done
 
 bench: .venv/nnlite ## time training steps beside their own matrix products

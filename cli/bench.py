@@ -9,9 +9,8 @@ from typing import Any
 import click
 import numpy as np
 
-from nnlite.arrays import parse_json
 from nnlite.attacks import PGD
-from nnlite.bench import check_report, checkpoint_times, machine, race, report
+from nnlite.bench import checkpoint_times, machine, race, read_reports, report
 from nnlite.cli.options import (
     Command,
     device_option,
@@ -23,7 +22,6 @@ from nnlite.cli.options import (
     print_json,
     print_table,
 )
-from nnlite.disk import read_file
 from nnlite.errors import NnliteError
 from nnlite.evaluation import BLOCK
 from nnlite.methods import EXAMPLES, METHODS
@@ -34,7 +32,6 @@ from nnlite.settings import USUAL_GAMMA, Settings
 from nnlite.work import Work
 from nnlite.worker import processors
 
-REPORT_LIMIT = 1 << 20  # bytes; one of all methods beside all libraries has 16,000
 BARS_LIMIT = 300  # in one picture
 
 Report = dict[str, Any]
@@ -236,15 +233,7 @@ def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bo
 def plot(files: Sequence[Path], out: Path) -> None:
     """Draw what --json printed, a panel for each of FILES."""
     check_format(out)
-    reports: list[Report] = []
-    for path in files:
-        try:
-            content = parse_json(read_file(path, REPORT_LIMIT).decode("utf-8"))
-            reports += map(check_report, content if isinstance(content, list) else [content])
-        except OSError as error:
-            raise NnliteError(f"{path}: cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise NnliteError(f"{path}: expected what nnlite bench step --json prints: {error}") from error
+    reports = [report for path in files for report in read_reports(path)]
     if not 1 <= sum(len(one["contestants"]) for one in reports) <= BARS_LIMIT:
         raise NnliteError(f"expected races with 1 to {BARS_LIMIT} contestants in all, found none or more")
     plot_times(reports, out)

@@ -17,8 +17,10 @@ import numpy.typing as npt
 import threadpoolctl
 
 from nnlite import __version__
+from nnlite.arrays import parse_json
 from nnlite.backend import to_device
 from nnlite.checkpoint import write_checkpoint
+from nnlite.disk import read_file
 from nnlite.errors import NnliteError
 from nnlite.peers import LIBRARIES, PRODUCTS, Contestant
 from nnlite.training import State, train
@@ -28,7 +30,7 @@ from nnlite.worker import Worker, processors
 # Rounding alone makes 1e-6. Where it puts a ReLU of one example, or the sign of one J_s, on the other side, it makes up
 # to 4e-3 after three steps; after many it grows without bound.
 TOLERANCE = 1e-2
-TEXT_LIMIT = 200  # characters of a name in a report
+REPORT_LIMIT, TEXT_LIMIT = 1 << 20, 200  # bytes of a file, of which all methods take 16,000; characters of a name
 TURN, REST = 0.5, 0.3  # seconds; a pool of threads goes on spinning after its work, and disturbs whoever is next
 
 
@@ -158,8 +160,19 @@ def report(title: str, work: Work, standings: Sequence[Standing], *, threads: in
     }
 
 
-def check_report(content: Any) -> dict[str, Any]:
-    """Return `content`, read from JSON, where a picture can be made of it, as of a `report`; else raise ValueError."""
+def read_reports(path: Path) -> list[dict[str, Any]]:
+    """Return the reports in a JSON file, as `report` made them or a list of such; NnliteError for any other file."""
+    try:
+        content = parse_json(read_file(path, REPORT_LIMIT).decode("utf-8"))
+        return [_checked(one) for one in (content if isinstance(content, list) else [content])]
+    except OSError as error:
+        raise NnliteError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise NnliteError(f"{path}: expected what nnlite bench step --json prints: {error}") from error
+
+
+def _checked(content: Any) -> dict[str, Any]:
+    """Return a report that a picture can be made of; ValueError for what is none."""
 
     def is_text(value: Any) -> bool:
         return isinstance(value, str) and len(value) <= TEXT_LIMIT

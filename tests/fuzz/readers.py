@@ -31,8 +31,12 @@ from nnlite.adversarial import (
     weights_of,
     weights_sha256,
 )
+from nnlite.bench import read_reports
 from nnlite.checkpoint import epochs_done, read_checkpoint, write_checkpoint
+from nnlite.evaluation import PAPER_PHI
 from nnlite.grid import read_grid
+from nnlite.report import read_scores
+from nnlite.reproduction import Plan, Reproduction
 from nnlite.runs import load_run, make_run
 from nnlite.settings import LATER_SETTINGS, Settings
 from nnlite.training import train
@@ -55,6 +59,12 @@ SETTINGS = Settings(reg="datagrad", term=("l1,0.01,0.1", "l2,0.1,exact"), hidden
 RUN = make_run(SETTINGS, DATA, FOLDER / "runs")
 FILES = ("settings.json", "results.json", "history.csv", WEIGHTS)
 ORIGINAL = {name: (RUN.path / name).read_bytes() for name in FILES}
+REPORT = b"""{"title": "dgl1", "threads": 2, "contestants": [
+    {"name": "nnlite", "ms": 8, "quartiles": [7.5, 9]}, {"name": "jax", "ms": null, "quartiles": null}]}"""
+PLAN = json.dumps(asdict(Plan())).encode()
+(FOLDER / "plan").mkdir()
+SCORES = b"adversary,noise,victim,seed,phi,accuracy\r\n"
+SCORES += b"".join(b"rect,r1,rect,%d,%g,98.5\r\n" % (seed, size) for seed in (0, 1) for size in PAPER_PHI)
 GRID = b"""
 epochs = 2
 seed = [0, 1]
@@ -165,6 +175,27 @@ def grid(content):
     return READ
 
 
+def report(content):
+    (FOLDER / "report.json").write_bytes(content)
+    found, said = read_reports(FOLDER / "report.json"), json.loads(content)
+    assert found == (said if isinstance(said, list) else [said])
+    return READ
+
+
+def plan(content):
+    (FOLDER / "plan" / "plan.json").write_bytes(content)
+    Reproduction(FOLDER / "plan", Plan()).claim()
+    assert json.loads(content).items() >= json.loads(PLAN).items()
+    return READ
+
+
+def scores(content):
+    (FOLDER / "scores.csv").write_bytes(content)
+    found = read_scores(FOLDER)
+    assert sum(map(np.size, found.values())) <= content.count(b"\n")
+    return READ
+
+
 def attack_file():
     """Return a small attack file that is all right: noise of phi 0.1, made without an attack."""
     rows = np.array([0, 7, 499])
@@ -194,4 +225,7 @@ READERS = {
     "run": (run, [bytes([k]) + ORIGINAL[name] for k, name in enumerate(FILES)], change_run),
     "checkpoint": (checkpoint, [checkpoint_file()], change_arrays),
     "grid": (grid, [GRID, *(part for part in GRID.split(b"\n\n"))], change_toml),
+    "plan": (plan, [PLAN], change_json),
+    "scores": (scores, [SCORES], change_csv),
+    "report": (report, [REPORT, b"[" + REPORT + b"]"], change_json),
 }
