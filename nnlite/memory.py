@@ -12,6 +12,7 @@ from nnlite.rotation import ANGLES
 from nnlite.settings import Settings
 
 _FLOAT = 4  # bytes of a float32
+_ELSE = 400_000  # bytes: Python's own, and what is held while images are read
 
 
 def stack_bytes(models: Sequence[Settings], data: Dataset) -> int:
@@ -35,7 +36,7 @@ def stack_bytes(models: Sequence[Settings], data: Dataset) -> int:
     pixels = data.train.images.itemsize * data.features
     train = len(data.train) * (len(ANGLES) if common.multitask else 1)
     images = len(data.train) + len(data.validation) + len(data.test) + train
-    return len(models) * _FLOAT * (4 * parameters + max(step, block)) + seeds * images * (pixels + 8)
+    return len(models) * _FLOAT * (4 * parameters + max(step, block)) + seeds * images * (pixels + 8) + _ELSE
 
 
 def largest_stack(models: Sequence[Settings], data: Dataset) -> int:
