@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from nnlite.attacks import PGD
 from nnlite.bench import checkpoint_times, machine, race, read_reports, report
@@ -211,18 +210,15 @@ def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bo
     check_writable(folder)
     with tempfile.TemporaryDirectory(prefix=".nnlite-", dir=folder) as place:
         times = checkpoint_times(Work("train", (settings,), images), Path(place) / "checkpoint", threads)
-    ms = 1e3 * np.array(times).T
-    rows = [
-        {"of": what, "ms": float(np.median(one)), "quartiles": np.quantile(one, (0.25, 0.75)).tolist()}
-        for what, one in zip(("an epoch", "its checkpoint"), ms, strict=True)
-    ]
-    share = float(np.median(ms[1] / ms[0]))
+    rows = [{"of": one.name, "ms": one.quartiles[1], "quartiles": one.quartiles[::2]} for one in times]
+    share = times[1].to(times[0])
     title = f"{settings.run_name}, {images:,} images"
     if as_json:
         found = {"title": title, "threads": threads, "rounds": rounds, "rows": rows, "share": share}
         print_json({**found, "machine": machine()})
         return
-    cells = [[row["of"], f"{row['ms']:.0f}", " to ".join(f"{one:.0f}" for one in row["quartiles"])] for row in rows]
+    quartiles = [[f"{ms:.0f}" for ms in one.quartiles] for one in times]
+    cells = [[one.name, middle, f"{low} to {high}"] for one, (low, middle, high) in zip(times, quartiles, strict=True)]
     print_table(f"{title}; {_words(threads, rounds)}", ["", "ms", "quartiles"], cells)
     click.echo(f"a checkpoint takes {100 * share:.1f} % of its epoch")
 

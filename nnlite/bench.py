@@ -22,6 +22,7 @@ from nnlite.backend import to_device
 from nnlite.checkpoint import write_checkpoint
 from nnlite.disk import read_file
 from nnlite.errors import NnliteError
+from nnlite.makers import makers
 from nnlite.peers import LIBRARIES, PRODUCTS, Contestant
 from nnlite.training import State, train
 from nnlite.work import UNITS, Work
@@ -86,8 +87,8 @@ def race(
     return [Standing(one.name, tuple(seconds.get(one.name, ())), differences.get(one.name)) for one in contestants]
 
 
-def checkpoint_times(work: Work, path: Path, threads: int) -> list[tuple[float, float]]:
-    """Train the first model of `work`; return the seconds of each epoch, and those of writing its checkpoint `path`."""
+def checkpoint_times(work: Work, path: Path, threads: int) -> tuple[Standing, Standing]:
+    """Train the first model of `work`, and write its checkpoint `path` after each epoch; return the times of both."""
     written = []
 
     def keep(state: State) -> None:
@@ -97,7 +98,7 @@ def checkpoint_times(work: Work, path: Path, threads: int) -> list[tuple[float, 
 
     with threadpoolctl.threadpool_limits(threads):
         history = train(work.settings, work.data(), keep=keep).history
-    return [(epoch.seconds, seconds) for epoch, seconds in zip(history, written, strict=True)]
+    return Standing("an epoch", tuple(epoch.seconds for epoch in history)), Standing("its checkpoint", tuple(written))
 
 
 def _compare(
@@ -197,7 +198,7 @@ def _checked(content: Any) -> dict[str, Any]:
 def machine(device: str = "cpu") -> dict[str, Any]:
     """Return the processor, the BLAS, and the versions of all libraries that are compared."""
     versions = {"nnlite": __version__, **_versions(["numpy", *LIBRARIES.values()])}
-    return {"cpu": _cpu(), "blas": _blas(), "device": device, "versions": versions}
+    return {"cpu": _cpu(), "blas": makers()["BLAS"], "device": device, "versions": versions}
 
 
 def _cpu() -> str:
@@ -209,12 +210,6 @@ def _cpu() -> str:
 
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _blas() -> str:
-    """Return which BLAS NumPy uses, and for which processor it takes this one."""
-    found = [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
-    return ", ".join(f"{one['internal_api']} {one['version']} {one.get('architecture', '')}".strip() for one in found)
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

@@ -1,8 +1,25 @@
 """Ctrl-C, where it must wait, or must not be heard at all."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+@contextmanager
+def held_back(words: str) -> Iterator[None]:
+    """Hold Ctrl-C back, and raise it with these words at the end of the block; only the main thread hears it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt(words)
 
 
 @contextmanager

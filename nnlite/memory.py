@@ -24,8 +24,7 @@ def stack_bytes(models: Sequence[Settings], data: Dataset) -> int:
     common, seeds = models[0], len({one.seed for one in models})
     sizes = (data.features, *common.hidden, data.classes)
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
-    if common.multitask:
-        parameters += (sizes[-2] + 1) * len(ANGLES)
+    parameters += sum((sizes[-2] + 1) * classes for classes in common.heads.values())
     # What a layer sees and the error at its output, for Dense and ReLU; x, d_hat and dx; logits and their errors.
     inside = sum(common.hidden)
     row = 4 * inside + 3 * (data.features + data.classes)

@@ -14,12 +14,9 @@ import dataclasses
 import io
 import json
 import os
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +31,7 @@ from nnlite.datasets import Dataset
 from nnlite.disk import heal, identity, lock, new_folder, read_file, recover
 from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation import PAPER_PHI, accuracy, attack
+from nnlite.interrupts import held_back
 from nnlite.methods import METHODS
 from nnlite.network import Network
 from nnlite.settings import Settings, read_settings
@@ -43,6 +41,7 @@ from nnlite.weights import WEIGHTS, named_arrays, read_net
 SETTINGS, HISTORY, RESULTS = "settings.json", "history.csv", "results.json"
 # Bytes of each that are read, more than the largest settings take, and the most epochs.
 LIMITS = {SETTINGS: 1 << 18, HISTORY: 1 << 23, RESULTS: 1 << 18}
+SAVED = "Interrupted after training had ended: the run is saved."
 STATUSES = ("finished", "interrupted", "diverged")
 
 
@@ -119,7 +118,7 @@ def make_run(
         if trained.best is None:
             advice = divergence_advice(settings)
             raise DivergedError(f"epoch 1: the loss is no longer finite; nothing was saved. {advice}")
-        with _no_interruption():
+        with held_back(SAVED):
             run = _write(path, settings, trained, evaluate(trained, trained.best, settings, data))
             if trained.status != "interrupted":
                 checkpoint.unlink(missing_ok=True)
@@ -145,24 +144,8 @@ def write_run(path: Path, settings: Settings, trained: Trained, results: Results
 
     Whoever calls holds the `lock` of the run.
     """
-    with _no_interruption():
+    with held_back(SAVED):
         return _write(path, settings, trained, results)
-
-
-@contextmanager
-def _no_interruption() -> Iterator[None]:
-    """Hold Ctrl-C back until what was trained is written; only the main thread hears it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt("Interrupted after training had ended: the run is saved.")
 
 
 def divergence_advice(settings: Settings) -> str:

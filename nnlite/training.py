@@ -19,7 +19,7 @@ from nnlite.evaluation import accuracy
 from nnlite.init import generator
 from nnlite.makers import makers
 from nnlite.network import MAIN, Network, mlp, stack, unstack
-from nnlite.rotation import ANGLES, ROTATION, rotated
+from nnlite.rotation import rotated
 from nnlite.settings import Settings
 from nnlite.update import Update, train_step
 
@@ -166,8 +166,7 @@ def _first_net(models: Sequence[Settings], data: Mapping[int, Dataset], start: S
 
 def _new_net(settings: Settings, data: Dataset) -> Network:
     sizes = (data.features, *settings.hidden, data.classes)
-    heads = {ROTATION: len(ANGLES)} if settings.multitask else {}
-    return mlp(sizes, generator(settings.seed, "weights"), heads=heads)
+    return mlp(sizes, generator(settings.seed, "weights"), heads=settings.heads)
 
 
 def _seeds(models: Sequence[Settings]) -> list[int]:

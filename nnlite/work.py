@@ -10,7 +10,6 @@ from nnlite.attacks import PGD
 from nnlite.backend import Array, to_host
 from nnlite.datasets import Dataset, Samples
 from nnlite.network import MAIN, Network, mlp, stack
-from nnlite.rotation import ANGLES, ROTATION
 from nnlite.settings import Settings
 
 FEATURES, CLASSES = 784, 10
@@ -69,9 +68,9 @@ class Work:
 
     def net(self) -> Network:
         """Return the net, or the stack of nets, on its device."""
-        heads = {ROTATION: len(ANGLES)} if self.settings.multitask else {}
         nets = [
-            mlp((FEATURES, *one.hidden, CLASSES), np.random.default_rng(one.seed), heads=heads) for one in self.models
+            mlp((FEATURES, *one.hidden, CLASSES), np.random.default_rng(one.seed), heads=self.settings.heads)
+            for one in self.models
         ]
         return (nets[0] if len(nets) == 1 else stack(nets)).to(self.settings.device)
 
@@ -79,7 +78,7 @@ class Work:
         """Return the images (rows, 784), float32 in [0, 1), and their labels (rows,) for each task, on the host."""
         rng = np.random.default_rng(self.settings.seed)
         x = rng.random((self.rows, FEATURES), dtype=np.float32)
-        classes = {MAIN: CLASSES, ROTATION: len(ANGLES)} if self.settings.multitask else {MAIN: CLASSES}
+        classes = {MAIN: CLASSES, **self.settings.heads}
         return x, {task: rng.integers(0, count, self.rows) for task, count in classes.items()}
 
     def data(self) -> Dataset:
