@@ -12,7 +12,6 @@ import click
 import numpy as np
 
 from nnlite.adversarial import Net, Record, clean_sha256, layout, new_attack, weights_of, weights_sha256
-from nnlite.arrays import size_of
 from nnlite.attacks import NOISES, PGD, Attack
 from nnlite.cli.options import (
     PHIS,
@@ -32,6 +31,7 @@ from nnlite.interop import ART_ATTACKS
 from nnlite.lbfgs import LBFGS
 from nnlite.plots import check_format, plot_accuracy, plot_examples
 from nnlite.runs import Run, find_run, list_runs
+from nnlite.storage.tensors import size_of
 
 L2_PHI = (0.0, 0.25, 0.5, 1.0, 2.0)  # phi on each of D pixels is sqrt(D) phi long, so the paper's sizes are tiny here
 NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}

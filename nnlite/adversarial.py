@@ -25,13 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite import __version__
-from nnlite.arrays import DTYPES, ArrayFile, Layout, Writer, check_layout, new_arrays, open_arrays, parse_json
 from nnlite.backend import Array, to_host
 from nnlite.datasets import DATASETS, Samples
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.network import Network
-from nnlite.weights import WEIGHTS, read_any_net
+from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, Writer, check_layout, new_arrays, open_arrays, parse_json
+from nnlite.storage.weights import WEIGHTS, read_any_net
 
 FORMAT, KEY, SPLIT = 1, "nnlite-attack", "test"
 BLOCK = 250  # examples at a time, as in nnlite.evaluation: products of other shapes may round otherwise

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from nnlite.arrays import DTYPES, ArrayFile, check_layout, open_arrays, parse_json
-from nnlite.disk import beside, write_file
 from nnlite.errors import NnliteError
 from nnlite.makers import makers
 from nnlite.settings import Settings, read_settings
+from nnlite.storage.files import beside, write_file
+from nnlite.storage.tensors import DTYPES, ArrayFile, check_layout, open_arrays, parse_json
+from nnlite.storage.weights import named_arrays, net_layout, read_net
 from nnlite.training import Epoch, State, Trained
-from nnlite.weights import named_arrays, net_layout, read_net
 
 KEY = "nnlite-checkpoint"
 

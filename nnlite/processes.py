@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 import threadpoolctl
 
 from nnlite.errors import NnliteError
-from nnlite.interrupts import deaf_children
+from nnlite.storage.interrupts import deaf_children
 
 Task: TypeAlias = tuple[Any, ...]  # (function, *arguments); both must be importable where it runs
 

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.disk import read_file
 from nnlite.errors import NnliteError
 from nnlite.paper import (
     ADVERSARIES,
@@ -37,6 +36,7 @@ from nnlite.paper import (
     paper_scores,
 )
 from nnlite.plots import Line, Strip, plot_panels, plot_strips
+from nnlite.storage.files import read_file
 
 REPORT = "report.md"
 SCORES = "scores.csv"

@@ -20,11 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite import __version__
-from nnlite.arrays import parse_json
 from nnlite.attacks import NOISES, Noise
 from nnlite.backend import to_device
 from nnlite.datasets import load
-from nnlite.disk import create_file, read_file
 from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation import PAPER_PHI, attack, first_of_each_class
 from nnlite.losses import naive_softmax_cross_entropy
@@ -34,8 +32,10 @@ from nnlite.processes import in_processes
 from nnlite.report import SCORES, read_scores, write_report
 from nnlite.runs import Run, load_run
 from nnlite.settings import Settings
+from nnlite.storage.files import create_file, read_file
+from nnlite.storage.tensors import parse_json
+from nnlite.storage.weights import WEIGHTS
 from nnlite.trainings import Training, check_fit, in_stacks, missing, train_all
-from nnlite.weights import WEIGHTS
 
 ScoreKey: TypeAlias = tuple[Model, str, Model]  # adversary, noise, victim
 

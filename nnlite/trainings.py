@@ -8,12 +8,12 @@ from typing import Any
 
 from nnlite.checkpoint import checkpoint_of
 from nnlite.datasets import load
-from nnlite.disk import locks, recover
 from nnlite.errors import NnliteError
 from nnlite.memory import check_memory, largest_stack
 from nnlite.processes import Workers, report
 from nnlite.runs import Results, check_writable, divergence_advice, evaluate, load_run, write_run
 from nnlite.settings import Settings
+from nnlite.storage.files import locks, recover
 from nnlite.training import Trained, train_stack
 from nnlite.update import alike
 

@@ -17,7 +17,7 @@ import threadpoolctl
 
 from nnlite.backend import Array, keep_freed_memory
 from nnlite.errors import NnliteError
-from nnlite.interrupts import deaf_children
+from nnlite.storage.interrupts import deaf_children
 from nnlite.work import Runner, Work
 
 # Read by OpenMP, OpenBLAS, MKL and XLA, each when it is loaded.

@@ -14,8 +14,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnlite.arrays import HEADER_LIMIT, new_arrays, open_arrays, size_of
 from nnlite.errors import NnliteError
+from nnlite.storage.tensors import HEADER_LIMIT, new_arrays, open_arrays, size_of
 
 LAYOUT = {
     "images": (np.dtype(np.float32), (5, 3)),

@@ -21,10 +21,10 @@ import threadpoolctl
 from kills import content, run
 
 from nnlite.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
-from nnlite.disk import beside, lock, locks, new_folder, recover, write_file
 from nnlite.errors import NnliteError
 from nnlite.runs import list_runs, list_unfinished, load_run, make_run
 from nnlite.settings import Settings
+from nnlite.storage.files import beside, lock, locks, new_folder, recover, write_file
 from nnlite.training import train
 
 QUICK = Settings(hidden=(16,), epochs=6, lr=1.0)  # its best epoch is not its last
@@ -301,7 +301,7 @@ def test_whichever_call_fails_there_is_a_run_and_the_training_goes_on(digits, tm
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"nnlite.disk.os.{call}", fails)
+        patch.setattr(f"nnlite.storage.files.os.{call}", fails)
         with pytest.raises(NnliteError, match="No space left on device"):
             make_run(new, digits, tmp_path, overwrite=True)
     assert [run.path for run in list_runs(tmp_path)] == [old.path]
@@ -322,8 +322,8 @@ def test_what_is_renamed_was_brought_to_the_disk_before_and_the_name_after(digit
         events.append(("rename", one.name))
         real["replace"](one, other)
 
-    monkeypatch.setattr("nnlite.disk.os.fsync", fsync)
-    monkeypatch.setattr("nnlite.disk.os.replace", replaced)
+    monkeypatch.setattr("nnlite.storage.files.os.fsync", fsync)
+    monkeypatch.setattr("nnlite.storage.files.os.replace", replaced)
     make_run(replace(QUICK, epochs=1), digits, tmp_path)
     new = "..rect.checkpoint.new"
     assert events[:3] == [("fsync", new), ("rename", new), ("fsync", "digits")]

@@ -6,7 +6,7 @@ import sys
 
 CODE = """
 import multiprocessing, os, signal, time
-from nnlite.interrupts import deaf_children
+from nnlite.storage.interrupts import deaf_children
 
 child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(1,))
 with deaf_children():

@@ -159,7 +159,7 @@ def test_a_disk_that_fails_leaves_nothing_behind_and_the_old_run_in_place(digits
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nnlite.disk.os.fsync", full)
+    monkeypatch.setattr("nnlite.storage.files.os.fsync", full)
     with pytest.raises(NnliteError, match=r"rect: cannot write the run \(No space left on device\)"):
         make_run(replace(QUICK, seed=1), digits, tmp_path, overwrite=True, checkpoint_every=0)
     assert tree(tmp_path) == before

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 
-from nnlite.arrays import METADATA
+from nnlite.storage.tensors import METADATA
 
 NASTY = [None, True, 0, 1, -1, 2**31, 2**63 - 1, 2**63, 10**400, 0.5, 1e300, -0.0, float("nan"), float("inf")]
 NASTY += ["", "F64", "I64", "mnist", "l2", "dgl1", "../..", "\x1b[2J", "\ud800", "a" * 10_000, "0" * 64]

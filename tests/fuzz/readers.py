@@ -39,8 +39,8 @@ from nnlite.report import read_scores
 from nnlite.reproduction import Plan, Reproduction
 from nnlite.runs import load_run, make_run
 from nnlite.settings import LATER_SETTINGS, Settings
+from nnlite.storage.weights import WEIGHTS, named_arrays
 from nnlite.training import train
-from nnlite.weights import WEIGHTS, named_arrays
 
 READ, DIFFERS, REFUSED = "read", "read, and found to differ", "refused"
 FOLDER = Path(tempfile.mkdtemp())

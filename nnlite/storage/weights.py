@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.arrays import DTYPES, ArrayFile, Layout, check_layout
 from nnlite.backend import to_host
 from nnlite.layers import Dense, Layer, ReLU
 from nnlite.network import Network
+from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, check_layout
 
 WEIGHTS = "weights.safetensors"  # in the folder of a run
 

@@ -20,8 +20,8 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.disk import name_new, open_file
 from nnlite.errors import NnliteError
+from nnlite.storage.files import name_new, open_file
 
 HEADER_LIMIT = 1 << 20  # bytes; those of nnlite's own files are below 10,000
 METADATA = "__metadata__"
