@@ -23,7 +23,7 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation import PAPER_PHI, AttackTable, first_of_each_class
 from nnlite.evaluation import attack as attack_all

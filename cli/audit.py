@@ -25,7 +25,7 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.evaluation import PAPER_PHI
 from nnlite.init import generator
 from nnlite.plots import check_format, plot_audit

@@ -3,7 +3,7 @@
 import click
 
 from nnlite.cli.options import json_option, message, print_json, print_table
-from nnlite.datasets import SOURCES, fetch_mnist, locate
+from nnlite.datasets.catalog import SOURCES, fetch_mnist, locate
 
 
 @click.command()

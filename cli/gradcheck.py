@@ -19,7 +19,7 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.gradcheck import (
     PHI,

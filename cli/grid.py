@@ -12,7 +12,7 @@ from nnlite.backend import DEVICES
 from nnlite.cli.options import FLOATS, INTEGERS, WIDTHS, jobs_option, json_option, print_json, print_table, runs_option
 from nnlite.cli.progress import progress
 from nnlite.cluster import LOCAL, on_cluster
-from nnlite.datasets import DATASETS
+from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import DivergedError
 from nnlite.evaluation import PAPER_PHI
 from nnlite.grid import make_grid, read_grid

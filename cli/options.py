@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nnlite.backend import DEVICES
-from nnlite.datasets import DATASETS
+from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import printable
 from nnlite.methods import DUALS, GRADIENTS, METHODS
 

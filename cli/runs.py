@@ -8,7 +8,7 @@ import click
 
 from nnlite.checkpoint import checkpoint_of, epochs_done
 from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
-from nnlite.datasets import DATASETS
+from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import NnliteError
 from nnlite.runs import list_runs, list_unfinished
 

@@ -21,7 +21,7 @@ from nnlite.cli.options import (
     method_options,
     runs_option,
 )
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.methods import METHODS, USUAL_ALPHA
 from nnlite.runs import Run, divergence_advice, make_run
 from nnlite.settings import USUAL_GAMMA, Settings

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from nnlite import __version__
 from nnlite.backend import Array, to_host
-from nnlite.datasets import DATASETS, Samples
+from nnlite.datasets.catalog import DATASETS, Samples
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.network import Network

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from nnlite.backend import available_memory
-from nnlite.datasets import Dataset
+from nnlite.datasets.catalog import Dataset
+from nnlite.datasets.rotation import ANGLES
 from nnlite.errors import NnliteError
 from nnlite.evaluation import BLOCK
-from nnlite.rotation import ANGLES
 from nnlite.settings import Settings
 
 _FLOAT = 4  # bytes of a float32

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from nnlite import __version__
 from nnlite.attacks import NOISES, Noise
 from nnlite.backend import to_device
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation import PAPER_PHI, attack, first_of_each_class
 from nnlite.losses import naive_softmax_cross_entropy

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from nnlite.backend import DEVICES
-from nnlite.datasets import CLASSES, DATASETS, SHAPES
+from nnlite.datasets.catalog import CLASSES, DATASETS, SHAPES
+from nnlite.datasets.rotation import ANGLES, ROTATION
 from nnlite.errors import NnliteError, shown
 from nnlite.methods import Regularisation
 from nnlite.network import MAIN
-from nnlite.rotation import ANGLES, ROTATION
 
 USUAL_GAMMA = 0.5  # in the middle of the paper's range
 EPOCHS_LIMIT, LIST_LIMIT, TEXT_LIMIT = 100_000, 100, 200

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.backend import keep_freed_memory, to_device, to_host
-from nnlite.datasets import Dataset, Samples, concatenate
+from nnlite.datasets.catalog import Dataset, Samples, concatenate
+from nnlite.datasets.rotation import rotated
 from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy
 from nnlite.init import generator
 from nnlite.makers import makers
 from nnlite.network import MAIN, Network, mlp, stack, unstack
-from nnlite.rotation import rotated
 from nnlite.settings import Settings
 from nnlite.update import Update, train_step
 

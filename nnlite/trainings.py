@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnlite.checkpoint import checkpoint_of
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.memory import check_memory, largest_stack
 from nnlite.processes import Workers, report

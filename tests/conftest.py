@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from nnlite.cli.main import main
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.settings import Settings
 from nnlite.training import train

@@ -35,7 +35,7 @@ from nnlite.adversarial import (
     weights_sha256,
 )
 from nnlite.attacks import PGD, R1
-from nnlite.datasets import Samples
+from nnlite.datasets.catalog import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import attack
 from nnlite.init import generator
@@ -230,7 +230,7 @@ package = types.ModuleType("nnlite")
 package.__path__, package.__version__ = [{os.path.dirname(nnlite.__file__)!r}], "0"
 sys.modules["nnlite"] = package
 from nnlite.adversarial import check, find_weights, open_attack
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 runs = dict(find_weights(name, "digits", Path()) for name in ("rect", "other"))
 found = check(open_attack(Path({str(saved)!r})), load("digits").test, runs)
 assert len(found.scores) == 2 and not found.failures, found

@@ -25,7 +25,7 @@ from nnlite.audit import (
     undecided,
     zero_gradients,
 )
-from nnlite.datasets import check_samples
+from nnlite.datasets.catalog import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy
 from nnlite.layers import Dense

@@ -19,8 +19,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from nnlite import datasets
-from nnlite.datasets import IDX_IMAGES, IDX_LABELS, IDX_LIMIT, check_samples, fetch_mnist, load, mnist_cache, read_idx
+from nnlite.datasets import catalog as datasets
+from nnlite.datasets.catalog import (
+    IDX_IMAGES,
+    IDX_LABELS,
+    IDX_LIMIT,
+    check_samples,
+    fetch_mnist,
+    load,
+    mnist_cache,
+    read_idx,
+)
 from nnlite.errors import NnliteError
 
 PIXELS = bytes(range(12))

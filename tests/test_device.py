@@ -22,7 +22,7 @@ from nnlite.attacks import PGD, R1, R2, Noise, input_gradient, perturb
 from nnlite.backend import get_xp, to_device, to_host
 from nnlite.cli.main import main
 from nnlite.datagrad import Term, weighted_passes
-from nnlite.datasets import Samples
+from nnlite.datasets.catalog import Samples
 from nnlite.evaluation import accuracy, attack, first_of_each_class
 from nnlite.init import generator
 from nnlite.lbfgs import LBFGS

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnlite import datasets, downloads
-from nnlite.downloads import fetch, redirected
+from nnlite.datasets import catalog as datasets
+from nnlite.datasets import downloads
+from nnlite.datasets.downloads import fetch, redirected
 from nnlite.errors import NnliteError
 
 NAME, ADVICE = "file.gz", "put it there by hand"
@@ -385,7 +386,7 @@ def test_a_proxy_of_https_sees_no_more_than_the_host_and_its_password_is_not_sho
 CHILD = f"""
 import shutil, sys, time
 from pathlib import Path
-from nnlite.downloads import fetch
+from nnlite.datasets.downloads import fetch
 if "hang" in sys.argv:
     shutil.move = lambda *names: (print("moving", flush=True), time.sleep(60))
 fetch({NAME!r}, [sys.argv[1]], {len(CONTENT)}, {SHA256!r}, Path(sys.argv[2]), "")

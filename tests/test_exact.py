@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nets import biased_mlp, cases, distance_from_kinks, flat, gradient_error
 
 from nnlite.datagrad import Term, weighted_passes
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.gradcheck import relative_error
 from nnlite.init import generator
 from nnlite.layers import Dense

@@ -11,12 +11,12 @@ from nets import biased_mlp, cases
 
 from nnlite.attacks import input_gradient
 from nnlite.datagrad import Term, weighted_passes
-from nnlite.datasets import Samples
+from nnlite.datasets.catalog import Samples
+from nnlite.datasets.rotation import rotated
 from nnlite.gradcheck import TOLERANCE, away_from_kinks, check_network, numerical_gradient, relative_error
 from nnlite.network import Network, mlp
 from nnlite.penalties import L1
 from nnlite.products import step_products
-from nnlite.rotation import rotated
 from nnlite.runs import load_run, make_run
 from nnlite.settings import Settings
 from nnlite.sgd import sgd_step

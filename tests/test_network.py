@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import biased_mlp, cases, flat
 
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.gradcheck import TOLERANCE, check_network
 from nnlite.init import PURPOSES, generator, he_normal

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.processes import call, in_processes, report
 from nnlite.settings import Settings

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nnlite.attacks import R1, R2
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy, attack
 from nnlite.paper import BEST_MODELS, MODELS, TARGETS, Model

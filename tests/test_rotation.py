@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnlite.datasets import Samples
+from nnlite.datasets.catalog import Samples
+from nnlite.datasets.rotation import ANGLES, _read, rotate, rotated
 from nnlite.errors import NnliteError
-from nnlite.rotation import ANGLES, _read, rotate, rotated
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_five_blocks_keep_the_digits_and_name_the_rotation(samples, tmp_path):
 
 def test_the_second_time_the_set_comes_from_the_cache(samples, tmp_path, monkeypatch):
     first = rotated(samples, (5, 5), tmp_path)
-    monkeypatch.setattr("nnlite.rotation.rotate", lambda *args: pytest.fail("rotated again"))
+    monkeypatch.setattr("nnlite.datasets.rotation.rotate", lambda *args: pytest.fail("rotated again"))
     assert (rotated(samples, (5, 5), tmp_path).images == first.images).all()
 
 

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from nnlite.adversarial import check, open_attack, weights_of
 from nnlite.attacks import PGD, R1, R2
-from nnlite.datasets import Dataset, check_samples, load
+from nnlite.datasets.catalog import Dataset, check_samples, load
 from nnlite.evaluation import AttackTable, attack
 from nnlite.lbfgs import LBFGS
 from nnlite.runs import load_run, make_run

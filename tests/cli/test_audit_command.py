@@ -8,7 +8,7 @@ import safetensors.numpy
 
 from nnlite.audit import audit
 from nnlite.cli.audit import COLOURS
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.runs import make_run
 from nnlite.settings import Settings
 

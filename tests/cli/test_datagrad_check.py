@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.gradcheck import PHI, check_penalty, convergence
 from nnlite.layers import ReLU
 from nnlite.penalties import L1, L2

@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
-from nnlite import __version__, datasets
+from nnlite import __version__
 from nnlite.cli.main import main
+from nnlite.datasets import catalog as datasets
 from nnlite.layers import Dense, ReLU
 from nnlite.runs import load_run
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnlite import training
-from nnlite.datasets import load
+from nnlite.datasets.catalog import load
 from nnlite.evaluation import accuracy
 from nnlite.methods import METHODS
 from nnlite.runs import load_run

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.backend import Array, to_device
-from nnlite.downloads import fetch
+from nnlite.datasets.downloads import fetch
 from nnlite.errors import NnliteError
 from nnlite.init import generator
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.backend import Array
-from nnlite.datasets import Samples, cache_folder
+from nnlite.datasets.catalog import Samples, cache_folder
 from nnlite.errors import NnliteError
 
 ROTATION = "rotation"
