@@ -11,7 +11,6 @@ from typing import Any
 import click
 import numpy as np
 
-from nnlite.adversarial import Net, Record, clean_sha256, layout, new_attack, weights_of, weights_sha256
 from nnlite.attacks import NOISES, PGD, Attack
 from nnlite.cli.options import (
     PHIS,
@@ -25,11 +24,12 @@ from nnlite.cli.options import (
 )
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.evaluation import PAPER_PHI, AttackTable, first_of_each_class
-from nnlite.evaluation import attack as attack_all
+from nnlite.evaluation.accuracy import PAPER_PHI, AttackTable, first_of_each_class
+from nnlite.evaluation.accuracy import attack as attack_all
+from nnlite.evaluation.attack_file import Net, Record, clean_sha256, layout, new_attack, weights_of, weights_sha256
+from nnlite.evaluation.pictures import check_format, plot_accuracy, plot_examples
 from nnlite.interop import ART_ATTACKS
 from nnlite.lbfgs import LBFGS
-from nnlite.plots import check_format, plot_accuracy, plot_examples
 from nnlite.runs import Run, find_run, list_runs
 from nnlite.storage.tensors import size_of
 

@@ -13,8 +13,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nnlite.audit import FAIL, NOT_TESTED, PASS, Audit
-from nnlite.audit import audit as audit_net
 from nnlite.cli.options import (
     PHIS,
     data_option,
@@ -26,9 +24,11 @@ from nnlite.cli.options import (
     runs_option,
 )
 from nnlite.datasets.catalog import load
-from nnlite.evaluation import PAPER_PHI
+from nnlite.evaluation.accuracy import PAPER_PHI
+from nnlite.evaluation.auditing import FAIL, NOT_TESTED, PASS, Audit
+from nnlite.evaluation.auditing import audit as audit_net
+from nnlite.evaluation.pictures import check_format, plot_audit
 from nnlite.init import generator
-from nnlite.plots import check_format, plot_audit
 from nnlite.runs import find_run, list_runs
 
 COLOURS = {PASS: "green", FAIL: "red", NOT_TESTED: "yellow"}

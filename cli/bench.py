@@ -22,10 +22,10 @@ from nnlite.cli.options import (
     print_table,
 )
 from nnlite.errors import NnliteError
-from nnlite.evaluation import BLOCK
+from nnlite.evaluation.accuracy import BLOCK
+from nnlite.evaluation.pictures import check_format, plot_times
 from nnlite.methods import EXAMPLES, METHODS
 from nnlite.peers import PRODUCTS, Contestant, contestants
-from nnlite.plots import check_format, plot_times
 from nnlite.runs import check_writable
 from nnlite.settings import USUAL_GAMMA, Settings
 from nnlite.work import Work

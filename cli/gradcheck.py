@@ -21,6 +21,7 @@ from nnlite.cli.options import (
 )
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
+from nnlite.evaluation.pictures import check_format, plot_convergence
 from nnlite.gradcheck import (
     PHI,
     TOLERANCE,
@@ -33,7 +34,6 @@ from nnlite.gradcheck import (
 )
 from nnlite.network import Network, mlp
 from nnlite.penalties import PENALTIES
-from nnlite.plots import check_format, plot_convergence
 from nnlite.runs import find_run
 
 

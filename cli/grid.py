@@ -14,7 +14,7 @@ from nnlite.cli.progress import progress
 from nnlite.cluster import LOCAL, on_cluster
 from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import DivergedError
-from nnlite.evaluation import PAPER_PHI
+from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.grid import make_grid, read_grid
 from nnlite.methods import DUALS, GRADIENTS, METHODS
 from nnlite.processes import in_processes

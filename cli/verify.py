@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from nnlite.adversarial import AttackFile, Check, check, find_weights, open_attack
 from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
+from nnlite.evaluation.attack_file import AttackFile, Check, check, find_weights, open_attack
 
 NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}
 

@@ -8,7 +8,7 @@ from nnlite.backend import available_memory
 from nnlite.datasets.catalog import Dataset
 from nnlite.datasets.rotation import ANGLES
 from nnlite.errors import NnliteError
-from nnlite.evaluation import BLOCK
+from nnlite.evaluation.accuracy import BLOCK
 from nnlite.settings import Settings
 
 _FLOAT = 4  # bytes of a float32

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.errors import NnliteError
+from nnlite.evaluation.pictures import Line, Strip, plot_panels, plot_strips
 from nnlite.paper import (
     ADVERSARIES,
     ADVERSARY_SOURCES,
@@ -35,7 +36,6 @@ from nnlite.paper import (
     paper_accuracy,
     paper_scores,
 )
-from nnlite.plots import Line, Strip, plot_panels, plot_strips
 from nnlite.storage.files import read_file
 
 REPORT = "report.md"

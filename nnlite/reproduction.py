@@ -24,7 +24,7 @@ from nnlite.attacks import NOISES, Noise
 from nnlite.backend import to_device
 from nnlite.datasets.catalog import load
 from nnlite.errors import DivergedError, NnliteError, shown
-from nnlite.evaluation import PAPER_PHI, attack, first_of_each_class
+from nnlite.evaluation.accuracy import PAPER_PHI, attack, first_of_each_class
 from nnlite.losses import naive_softmax_cross_entropy
 from nnlite.paper import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
 from nnlite.penalties import L1

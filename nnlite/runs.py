@@ -28,7 +28,7 @@ from nnlite.attacks import NOISES
 from nnlite.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, write_checkpoint
 from nnlite.datasets.catalog import Dataset
 from nnlite.errors import DivergedError, NnliteError, shown
-from nnlite.evaluation import PAPER_PHI, accuracy, attack
+from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, attack
 from nnlite.methods import METHODS
 from nnlite.network import Network
 from nnlite.settings import Settings, read_settings

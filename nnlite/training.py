@@ -16,7 +16,7 @@ from nnlite.backend import keep_freed_memory, to_device, to_host
 from nnlite.datasets.catalog import Dataset, Samples, concatenate
 from nnlite.datasets.rotation import rotated
 from nnlite.errors import NnliteError
-from nnlite.evaluation import accuracy
+from nnlite.evaluation.accuracy import accuracy
 from nnlite.init import generator
 from nnlite.makers import makers
 from nnlite.network import MAIN, Network, mlp, stack, unstack

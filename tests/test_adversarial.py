@@ -18,8 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnlite
-from nnlite import adversarial, evaluation
-from nnlite.adversarial import (
+from nnlite.attacks import PGD, R1
+from nnlite.datasets.catalog import Samples
+from nnlite.errors import NnliteError
+from nnlite.evaluation import accuracy as evaluation
+from nnlite.evaluation import attack_file as adversarial
+from nnlite.evaluation.accuracy import attack
+from nnlite.evaluation.attack_file import (
     KEY,
     Net,
     Record,
@@ -34,10 +39,6 @@ from nnlite.adversarial import (
     weights_of,
     weights_sha256,
 )
-from nnlite.attacks import PGD, R1
-from nnlite.datasets.catalog import Samples
-from nnlite.errors import NnliteError
-from nnlite.evaluation import attack
 from nnlite.init import generator
 from nnlite.network import Network, mlp
 from nnlite.runs import make_run
@@ -229,7 +230,7 @@ from pathlib import Path
 package = types.ModuleType("nnlite")
 package.__path__, package.__version__ = [{os.path.dirname(nnlite.__file__)!r}], "0"
 sys.modules["nnlite"] = package
-from nnlite.adversarial import check, find_weights, open_attack
+from nnlite.evaluation.attack_file import check, find_weights, open_attack
 from nnlite.datasets.catalog import load
 runs = dict(find_weights(name, "digits", Path()) for name in ("rect", "other"))
 found = check(open_attack(Path({str(saved)!r})), load("digits").test, runs)
@@ -239,7 +240,7 @@ print(*sorted(name for name in sys.modules if name.startswith("nnlite.")))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
-    assert "nnlite.adversarial" in loaded
+    assert "nnlite.evaluation.attack_file" in loaded
     assert not loaded & {f"nnlite.{name}" for name in ("attacks", "penalties", "lbfgs", "evaluation", "interop")}
 
 

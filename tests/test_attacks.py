@@ -22,7 +22,7 @@ from nnlite.attacks import (
 from nnlite.attacks import project as into_ball
 from nnlite.datasets.catalog import check_samples
 from nnlite.errors import NnliteError
-from nnlite.evaluation import BLOCK, PAPER_PHI, accuracy, attack, first_of_each_class
+from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, accuracy, attack, first_of_each_class
 from nnlite.gradcheck import numerical_gradient
 from nnlite.init import generator
 from nnlite.layers import Dense

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import strict_cupy
 
-from nnlite import audit as audit_module
-from nnlite.audit import (
+from nnlite.datasets.catalog import check_samples
+from nnlite.errors import NnliteError
+from nnlite.evaluation import auditing as audit_module
+from nnlite.evaluation.accuracy import accuracy
+from nnlite.evaluation.auditing import (
     FAIL,
     NOT_TESTED,
     PASS,
@@ -25,12 +28,9 @@ from nnlite.audit import (
     undecided,
     zero_gradients,
 )
-from nnlite.datasets.catalog import check_samples
-from nnlite.errors import NnliteError
-from nnlite.evaluation import accuracy
+from nnlite.evaluation.pictures import plot_audit
 from nnlite.layers import Dense
 from nnlite.network import Network, stack
-from nnlite.plots import plot_audit
 from nnlite.settings import Settings
 from nnlite.training import train
 
@@ -341,7 +341,7 @@ def test_what_square_breaks_is_counted(nets, monkeypatch):
             return SimpleNamespace(images=[1 - x for _ in phi], zeros=None, failed=None, smallest=None)
 
     monkeypatch.setattr(audit_module, "_square", lambda queries, pixels: (Magic(), ""))
-    monkeypatch.setattr("nnlite.evaluation.check_crafted", lambda *what: None)
+    monkeypatch.setattr("nnlite.evaluation.accuracy.check_crafted", lambda *what: None)
     found = audit(net, samples, others, **QUICK)
     assert found.broken[1:].any(axis=1).all()
     assert answers(found)["black box"] == FAIL

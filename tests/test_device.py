@@ -23,7 +23,7 @@ from nnlite.backend import get_xp, to_device, to_host
 from nnlite.cli.main import main
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets.catalog import Samples
-from nnlite.evaluation import accuracy, attack, first_of_each_class
+from nnlite.evaluation.accuracy import accuracy, attack, first_of_each_class
 from nnlite.init import generator
 from nnlite.lbfgs import LBFGS
 from nnlite.network import mlp, stack

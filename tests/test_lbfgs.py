@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 
 from nnlite.attacks import Noise
 from nnlite.errors import NnliteError
-from nnlite.evaluation import attack
+from nnlite.evaluation.accuracy import attack
 from nnlite.layers import Dense
 from nnlite.lbfgs import LBFGS, TOLERANCE, minimise, runner_up
 from nnlite.losses import softmax_cross_entropy

@@ -14,7 +14,7 @@ from nets import GIVEN, biased_mlp
 
 from nnlite import methods
 from nnlite.errors import NnliteError
-from nnlite.evaluation import accuracy
+from nnlite.evaluation.accuracy import accuracy
 from nnlite.gradcheck import away_from_kinks
 from nnlite.init import generator
 from nnlite.layers import Dense

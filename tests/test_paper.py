@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from nnlite.errors import NnliteError
-from nnlite.evaluation import PAPER_PHI
+from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.methods import Regularisation
 from nnlite.paper import (
     ADVERSARIES,

@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 
 from nnlite.errors import NnliteError
-from nnlite.evaluation import AttackTable, Examples
-from nnlite.methods import METHODS
-from nnlite.paper import FAMILIES
-from nnlite.plots import (
+from nnlite.evaluation.accuracy import AttackTable, Examples
+from nnlite.evaluation.pictures import (
     COLOURS,
     Line,
     Strip,
@@ -20,6 +18,8 @@ from nnlite.plots import (
     plot_panels,
     plot_strips,
 )
+from nnlite.methods import METHODS
+from nnlite.paper import FAMILIES
 
 TABLE = AttackTable((0.0, 0.1), {"rect": np.array([98.0, 40.0]), "mine": np.array([99.0, 80.0])}, 0.0)
 KINDS = {"rect": "none", "mine": "dgl1"}

@@ -13,7 +13,7 @@ import pytest
 from nnlite.attacks import R1, R2
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.evaluation import accuracy, attack
+from nnlite.evaluation.accuracy import accuracy, attack
 from nnlite.paper import BEST_MODELS, MODELS, TARGETS, Model
 from nnlite.processes import in_processes
 from nnlite.reproduction import Plan, Reproduction, naive_attack, reproduce

@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from nnlite import runs
 from nnlite.errors import DivergedError, NnliteError
-from nnlite.evaluation import accuracy
+from nnlite.evaluation.accuracy import accuracy
 from nnlite.runs import (
     HISTORY,
     RESULTS,

@@ -7,7 +7,7 @@ import pytest
 
 from nnlite import training
 from nnlite.errors import NnliteError
-from nnlite.evaluation import accuracy
+from nnlite.evaluation.accuracy import accuracy
 from nnlite.init import generator
 from nnlite.network import mlp
 from nnlite.settings import Settings

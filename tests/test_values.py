@@ -5,7 +5,7 @@ import pytest
 
 from nnlite.attacks import PGD, Crafted, Noise, RandomSigns
 from nnlite.datagrad import Term
-from nnlite.evaluation import AttackTable, Examples
+from nnlite.evaluation.accuracy import AttackTable, Examples
 from nnlite.gradcheck import Check, Convergence, Gate
 from nnlite.layers import Dense, ReLU
 from nnlite.lbfgs import LBFGS

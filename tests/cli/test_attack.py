@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from nnlite.adversarial import check, open_attack, weights_of
 from nnlite.attacks import PGD, R1, R2
 from nnlite.datasets.catalog import Dataset, check_samples, load
-from nnlite.evaluation import AttackTable, attack
+from nnlite.evaluation.accuracy import AttackTable, attack
+from nnlite.evaluation.attack_file import check, open_attack, weights_of
 from nnlite.lbfgs import LBFGS
 from nnlite.runs import load_run, make_run
 from nnlite.settings import Settings

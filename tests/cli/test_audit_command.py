@@ -6,9 +6,9 @@ import shutil
 import pytest
 import safetensors.numpy
 
-from nnlite.audit import audit
 from nnlite.cli.audit import COLOURS
 from nnlite.datasets.catalog import load
+from nnlite.evaluation.auditing import audit
 from nnlite.runs import make_run
 from nnlite.settings import Settings
 

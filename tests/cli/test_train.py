@@ -9,7 +9,7 @@ import pytest
 
 from nnlite import training
 from nnlite.datasets.catalog import load
-from nnlite.evaluation import accuracy
+from nnlite.evaluation.accuracy import accuracy
 from nnlite.methods import METHODS
 from nnlite.runs import load_run
 

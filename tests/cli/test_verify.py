@@ -8,7 +8,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from nnlite.adversarial import KEY
+from nnlite.evaluation.attack_file import KEY
 from nnlite.runs import make_run
 from nnlite.settings import Settings
 

@@ -19,7 +19,12 @@ import numpy as np
 import safetensors.numpy
 from changes import change_arrays, change_csv, change_json, change_toml
 
-from nnlite.adversarial import (
+from nnlite.bench import read_reports
+from nnlite.checkpoint import epochs_done, read_checkpoint, write_checkpoint
+from nnlite.datasets import catalog as datasets
+from nnlite.datasets import rotation
+from nnlite.evaluation.accuracy import PAPER_PHI
+from nnlite.evaluation.attack_file import (
     Net,
     Record,
     check,
@@ -30,11 +35,6 @@ from nnlite.adversarial import (
     weights_of,
     weights_sha256,
 )
-from nnlite.bench import read_reports
-from nnlite.checkpoint import epochs_done, read_checkpoint, write_checkpoint
-from nnlite.datasets import catalog as datasets
-from nnlite.datasets import rotation
-from nnlite.evaluation import PAPER_PHI
 from nnlite.grid import read_grid
 from nnlite.report import read_scores
 from nnlite.reproduction import Plan, Reproduction

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.audit import Audit
 from nnlite.errors import NnliteError
-from nnlite.evaluation import AttackTable, Examples
+from nnlite.evaluation.accuracy import AttackTable, Examples
+from nnlite.evaluation.auditing import Audit
 from nnlite.gradcheck import Convergence
 
 if TYPE_CHECKING:

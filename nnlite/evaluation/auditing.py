@@ -18,8 +18,8 @@ from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, RandomSigns, che
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.datasets.catalog import Samples
 from nnlite.errors import NnliteError
-from nnlite.evaluation import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy
-from nnlite.evaluation import attack as score
+from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy
+from nnlite.evaluation.accuracy import attack as score
 from nnlite.network import Network
 
 IntArray = npt.NDArray[np.int64]

@@ -34,7 +34,7 @@ from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, Writer, check_layo
 from nnlite.storage.weights import WEIGHTS, read_any_net
 
 FORMAT, KEY, SPLIT = 1, "nnlite-attack", "test"
-BLOCK = 250  # examples at a time, as in nnlite.evaluation: products of other shapes may round otherwise
+BLOCK = 250  # examples at a time, as in nnlite.evaluation.accuracy: products of other shapes may round otherwise
 INT64 = DTYPES["I64"]
 
 Weights: TypeAlias = Sequence[tuple[Array, Array]]  # W (in, out) and b (out,) of each layer on the way to the logits

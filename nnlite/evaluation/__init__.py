@@ -1,0 +1,1 @@
+"""How nets do under attack."""
