@@ -30,8 +30,8 @@ from nnlite.evaluation.attack_file import Net, Record, clean_sha256, layout, new
 from nnlite.evaluation.pictures import check_format, plot_accuracy, plot_examples
 from nnlite.interop import ART_ATTACKS
 from nnlite.lbfgs import LBFGS
-from nnlite.runs import Run, find_run, list_runs
 from nnlite.storage.tensors import size_of
+from nnlite.training.runs import Run, find_run, list_runs
 
 L2_PHI = (0.0, 0.25, 0.5, 1.0, 2.0)  # phi on each of D pixels is sqrt(D) phi long, so the paper's sizes are tiny here
 NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}

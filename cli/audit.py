@@ -29,7 +29,7 @@ from nnlite.evaluation.auditing import FAIL, NOT_TESTED, PASS, Audit
 from nnlite.evaluation.auditing import audit as audit_net
 from nnlite.evaluation.pictures import check_format, plot_audit
 from nnlite.init import generator
-from nnlite.runs import find_run, list_runs
+from nnlite.training.runs import find_run, list_runs
 
 COLOURS = {PASS: "green", FAIL: "red", NOT_TESTED: "yellow"}
 

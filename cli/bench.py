@@ -26,8 +26,8 @@ from nnlite.evaluation.accuracy import BLOCK
 from nnlite.evaluation.pictures import check_format, plot_times
 from nnlite.methods import EXAMPLES, METHODS
 from nnlite.peers import PRODUCTS, Contestant, contestants
-from nnlite.runs import check_writable
-from nnlite.settings import USUAL_GAMMA, Settings
+from nnlite.training.runs import check_writable
+from nnlite.training.settings import USUAL_GAMMA, Settings
 from nnlite.work import Work
 from nnlite.worker import processors
 

@@ -34,7 +34,7 @@ from nnlite.gradcheck import (
 )
 from nnlite.network import Network, mlp
 from nnlite.penalties import PENALTIES
-from nnlite.runs import find_run
+from nnlite.training.runs import find_run
 
 
 @click.command()

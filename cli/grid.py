@@ -18,7 +18,7 @@ from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.grid import make_grid, read_grid
 from nnlite.methods import DUALS, GRADIENTS, METHODS
 from nnlite.processes import in_processes
-from nnlite.runs import load_run
+from nnlite.training.runs import load_run
 from nnlite.trainings import Training, check_fit, in_stacks, missing, train_all
 from nnlite.worker import processors
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from nnlite.checkpoint import checkpoint_of, epochs_done
 from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
 from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import NnliteError
-from nnlite.runs import list_runs, list_unfinished
+from nnlite.training.checkpoint import checkpoint_of, epochs_done
+from nnlite.training.runs import list_runs, list_unfinished
 
 
 @click.command()

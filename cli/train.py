@@ -11,7 +11,6 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nnlite.checkpoint import checkpoint_of
 from nnlite.cli.options import (
     data_option,
     device_option,
@@ -23,9 +22,10 @@ from nnlite.cli.options import (
 )
 from nnlite.datasets.catalog import load
 from nnlite.methods import METHODS, USUAL_ALPHA
-from nnlite.runs import Run, divergence_advice, make_run
-from nnlite.settings import USUAL_GAMMA, Settings
-from nnlite.training import Epoch
+from nnlite.training.checkpoint import checkpoint_of
+from nnlite.training.loop import Epoch
+from nnlite.training.runs import Run, divergence_advice, make_run
+from nnlite.training.settings import USUAL_GAMMA, Settings
 
 
 class WithMethods(click.Command):

@@ -18,13 +18,13 @@ import threadpoolctl
 
 from nnlite import __version__
 from nnlite.backend import to_device
-from nnlite.checkpoint import write_checkpoint
 from nnlite.errors import NnliteError
-from nnlite.makers import makers
 from nnlite.peers import LIBRARIES, PRODUCTS, Contestant
 from nnlite.storage.files import read_file
 from nnlite.storage.tensors import parse_json
-from nnlite.training import State, train
+from nnlite.training.checkpoint import write_checkpoint
+from nnlite.training.environment import makers
+from nnlite.training.loop import State, train
 from nnlite.work import UNITS, Work
 from nnlite.worker import Worker, processors
 

@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 
 from nnlite.errors import NnliteError, shown
 from nnlite.methods import METHODS, USUAL_ALPHA
-from nnlite.runs import check_name
-from nnlite.settings import LISTS, USUAL_GAMMA, Settings
 from nnlite.storage.files import read_file
+from nnlite.training.runs import check_name
+from nnlite.training.settings import LISTS, USUAL_GAMMA, Settings
 from nnlite.trainings import Training
 
 FILE_LIMIT = 8_000  # bytes: tomllib takes 0.2 s for one dotted key as long as the file, and 17 s for 64 kB

@@ -8,7 +8,7 @@ from nnlite.backend import Array, get_xp
 from nnlite.datagrad import weighted_passes
 from nnlite.layers import Dense
 from nnlite.network import Labels, Network
-from nnlite.settings import Settings
+from nnlite.training.settings import Settings
 
 Products: TypeAlias = list[tuple[Array, Array, Array]]  # (a, b, out) of each matrix product
 

@@ -30,11 +30,11 @@ from nnlite.paper import FIGURE_3, MODELS, Attack, Model, Scores, in_order, need
 from nnlite.penalties import L1
 from nnlite.processes import in_processes
 from nnlite.report import SCORES, read_scores, write_report
-from nnlite.runs import Run, load_run
-from nnlite.settings import Settings
 from nnlite.storage.files import create_file, read_file
 from nnlite.storage.tensors import parse_json
 from nnlite.storage.weights import WEIGHTS
+from nnlite.training.runs import Run, load_run
+from nnlite.training.settings import Settings
 from nnlite.trainings import Training, check_fit, in_stacks, missing, train_all
 
 ScoreKey: TypeAlias = tuple[Model, str, Model]  # adversary, noise, victim

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnlite.checkpoint import checkpoint_of
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.memory import check_memory, largest_stack
 from nnlite.processes import Workers, report
-from nnlite.runs import Results, check_writable, divergence_advice, evaluate, load_run, write_run
-from nnlite.settings import Settings
 from nnlite.storage.files import locks, recover
-from nnlite.training import Trained, train_stack
-from nnlite.update import alike
+from nnlite.training.checkpoint import checkpoint_of
+from nnlite.training.loop import Trained, train_stack
+from nnlite.training.memory import check_memory, largest_stack
+from nnlite.training.runs import Results, check_writable, divergence_advice, evaluate, load_run, write_run
+from nnlite.training.settings import Settings
+from nnlite.training.update import alike
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from nnlite.attacks import PGD
 from nnlite.backend import Array, to_host
 from nnlite.datasets.catalog import Dataset, Samples
 from nnlite.network import MAIN, Network, mlp, stack
-from nnlite.settings import Settings
+from nnlite.training.settings import Settings
 
 FEATURES, CLASSES = 784, 10
 UNITS = {"step": "steps/s", "epoch": "images/s", "attack": "images/s", "train": "images/s"}

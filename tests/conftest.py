@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from nnlite.cli.main import main
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.settings import Settings
-from nnlite.training import train
+from nnlite.training.loop import train
+from nnlite.training.settings import Settings
 
 
 @pytest.fixture(scope="session")

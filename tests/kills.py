@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from nnlite.cli.main import main
 from nnlite.errors import NnliteError
-from nnlite.runs import HISTORY, list_runs, load_run
+from nnlite.training.runs import HISTORY, list_runs, load_run
 
 NET = ["--hidden", "64", "--epochs", "40"]
 TRAIN = {

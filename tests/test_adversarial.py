@@ -41,8 +41,8 @@ from nnlite.evaluation.attack_file import (
 )
 from nnlite.init import generator
 from nnlite.network import Network, mlp
-from nnlite.runs import make_run
-from nnlite.settings import Settings
+from nnlite.training.runs import make_run
+from nnlite.training.settings import Settings
 
 PHI = (0.0, 0.05, 0.3)
 COUNT = 300  # more than a block, less than two

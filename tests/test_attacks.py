@@ -29,8 +29,8 @@ from nnlite.layers import Dense
 from nnlite.losses import naive_softmax_cross_entropy, softmax_cross_entropy
 from nnlite.network import Network, stack
 from nnlite.penalties import L1, L2
-from nnlite.settings import Settings
-from nnlite.training import train
+from nnlite.training.loop import train
+from nnlite.training.settings import Settings
 
 SIZES = {"linf": lambda noise: abs(noise).max(axis=-1), "l2": lambda noise: np.sqrt((noise**2).sum(axis=-1))}
 

@@ -31,8 +31,8 @@ from nnlite.evaluation.auditing import (
 from nnlite.evaluation.pictures import plot_audit
 from nnlite.layers import Dense
 from nnlite.network import Network, stack
-from nnlite.settings import Settings
-from nnlite.training import train
+from nnlite.training.loop import train
+from nnlite.training.settings import Settings
 
 PHI = (0.0, 0.05, 0.1)
 MANY = 10_000  # examples, of which three are no share to speak of

@@ -20,7 +20,7 @@ from nnlite.methods import EXAMPLES, METHODS
 from nnlite.network import mlp
 from nnlite.peers import Contestant, contestants, own
 from nnlite.products import attack_products, step_products
-from nnlite.settings import Settings
+from nnlite.training.settings import Settings
 from nnlite.work import Work
 from nnlite.worker import Worker, processors
 

@@ -20,12 +20,12 @@ import safetensors.numpy
 import threadpoolctl
 from kills import content, run
 
-from nnlite.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
 from nnlite.errors import NnliteError
-from nnlite.runs import list_runs, list_unfinished, load_run, make_run
-from nnlite.settings import Settings
 from nnlite.storage.files import beside, lock, locks, new_folder, recover, write_file
-from nnlite.training import train
+from nnlite.training.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
+from nnlite.training.loop import train
+from nnlite.training.runs import list_runs, list_unfinished, load_run, make_run
+from nnlite.training.settings import Settings
 
 QUICK = Settings(hidden=(16,), epochs=6, lr=1.0)  # its best epoch is not its last
 DGL1 = Settings(reg="dgl1", lam=0.01, phi=0.1, hidden=(16, 8), epochs=4)

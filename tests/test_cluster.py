@@ -13,8 +13,8 @@ from nnlite.cluster import LOCAL, on_cluster
 from nnlite.errors import NnliteError
 from nnlite.grid import make_grid
 from nnlite.processes import in_processes, report
-from nnlite.runs import WEIGHTS
-from nnlite.settings import Settings
+from nnlite.training.runs import WEIGHTS
+from nnlite.training.settings import Settings
 from nnlite.trainings import in_stacks, train_all, train_models
 
 distributed = pytest.importorskip("distributed", reason="Dask is missing: install the extra cluster")

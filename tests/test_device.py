@@ -29,10 +29,10 @@ from nnlite.lbfgs import LBFGS
 from nnlite.network import mlp, stack
 from nnlite.peers import own
 from nnlite.penalties import L1, L2, add_weight_penalty
-from nnlite.runs import load_run, make_run
-from nnlite.settings import Settings
 from nnlite.sgd import sgd_step
-from nnlite.training import train
+from nnlite.training.loop import train
+from nnlite.training.runs import load_run, make_run
+from nnlite.training.settings import Settings
 from nnlite.work import Work
 
 

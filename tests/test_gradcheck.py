@@ -23,8 +23,8 @@ from nnlite.gradcheck import (
 from nnlite.layers import Dense, ReLU
 from nnlite.network import Network, mlp
 from nnlite.penalties import L1, L2, L2_NORM, LINF
-from nnlite.settings import Settings
-from nnlite.training import train
+from nnlite.training.loop import train
+from nnlite.training.settings import Settings
 
 PENALTIES = (L1, L2, L2_NORM, LINF)
 every_penalty = pytest.mark.parametrize("penalty", PENALTIES, ids=lambda penalty: penalty.name)

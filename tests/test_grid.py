@@ -12,16 +12,16 @@ import psutil
 import pytest
 import strict_cupy
 
-from nnlite import memory
 from nnlite.backend import available_memory
 from nnlite.errors import NnliteError
 from nnlite.grid import FILE_LIMIT, make_grid, read_grid
-from nnlite.memory import check_memory, largest_stack, stack_bytes
 from nnlite.processes import in_processes
-from nnlite.runs import SETTINGS, WEIGHTS, load_run, make_run
-from nnlite.settings import Settings
+from nnlite.training import memory
+from nnlite.training.memory import check_memory, largest_stack, stack_bytes
+from nnlite.training.runs import SETTINGS, WEIGHTS, load_run, make_run
+from nnlite.training.settings import Settings
+from nnlite.training.update import alike
 from nnlite.trainings import check_fit, in_stacks, missing, train_all, train_models
-from nnlite.update import alike
 
 RUNS = Path("runs")
 EXAMPLE = """

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import threadpoolctl
 
-from nnlite.makers import makers
+from nnlite.training.environment import makers
 
 NUMPY = {
     "user_api": "blas",

@@ -21,9 +21,9 @@ from nnlite.layers import Dense
 from nnlite.methods import EXAMPLES, METHODS, Regularisation
 from nnlite.network import stack
 from nnlite.penalties import L2, L2_NORM, LINF
-from nnlite.settings import Settings
-from nnlite.training import train
-from nnlite.update import Update, train_step
+from nnlite.training.loop import train
+from nnlite.training.settings import Settings
+from nnlite.training.update import Update, train_step
 
 EARLIER = ("szegedy", "goodfellow", "gu-rigazio", "huang", "miyato", "lyu", "nokland")
 NUMBERS = {"lam": 0.01, "phi": 0.1, "alpha": 0.5, "p": "2", "term": ("l1,0.01,0.1",)}

@@ -17,10 +17,10 @@ from nnlite.gradcheck import TOLERANCE, away_from_kinks, check_network, numerica
 from nnlite.network import Network, mlp
 from nnlite.penalties import L1
 from nnlite.products import step_products
-from nnlite.runs import load_run, make_run
-from nnlite.settings import Settings
 from nnlite.sgd import sgd_step
-from nnlite.training import train
+from nnlite.training.loop import train
+from nnlite.training.runs import load_run, make_run
+from nnlite.training.settings import Settings
 
 
 @settings(deadline=None, max_examples=40)

@@ -9,7 +9,7 @@ from nnlite.attacks import PGD
 from nnlite.bench import TOLERANCE, _difference, race
 from nnlite.peers import contestants
 from nnlite.peers.own import build
-from nnlite.settings import Settings
+from nnlite.training.settings import Settings
 from nnlite.work import Work
 
 PLAIN = Settings(hidden=(20, 20), batch_size=10)

@@ -11,7 +11,7 @@ import pytest
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.processes import call, in_processes, report
-from nnlite.settings import Settings
+from nnlite.training.settings import Settings
 from nnlite.trainings import train_models
 
 TWO_SLEEPERS = (

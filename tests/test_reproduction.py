@@ -17,7 +17,7 @@ from nnlite.evaluation.accuracy import accuracy, attack
 from nnlite.paper import BEST_MODELS, MODELS, TARGETS, Model
 from nnlite.processes import in_processes
 from nnlite.reproduction import Plan, Reproduction, naive_attack, reproduce
-from nnlite.runs import load_run
+from nnlite.training.runs import load_run
 from nnlite.trainings import missing, train_all
 
 PLAN = Plan(data="digits", epochs=2, mt_epochs=1, hidden=(8,))

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from nnlite import runs
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation.accuracy import accuracy
-from nnlite.runs import (
+from nnlite.training import runs
+from nnlite.training.runs import (
     HISTORY,
     RESULTS,
     SETTINGS,
@@ -25,7 +25,7 @@ from nnlite.runs import (
     load_run,
     make_run,
 )
-from nnlite.settings import LATER_SETTINGS, Settings
+from nnlite.training.settings import LATER_SETTINGS, Settings
 
 FILES = (WEIGHTS, SETTINGS, HISTORY, RESULTS)
 QUICK = Settings(hidden=(16,), epochs=2)
@@ -210,7 +210,7 @@ def test_an_interrupt_before_the_first_epoch_ends_writes_nothing(digits, tmp_pat
     def stop(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nnlite.training.train_step", stop)
+    monkeypatch.setattr("nnlite.training.loop.train_step", stop)
     with pytest.raises(KeyboardInterrupt, match="nothing was saved"):
         make_run(QUICK, digits, tmp_path)
     assert list_runs(tmp_path) == []

@@ -16,14 +16,14 @@ from fuzz.changes import change_arrays, change_csv, change_json, change_toml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnlite.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
 from nnlite.errors import LIMIT, NnliteError, printable, shown
 from nnlite.grid import FILE_LIMIT, read_grid
-from nnlite.runs import HISTORY, RESULTS, SETTINGS, load_run, make_run
-from nnlite.settings import Settings
 from nnlite.storage.tensors import METADATA
 from nnlite.storage.weights import WEIGHTS
-from nnlite.training import train
+from nnlite.training.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
+from nnlite.training.loop import train
+from nnlite.training.runs import HISTORY, RESULTS, SETTINGS, load_run, make_run
+from nnlite.training.settings import Settings
 
 QUICK = Settings(reg="datagrad", term=("l1,0.01,0.1",), hidden=(4,), epochs=2)
 HUGE = 1 << 33  # bytes of a file that has none on the disk

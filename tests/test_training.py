@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnlite import training
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.init import generator
 from nnlite.network import mlp
-from nnlite.settings import Settings
-from nnlite.training import State, train, train_stack
+from nnlite.training import loop as training
+from nnlite.training.loop import State, train, train_stack
+from nnlite.training.settings import Settings
 
 QUICK = Settings(hidden=(16,), epochs=3)
 UNSTEADY = Settings(hidden=(16,), epochs=8, lr=1.0)  # validation falls again after its best

@@ -11,8 +11,8 @@ from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.network import Network
 from nnlite.penalties import L1
-from nnlite.settings import Settings
-from nnlite.update import Update, alike, train_step
+from nnlite.training.settings import Settings
+from nnlite.training.update import Update, alike, train_step
 
 ONE = Settings(reg="dgl1", lam=0.01, phi=0.1, lr=0.3, multitask=True, gamma=0.5, seed=1)
 OTHER = replace(ONE, lam=0.02, phi=0.2, lr=0.4, gamma=0.7, seed=2)

@@ -12,7 +12,7 @@ from nnlite.lbfgs import LBFGS
 from nnlite.methods import Method, Regularisation
 from nnlite.network import Network, Pairs, Pass, Tangent
 from nnlite.penalties import Penalty
-from nnlite.update import Update
+from nnlite.training.update import Update
 
 
 def test_what_a_pass_holds_is_given_by_name():

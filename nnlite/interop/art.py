@@ -91,11 +91,11 @@ class _Classifier(ClassifierNeuralNetwork):  # type: ignore[misc]
 
     def fit(self, x: Array, y: Array, **_: Any) -> None:
         """Raise NnliteError: ART cannot train the net."""
-        raise NnliteError("fit: ART cannot train a net of nnlite; use nnlite.training.train")
+        raise NnliteError("fit: ART cannot train a net of nnlite; use nnlite.training.loop.train")
 
     def save(self, filename: str, path: str | None = None) -> None:
         """Raise NnliteError: ART cannot keep the net."""
-        raise NnliteError("save: ART cannot keep a net of nnlite; use nnlite.runs")
+        raise NnliteError("save: ART cannot keep a net of nnlite; use nnlite.training.runs")
 
     def _rows(self, x: Array) -> Array:
         return np.asarray(x, self.net.dtype).reshape(len(x), -1)

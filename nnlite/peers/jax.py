@@ -9,7 +9,7 @@ import numpy as np
 
 from nnlite.network import MAIN
 from nnlite.peers.several import in_turn, processes
-from nnlite.settings import Settings
+from nnlite.training.settings import Settings
 from nnlite.work import Runner, Work
 
 

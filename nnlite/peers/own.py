@@ -6,8 +6,8 @@ from nnlite.backend import Array, synchronize, to_device, to_host
 from nnlite.network import MAIN, Network
 from nnlite.peers.several import in_turn, processes
 from nnlite.products import Products, attack_products, multiply, step_products
-from nnlite.training import train_stack
-from nnlite.update import Update, train_step
+from nnlite.training.loop import train_stack
+from nnlite.training.update import Update, train_step
 from nnlite.work import Runner, Work, parameters
 
 

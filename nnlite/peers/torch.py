@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - as its users write it
 from nnlite.backend import Array
 from nnlite.network import MAIN
 from nnlite.peers.several import in_turn, processes
-from nnlite.settings import Settings
+from nnlite.training.settings import Settings
 from nnlite.work import Runner, Work
 
 

@@ -14,8 +14,8 @@ from nnlite.datasets.catalog import Dataset, check_samples, load
 from nnlite.evaluation.accuracy import AttackTable, attack
 from nnlite.evaluation.attack_file import check, open_attack, weights_of
 from nnlite.lbfgs import LBFGS
-from nnlite.runs import load_run, make_run
-from nnlite.settings import Settings
+from nnlite.training.runs import load_run, make_run
+from nnlite.training.settings import Settings
 
 QUICK = Settings(hidden=(16,), epochs=5, lr=0.5)
 ROBUST = Settings(hidden=(8,), epochs=5, lr=0.5, reg="dgl1", lam=0.01, phi=0.1)

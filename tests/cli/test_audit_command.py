@@ -9,8 +9,8 @@ import safetensors.numpy
 from nnlite.cli.audit import COLOURS
 from nnlite.datasets.catalog import load
 from nnlite.evaluation.auditing import audit
-from nnlite.runs import make_run
-from nnlite.settings import Settings
+from nnlite.training.runs import make_run
+from nnlite.training.settings import Settings
 
 PLAIN = Settings(hidden=(64, 64), epochs=15)
 OTHER = Settings(hidden=(64, 64), epochs=15, reg="dgl1", lam=0.01, phi=0.1)

@@ -9,7 +9,7 @@ from nnlite.datasets.catalog import load
 from nnlite.gradcheck import PHI, check_penalty, convergence
 from nnlite.layers import ReLU
 from nnlite.penalties import L1, L2
-from nnlite.runs import load_run
+from nnlite.training.runs import load_run
 
 SMALL = ("gradcheck", "--datagrad", "--hidden", "6,5", "--batch-size", 4)
 

@@ -9,7 +9,7 @@ from nnlite import __version__
 from nnlite.cli.main import main
 from nnlite.datasets import catalog as datasets
 from nnlite.layers import Dense, ReLU
-from nnlite.runs import load_run
+from nnlite.training.runs import load_run
 
 CLOSED_PORT = "http://127.0.0.1:9/"
 

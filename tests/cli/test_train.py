@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nnlite import training
 from nnlite.datasets.catalog import load
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.methods import METHODS
-from nnlite.runs import load_run
+from nnlite.training import loop as training
+from nnlite.training.runs import load_run
 
 TINY = ("train", "--hidden", "16", "--epochs", "3")
 

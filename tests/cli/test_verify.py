@@ -9,8 +9,8 @@ import safetensors
 import safetensors.numpy
 
 from nnlite.evaluation.attack_file import KEY
-from nnlite.runs import make_run
-from nnlite.settings import Settings
+from nnlite.training.runs import make_run
+from nnlite.training.settings import Settings
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ import safetensors.numpy
 from changes import change_arrays, change_csv, change_json, change_toml
 
 from nnlite.bench import read_reports
-from nnlite.checkpoint import epochs_done, read_checkpoint, write_checkpoint
 from nnlite.datasets import catalog as datasets
 from nnlite.datasets import rotation
 from nnlite.evaluation.accuracy import PAPER_PHI
@@ -38,10 +37,11 @@ from nnlite.evaluation.attack_file import (
 from nnlite.grid import read_grid
 from nnlite.report import read_scores
 from nnlite.reproduction import Plan, Reproduction
-from nnlite.runs import load_run, make_run
-from nnlite.settings import LATER_SETTINGS, Settings
 from nnlite.storage.weights import WEIGHTS, named_arrays
-from nnlite.training import train
+from nnlite.training.checkpoint import epochs_done, read_checkpoint, write_checkpoint
+from nnlite.training.loop import train
+from nnlite.training.runs import load_run, make_run
+from nnlite.training.settings import LATER_SETTINGS, Settings
 
 READ, DIFFERS, REFUSED = "read", "read, and found to differ", "refused"
 FOLDER = Path(tempfile.mkdtemp())

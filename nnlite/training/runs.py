@@ -25,18 +25,18 @@ import numpy as np
 import safetensors.numpy
 
 from nnlite.attacks import NOISES
-from nnlite.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, write_checkpoint
 from nnlite.datasets.catalog import Dataset
 from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, attack
 from nnlite.methods import METHODS
 from nnlite.network import Network
-from nnlite.settings import Settings, read_settings
 from nnlite.storage.files import heal, identity, lock, new_folder, read_file, recover
 from nnlite.storage.interrupts import held_back
 from nnlite.storage.tensors import open_arrays, parse_json
 from nnlite.storage.weights import WEIGHTS, named_arrays, read_net
-from nnlite.training import Epoch, State, Trained, train
+from nnlite.training.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, write_checkpoint
+from nnlite.training.loop import Epoch, State, Trained, train
+from nnlite.training.settings import Settings, read_settings
 
 SETTINGS, HISTORY, RESULTS = "settings.json", "history.csv", "results.json"
 # Bytes of each that are read, more than the largest settings take, and the most epochs.

@@ -20,12 +20,12 @@ import numpy as np
 import safetensors.numpy
 
 from nnlite.errors import NnliteError
-from nnlite.makers import makers
-from nnlite.settings import Settings, read_settings
 from nnlite.storage.files import beside, write_file
 from nnlite.storage.tensors import DTYPES, ArrayFile, check_layout, open_arrays, parse_json
 from nnlite.storage.weights import named_arrays, net_layout, read_net
-from nnlite.training import Epoch, State, Trained
+from nnlite.training.environment import makers
+from nnlite.training.loop import Epoch, State, Trained
+from nnlite.training.settings import Settings, read_settings
 
 KEY = "nnlite-checkpoint"
 

@@ -18,10 +18,10 @@ from nnlite.datasets.rotation import rotated
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.init import generator
-from nnlite.makers import makers
 from nnlite.network import MAIN, Network, mlp, stack, unstack
-from nnlite.settings import Settings
-from nnlite.update import Update, train_step
+from nnlite.training.environment import makers
+from nnlite.training.settings import Settings
+from nnlite.training.update import Update, train_step
 
 
 class Epoch(NamedTuple):

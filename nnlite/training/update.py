@@ -13,8 +13,8 @@ from nnlite.layers import Parameters
 from nnlite.methods import WeightPenalty
 from nnlite.network import Labels, Network
 from nnlite.penalties import Penalty
-from nnlite.settings import Settings
 from nnlite.sgd import sgd_step
+from nnlite.training.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from nnlite.datasets.catalog import Dataset
 from nnlite.datasets.rotation import ANGLES
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
-from nnlite.settings import Settings
+from nnlite.training.settings import Settings
 
 _FLOAT = 4  # bytes of a float32
 _ELSE = 400_000  # bytes: Python's own, and what is held while images are read

@@ -1,0 +1,1 @@
+"""One net: its settings, its training, its run."""
