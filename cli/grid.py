@@ -11,15 +11,15 @@ import click
 from nnlite.backend import DEVICES
 from nnlite.cli.options import FLOATS, INTEGERS, WIDTHS, jobs_option, json_option, print_json, print_table, runs_option
 from nnlite.cli.progress import progress
-from nnlite.cluster import LOCAL, on_cluster
 from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import DivergedError
 from nnlite.evaluation.accuracy import PAPER_PHI
-from nnlite.grid import make_grid, read_grid
+from nnlite.grid.cluster import LOCAL, on_cluster
+from nnlite.grid.combinations import make_grid, read_grid
+from nnlite.grid.jobs import Training, check_fit, in_stacks, missing, train_all
+from nnlite.grid.pool import in_processes
 from nnlite.methods import DUALS, GRADIENTS, METHODS
-from nnlite.processes import in_processes
 from nnlite.training.runs import load_run
-from nnlite.trainings import Training, check_fit, in_stacks, missing, train_all
 from nnlite.worker import processors
 
 PHI = PAPER_PHI[-1]

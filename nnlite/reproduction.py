@@ -25,17 +25,17 @@ from nnlite.backend import to_device
 from nnlite.datasets.catalog import load
 from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation.accuracy import PAPER_PHI, attack, first_of_each_class
+from nnlite.grid.jobs import Training, check_fit, in_stacks, missing, train_all
+from nnlite.grid.pool import in_processes
 from nnlite.losses import naive_softmax_cross_entropy
 from nnlite.paper import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
 from nnlite.penalties import L1
-from nnlite.processes import in_processes
 from nnlite.report import SCORES, read_scores, write_report
 from nnlite.storage.files import create_file, read_file
 from nnlite.storage.tensors import parse_json
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.runs import Run, load_run
 from nnlite.training.settings import Settings
-from nnlite.trainings import Training, check_fit, in_stacks, missing, train_all
 
 ScoreKey: TypeAlias = tuple[Model, str, Model]  # adversary, noise, victim
 

@@ -8,14 +8,15 @@ import time
 
 import pytest
 
-from nnlite import __version__, cluster
-from nnlite.cluster import LOCAL, on_cluster
+from nnlite import __version__
 from nnlite.errors import NnliteError
-from nnlite.grid import make_grid
-from nnlite.processes import in_processes, report
+from nnlite.grid import cluster
+from nnlite.grid.cluster import LOCAL, on_cluster
+from nnlite.grid.combinations import make_grid
+from nnlite.grid.jobs import in_stacks, train_all, train_models
+from nnlite.grid.pool import in_processes, report
 from nnlite.training.runs import WEIGHTS
 from nnlite.training.settings import Settings
-from nnlite.trainings import in_stacks, train_all, train_models
 
 distributed = pytest.importorskip("distributed", reason="Dask is missing: install the extra cluster")
 

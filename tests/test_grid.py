@@ -14,14 +14,14 @@ import strict_cupy
 
 from nnlite.backend import available_memory
 from nnlite.errors import NnliteError
-from nnlite.grid import FILE_LIMIT, make_grid, read_grid
-from nnlite.processes import in_processes
+from nnlite.grid.combinations import FILE_LIMIT, make_grid, read_grid
+from nnlite.grid.jobs import check_fit, in_stacks, missing, train_all, train_models
+from nnlite.grid.pool import in_processes
 from nnlite.training import memory
 from nnlite.training.memory import check_memory, largest_stack, stack_bytes
 from nnlite.training.runs import SETTINGS, WEIGHTS, load_run, make_run
 from nnlite.training.settings import Settings
 from nnlite.training.update import alike
-from nnlite.trainings import check_fit, in_stacks, missing, train_all, train_models
 
 RUNS = Path("runs")
 EXAMPLE = """
@@ -239,7 +239,7 @@ def test_each_seed_of_a_stack_is_trained_and_evaluated_on_its_own_split(digits, 
             digits, train=digits.train[300:500], validation=digits.validation[100:150], test=digits.test[90:150]
         ),
     }
-    monkeypatch.setattr("nnlite.trainings.load", lambda name, seed: splits[seed])
+    monkeypatch.setattr("nnlite.grid.jobs.load", lambda name, seed: splits[seed])
     wanted = make_grid([{"hidden": [8], "epochs": 2, "seed": [0, 1]}], tmp_path / "stacked", "a test")
     train(wanted, stack=2)
     for one in wanted:

@@ -10,12 +10,12 @@ import pytest
 
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.processes import call, in_processes, report
+from nnlite.grid.jobs import train_models
+from nnlite.grid.pool import call, in_processes, report
 from nnlite.training.settings import Settings
-from nnlite.trainings import train_models
 
 TWO_SLEEPERS = (
-    "import time; from nnlite.processes import in_processes; list(in_processes([(time.sleep, 600)] * 2, jobs=2))"
+    "import time; from nnlite.grid.pool import in_processes; list(in_processes([(time.sleep, 600)] * 2, jobs=2))"
 )
 
 

@@ -14,11 +14,11 @@ from nnlite.attacks import R1, R2
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy, attack
+from nnlite.grid.jobs import missing, train_all
+from nnlite.grid.pool import in_processes
 from nnlite.paper import BEST_MODELS, MODELS, TARGETS, Model
-from nnlite.processes import in_processes
 from nnlite.reproduction import Plan, Reproduction, naive_attack, reproduce
 from nnlite.training.runs import load_run
-from nnlite.trainings import missing, train_all
 
 PLAN = Plan(data="digits", epochs=2, mt_epochs=1, hidden=(8,))
 OPTIONS = ["--data", "digits", "--epochs", "2", "--mt-epochs", "1", "--hidden", "8", "--jobs", "2"]

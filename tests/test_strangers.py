@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnlite.errors import LIMIT, NnliteError, printable, shown
-from nnlite.grid import FILE_LIMIT, read_grid
+from nnlite.grid.combinations import FILE_LIMIT, read_grid
 from nnlite.storage.tensors import METADATA
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint

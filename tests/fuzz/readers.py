@@ -34,7 +34,7 @@ from nnlite.evaluation.attack_file import (
     weights_of,
     weights_sha256,
 )
-from nnlite.grid import read_grid
+from nnlite.grid.combinations import read_grid
 from nnlite.report import read_scores
 from nnlite.reproduction import Plan, Reproduction
 from nnlite.storage.weights import WEIGHTS, named_arrays

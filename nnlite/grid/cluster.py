@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nnlite.errors import NnliteError
-from nnlite.processes import OnReport, Task
+from nnlite.grid.pool import OnReport, Task
 
 LOCAL = "local"  # the address of a cluster that is made here, for this call only
 TIMEOUT = 10  # seconds until a scheduler must have answered, and must have a worker
@@ -142,7 +142,7 @@ def _travellers() -> tuple[Callable[[], dict[str, str]], Callable[..., Any]]:
         import threadpoolctl
 
         from nnlite.errors import NnliteError
-        from nnlite.processes import call
+        from nnlite.grid.pool import call
 
         threadpoolctl.threadpool_limits(1)  # of the whole process, and for good: the threads of a worker share it
         try:

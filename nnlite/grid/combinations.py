@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nnlite.errors import NnliteError, shown
+from nnlite.grid.jobs import Training
 from nnlite.methods import METHODS, USUAL_ALPHA
 from nnlite.storage.files import read_file
 from nnlite.training.runs import check_name
 from nnlite.training.settings import LISTS, USUAL_GAMMA, Settings
-from nnlite.trainings import Training
 
 FILE_LIMIT = 8_000  # bytes: tomllib takes 0.2 s for one dotted key as long as the file, and 17 s for 64 kB
 TRAININGS_LIMIT = 10_000  # beyond it is a mistake, not a grid

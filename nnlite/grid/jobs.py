@@ -8,7 +8,7 @@ from typing import Any
 
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.processes import Workers, report
+from nnlite.grid.pool import Workers, report
 from nnlite.storage.files import locks, recover
 from nnlite.training.checkpoint import checkpoint_of
 from nnlite.training.loop import Trained, train_stack

@@ -1,0 +1,1 @@
+"""Many nets: settings times seeds."""
