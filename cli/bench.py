@@ -9,7 +9,10 @@ from typing import Any
 import click
 
 from nnlite.attacks import PGD
-from nnlite.bench import checkpoint_times, machine, race, read_reports, report
+from nnlite.bench.peers import PRODUCTS, Contestant, contestants
+from nnlite.bench.process import processors
+from nnlite.bench.race import checkpoint_times, machine, race, read_reports, report
+from nnlite.bench.workload import Work
 from nnlite.cli.options import (
     Command,
     device_option,
@@ -25,11 +28,8 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
 from nnlite.evaluation.pictures import check_format, plot_times
 from nnlite.methods import EXAMPLES, METHODS
-from nnlite.peers import PRODUCTS, Contestant, contestants
 from nnlite.training.runs import check_writable
 from nnlite.training.settings import USUAL_GAMMA, Settings
-from nnlite.work import Work
-from nnlite.worker import processors
 
 BARS_LIMIT = 300  # in one picture
 
@@ -172,7 +172,7 @@ def cost(images: int, threads: int, rounds: int, as_json: bool, **given: Any) ->
         "epochs": {count: Work("train", (replace(one, epochs=count),), images) for count in (1, 2, 4)},
     }
     entries = [
-        (what, count, Contestant(f"{what} {count}", "nnlite.peers.own:build", work))
+        (what, count, Contestant(f"{what} {count}", "nnlite.bench.peers.own:build", work))
         for what, row in sizes.items()
         for count, work in row.items()
     ]

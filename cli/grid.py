@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nnlite.backend import DEVICES
+from nnlite.bench.process import processors
 from nnlite.cli.options import FLOATS, INTEGERS, WIDTHS, jobs_option, json_option, print_json, print_table, runs_option
 from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import DATASETS
@@ -20,7 +21,6 @@ from nnlite.grid.jobs import Training, check_fit, in_stacks, missing, train_all
 from nnlite.grid.pool import in_processes
 from nnlite.methods import DUALS, GRADIENTS, METHODS
 from nnlite.training.runs import load_run
-from nnlite.worker import processors
 
 PHI = PAPER_PHI[-1]
 

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from nnlite.work import Runner
+from nnlite.bench.workload import Runner
 
 
 def right(work, threads):

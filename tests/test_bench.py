@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import strict_cupy
 
-from nnlite import bench
 from nnlite.attacks import PGD
-from nnlite.bench import Standing, race, report
+from nnlite.bench import race as bench
+from nnlite.bench.matmuls import attack_products, step_products
+from nnlite.bench.peers import Contestant, contestants, own
+from nnlite.bench.process import Worker, processors
+from nnlite.bench.race import Standing, race, report
+from nnlite.bench.workload import Work
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.methods import EXAMPLES, METHODS
 from nnlite.network import mlp
-from nnlite.peers import Contestant, contestants, own
-from nnlite.products import attack_products, step_products
 from nnlite.training.settings import Settings
-from nnlite.work import Work
-from nnlite.worker import Worker, processors
 
 TINY = Settings(hidden=(8,), batch_size=4)
 WORK = Work("step", (TINY,))
@@ -332,7 +332,7 @@ def test_bench_cost_prints_what_each_costs_to_the_first(nnlite):
 
 def test_bench_checkpoint_times_as_many_as_there_are_epochs_and_leaves_nothing(nnlite, tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr("nnlite.bench.write_checkpoint", lambda path, settings, state: written.append(state.epoch))
+    monkeypatch.setattr("nnlite.bench.race.write_checkpoint", lambda path, settings, state: written.append(state.epoch))
     options = ("--hidden", 8, "--images", 100, "--rounds", 3, "--threads", 1, "--folder", tmp_path / "disk")
     found = json.loads(nnlite("bench", "checkpoint", *options, "--json").stdout)
     assert written == [1, 2, 3]

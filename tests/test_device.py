@@ -20,6 +20,8 @@ from nets import GIVEN
 
 from nnlite.attacks import PGD, R1, R2, Noise, input_gradient, perturb
 from nnlite.backend import get_xp, to_device, to_host
+from nnlite.bench.peers import own
+from nnlite.bench.workload import Work
 from nnlite.cli.main import main
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets.catalog import Samples
@@ -27,13 +29,11 @@ from nnlite.evaluation.accuracy import accuracy, attack, first_of_each_class
 from nnlite.init import generator
 from nnlite.lbfgs import LBFGS
 from nnlite.network import mlp, stack
-from nnlite.peers import own
 from nnlite.penalties import L1, L2, add_weight_penalty
 from nnlite.sgd import sgd_step
 from nnlite.training.loop import train
 from nnlite.training.runs import load_run, make_run
 from nnlite.training.settings import Settings
-from nnlite.work import Work
 
 
 @dataclass

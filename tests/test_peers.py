@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from nnlite.attacks import PGD
-from nnlite.bench import TOLERANCE, _difference, race
-from nnlite.peers import contestants
-from nnlite.peers.own import build
+from nnlite.bench.peers import contestants
+from nnlite.bench.peers.own import build
+from nnlite.bench.race import TOLERANCE, _difference, race
+from nnlite.bench.workload import Work
 from nnlite.training.settings import Settings
-from nnlite.work import Work
 
 PLAIN = Settings(hidden=(20, 20), batch_size=10)
 FINITE = Settings(reg="dgl1", lam=0.05, phi=0.1, hidden=(20, 20), batch_size=10)
@@ -35,7 +35,7 @@ CASES += [("sklearn", "plain"), ("sklearn", "plain epoch")]
 def test_a_peer_comes_to_the_same_result(library, name, monkeypatch):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
-    monkeypatch.setattr("nnlite.bench.TURN", 0)
+    monkeypatch.setattr("nnlite.bench.race.TURN", 0)
     first, *others = contestants(WORKS[name], [library])
     peers = [one for one in others if one.build and "own" not in one.build]
     found = race([first, *peers], threads=1, rounds=1)[1:]

@@ -274,7 +274,7 @@ def plot_strips(phi: Sequence[float], strips: Sequence[Strip], shape: tuple[int,
 
 @_dollars_are_dollars
 def plot_times(reports: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the times of races, as `nnlite.bench.report` gives them, in panels one below another, best first.
+    """Draw the times of races, as `nnlite.bench.race.report` gives them, in panels one below another, best first.
 
     A bar is a median, its line the quartiles, and the dotted line the matrix products alone. nnlite is blue.
     """

@@ -6,8 +6,8 @@ from typing import TypeAlias
 import numpy as np
 
 from nnlite.backend import Array
-from nnlite.work import Runner, Work
-from nnlite.worker import Worker, processors
+from nnlite.bench.process import Worker, processors
+from nnlite.bench.workload import Runner, Work
 
 Build: TypeAlias = Callable[[Work, int], Runner]
 

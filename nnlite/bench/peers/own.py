@@ -3,12 +3,12 @@
 import numpy as np
 
 from nnlite.backend import Array, synchronize, to_device, to_host
+from nnlite.bench.matmuls import Products, attack_products, multiply, step_products
+from nnlite.bench.peers.several import in_turn, processes
+from nnlite.bench.workload import Runner, Work, parameters
 from nnlite.network import MAIN, Network
-from nnlite.peers.several import in_turn, processes
-from nnlite.products import Products, attack_products, multiply, step_products
 from nnlite.training.loop import train_stack
 from nnlite.training.update import Update, train_step
-from nnlite.work import Runner, Work, parameters
 
 
 def build(work: Work, threads: int) -> Runner:
@@ -17,7 +17,7 @@ def build(work: Work, threads: int) -> Runner:
 
 
 one_after_another = in_turn(build)
-each_a_process = processes("nnlite.peers.own:build")
+each_a_process = processes("nnlite.bench.peers.own:build")
 
 
 def _steps(work: Work) -> Runner:

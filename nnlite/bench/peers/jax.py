@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nnlite.bench.peers.several import in_turn, processes
+from nnlite.bench.workload import Runner, Work
 from nnlite.network import MAIN
-from nnlite.peers.several import in_turn, processes
 from nnlite.training.settings import Settings
-from nnlite.work import Runner, Work
 
 
 def jit(work: Work, threads: int) -> Runner:
@@ -39,7 +39,7 @@ def jit(work: Work, threads: int) -> Runner:
 
 
 one_after_another = in_turn(jit)
-each_a_process = processes("nnlite.peers.jax:jit")
+each_a_process = processes("nnlite.bench.peers.jax:jit")
 
 
 def loss(parameters: list[Any], x: Any, y: Any) -> Any:

@@ -9,10 +9,10 @@ from torch.func import grad, grad_and_value
 from torch.nn import functional as F  # noqa: N812 - as its users write it
 
 from nnlite.backend import Array
+from nnlite.bench.peers.several import in_turn, processes
+from nnlite.bench.workload import Runner, Work
 from nnlite.network import MAIN
-from nnlite.peers.several import in_turn, processes
 from nnlite.training.settings import Settings
-from nnlite.work import Runner, Work
 
 
 def eager(work: Work, threads: int) -> Runner:
@@ -27,7 +27,7 @@ def compiled(work: Work, threads: int) -> Runner:
 
 
 one_after_another = in_turn(compiled)
-each_a_process = processes("nnlite.peers.torch:compiled")
+each_a_process = processes("nnlite.bench.peers.torch:compiled")
 
 
 def loss(parameters: list[Any], x: Any, y: Any) -> Any:

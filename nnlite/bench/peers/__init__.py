@@ -4,8 +4,8 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from nnlite.bench.workload import Work
 from nnlite.errors import NnliteError
-from nnlite.work import Work
 
 PRODUCTS = "products"
 LIBRARIES = {"torch": "torch", "jax": "jax", "sklearn": "scikit-learn"}  # as imported, and as installed
@@ -44,7 +44,7 @@ def contestants(work: Work, against: Sequence[str] = ()) -> list[Contestant]:
     if against and work.settings.device != "cpu":
         raise NnliteError("against: other libraries are compared on the CPU only; leave out --device or --against")
     several, settings = len(work.models) > 1, work.settings
-    own = "nnlite.peers.own:"
+    own = "nnlite.bench.peers.own:"
     found = [Contestant("nnlite, stacked" if several else "nnlite", own + "build", work)]
     if several:
         found.append(Contestant("nnlite, one after another", own + "one_after_another", work))
@@ -56,7 +56,7 @@ def contestants(work: Work, against: Sequence[str] = ()) -> list[Contestant]:
     for library in against:
         for name, function in (_SEVERAL if several else _ONE)[library].items():
             words = name + (", double backward" if settings.gradient == "exact" and library != "sklearn" else "")
-            build = f"nnlite.peers.{library}:{function}" if _offers(library, work) else None
+            build = f"nnlite.bench.peers.{library}:{function}" if _offers(library, work) else None
             found.append(Contestant(words, build, work))
     return found
 

@@ -18,15 +18,15 @@ import threadpoolctl
 
 from nnlite import __version__
 from nnlite.backend import to_device
+from nnlite.bench.peers import LIBRARIES, PRODUCTS, Contestant
+from nnlite.bench.process import Worker, processors
+from nnlite.bench.workload import UNITS, Work
 from nnlite.errors import NnliteError
-from nnlite.peers import LIBRARIES, PRODUCTS, Contestant
 from nnlite.storage.files import read_file
 from nnlite.storage.tensors import parse_json
 from nnlite.training.checkpoint import write_checkpoint
 from nnlite.training.environment import makers
 from nnlite.training.loop import State, train
-from nnlite.work import UNITS, Work
-from nnlite.worker import Worker, processors
 
 # Rounding alone makes 1e-6. Where it puts a ReLU of one example, or the sign of one J_s, on the other side, it makes up
 # to 4e-3 after three steps; after many it grows without bound.

@@ -4,8 +4,8 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 from nnlite.backend import Array
+from nnlite.bench.workload import CLASSES, FEATURES, Runner, Work
 from nnlite.network import MAIN
-from nnlite.work import CLASSES, FEATURES, Runner, Work
 
 
 def partial_fit(work: Work, threads: int) -> Runner:

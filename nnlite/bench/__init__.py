@@ -1,0 +1,1 @@
+"""Races beside the matrix products and other libraries."""
