@@ -7,9 +7,9 @@ import click
 from nnlite.bench.process import processors
 from nnlite.cli.options import FLOATS, INTEGERS, data_option, device_option, hidden_option, jobs_option
 from nnlite.cli.progress import progress
-from nnlite.paper import BEST_MODELS, MODELS, TARGETS
-from nnlite.reproduction import Plan
-from nnlite.reproduction import reproduce as reproduce_all
+from nnlite.paper.reproduction import Plan
+from nnlite.paper.reproduction import reproduce as reproduce_all
+from nnlite.paper.tables import BEST_MODELS, MODELS, TARGETS
 
 ROWS = {"best": BEST_MODELS, "all": MODELS}
 

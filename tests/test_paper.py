@@ -10,7 +10,7 @@ from scipy import stats
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.methods import Regularisation
-from nnlite.paper import (
+from nnlite.paper.tables import (
     ADVERSARIES,
     ADVERSARY_SOURCES,
     BEST_MODELS,

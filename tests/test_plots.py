@@ -19,7 +19,7 @@ from nnlite.evaluation.pictures import (
     plot_strips,
 )
 from nnlite.methods import METHODS
-from nnlite.paper import FAMILIES
+from nnlite.paper.tables import FAMILIES
 
 TABLE = AttackTable((0.0, 0.1), {"rect": np.array([98.0, 40.0]), "mine": np.array([99.0, 80.0])}, 0.0)
 KINDS = {"rect": "none", "mine": "dgl1"}

@@ -9,9 +9,10 @@ import re
 import numpy as np
 import pytest
 
-from nnlite import report
 from nnlite.errors import NnliteError
-from nnlite.paper import (
+from nnlite.paper import report
+from nnlite.paper.report import rank_correlation, table_rows, write_report
+from nnlite.paper.tables import (
     ADVERSARIES,
     BEST_MODELS,
     FIGURE_3,
@@ -23,7 +24,6 @@ from nnlite.paper import (
     paper_accuracy,
     paper_scores,
 )
-from nnlite.report import rank_correlation, table_rows, write_report
 
 RECT, MT, DGL1 = Model("Rect"), Model("MT"), Model("DGL1", 0.01, 0.1)
 FACTS = {"command": "`nnlite reproduce all`", "hours": "1.5"}

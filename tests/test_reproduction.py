@@ -16,8 +16,8 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy, attack
 from nnlite.grid.jobs import missing, train_all
 from nnlite.grid.pool import in_processes
-from nnlite.paper import BEST_MODELS, MODELS, TARGETS, Model
-from nnlite.reproduction import Plan, Reproduction, naive_attack, reproduce
+from nnlite.paper.reproduction import Plan, Reproduction, naive_attack, reproduce
+from nnlite.paper.tables import BEST_MODELS, MODELS, TARGETS, Model
 from nnlite.training.runs import load_run
 
 PLAN = Plan(data="digits", epochs=2, mt_epochs=1, hidden=(8,))

@@ -35,8 +35,8 @@ from nnlite.evaluation.attack_file import (
     weights_sha256,
 )
 from nnlite.grid.combinations import read_grid
-from nnlite.report import read_scores
-from nnlite.reproduction import Plan, Reproduction
+from nnlite.paper.report import read_scores
+from nnlite.paper.reproduction import Plan, Reproduction
 from nnlite.storage.weights import WEIGHTS, named_arrays
 from nnlite.training.checkpoint import epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train

@@ -28,9 +28,9 @@ from nnlite.evaluation.accuracy import PAPER_PHI, attack, first_of_each_class
 from nnlite.grid.jobs import Training, check_fit, in_stacks, missing, train_all
 from nnlite.grid.pool import in_processes
 from nnlite.losses import naive_softmax_cross_entropy
-from nnlite.paper import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
+from nnlite.paper.report import SCORES, read_scores, write_report
+from nnlite.paper.tables import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
 from nnlite.penalties import L1
-from nnlite.report import SCORES, read_scores, write_report
 from nnlite.storage.files import create_file, read_file
 from nnlite.storage.tensors import parse_json
 from nnlite.storage.weights import WEIGHTS

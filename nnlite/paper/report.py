@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from nnlite.errors import NnliteError
 from nnlite.evaluation.pictures import Line, Strip, plot_panels, plot_strips
-from nnlite.paper import (
+from nnlite.paper.tables import (
     ADVERSARIES,
     ADVERSARY_SOURCES,
     FAMILIES,
