@@ -17,13 +17,10 @@ from nnlite.errors import NnliteError
 
 NNLITE, CLI = Path(nnlite.__file__).parent, Path(nnlite.cli.__file__).parent
 
-# The table "The rooms" of the design, with three changes: errors come first, evaluation stands above
-# training, which asks it for the validation accuracy, and bench, which times training, below it.
+# The engine's files in the order of reading, then the packages on top of it. Imports go down this list only.
 ROOMS = """
-errors interrupts makers backend disk arrays init layers losses network penalties attacks lbfgs datagrad methods
-sgd gradcheck downloads datasets weights adversarial rotation evaluation settings update training checkpoint
-products work worker peers bench runs processes cluster memory trainings grid interop audit paper plots report
-reproduction
+errors backend init layers losses network penalties attacks lbfgs datagrad methods sgd gradcheck
+storage datasets interop evaluation training grid bench paper
 """.split()  # noqa: SIM905 - shorter than a list
 
 
@@ -217,7 +214,7 @@ def test_backend_is_the_only_file_that_imports_cupy():
 
 
 def test_imports_go_down_the_list_of_rooms_only():
-    # nnlite/__init__.py gathers the whole; its __version__ is free to all. The files of a folder share its room,
+    # nnlite/__init__.py gathers the engine; its __version__ is free to all. The files of a package share its room,
     # and may import one another.
     rooms = {path: path.relative_to(NNLITE).with_suffix("").parts[0] for path in NNLITE.rglob("*.py")}
     del rooms[NNLITE / "__init__.py"]

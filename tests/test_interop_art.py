@@ -122,9 +122,9 @@ def test_the_classifier_answers_in_the_type_of_its_net(dtype):
 def test_what_art_cannot_do_is_an_error():
     net = mlp((6, 3), np.random.default_rng(0))
     x, y = np.zeros((1, 6), np.float32), np.array([0])
-    with pytest.raises(NnliteError, match=r"use nnlite\.training\.train"):
+    with pytest.raises(NnliteError, match=r"use nnlite\.training\.loop\.train"):
         art_classifier(net).fit(x, y)
-    with pytest.raises(NnliteError, match=r"use nnlite\.runs"):
+    with pytest.raises(NnliteError, match=r"use nnlite\.training\.runs"):
         art_classifier(net).save("net")
     with pytest.raises(NnliteError, match="expected 6 pixels, as many as the net sees, found"):
         art_classifier(net, shape=(2, 2, 1))
