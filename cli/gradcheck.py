@@ -21,17 +21,9 @@ from nnlite.cli.options import (
 )
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
+from nnlite.evaluation.finite_step import PHI, Convergence, convergence
 from nnlite.evaluation.pictures import check_format, plot_convergence
-from nnlite.gradcheck import (
-    PHI,
-    TOLERANCE,
-    Check,
-    Convergence,
-    away_from_kinks,
-    check_network,
-    check_penalty,
-    convergence,
-)
+from nnlite.gradcheck import TOLERANCE, Check, away_from_kinks, check_network, check_penalty
 from nnlite.network import Network, mlp
 from nnlite.penalties import PENALTIES
 from nnlite.training.runs import find_run

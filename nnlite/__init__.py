@@ -7,38 +7,46 @@ importable from here; the command line is `nnlite`.
 __version__ = "0.1.0"
 
 from nnlite.backend import get_xp, to_device, to_host
-from nnlite.datagrad import Term, weighted_passes
+from nnlite.datagrad import Objective, Term, objectives, weighted_passes
 from nnlite.errors import NnliteError
 from nnlite.init import generator, he_normal
-from nnlite.layers import Dense, ReLU
-from nnlite.losses import kl_divergence, softmax_cross_entropy
-from nnlite.network import Network, Pass, Tangent, mlp, stack
+from nnlite.layers import Dense, Layer, ReLU
+from nnlite.losses import Loss, kl_divergence, softmax_cross_entropy
+from nnlite.network import Activations, Network, Pass, Tangent, mlp, stack, unstack
 from nnlite.penalties import L1, L2, L2_NORM, LINF, Penalty, masked
-from nnlite.sgd import sgd_step
+from nnlite.sgd import Update, sgd_step, train_step
 
 __all__ = [
     "L1",
     "L2",
     "L2_NORM",
     "LINF",
+    "Activations",
     "Dense",
+    "Layer",
+    "Loss",
     "Network",
     "NnliteError",
+    "Objective",
     "Pass",
     "Penalty",
     "ReLU",
     "Tangent",
     "Term",
+    "Update",
     "generator",
     "get_xp",
     "he_normal",
     "kl_divergence",
     "masked",
     "mlp",
+    "objectives",
     "sgd_step",
     "softmax_cross_entropy",
     "stack",
     "to_device",
     "to_host",
+    "train_step",
+    "unstack",
     "weighted_passes",
 ]

@@ -66,8 +66,8 @@ class Noise:
 
     @property
     def norm(self) -> str | None:
-        """The size of R1 noise is phi in the L-infinity norm; that of R2 noise follows the gradient."""
-        return "linf" if self.penalty is L1 else None
+        """Where no step is longer than phi, as for R1 noise; the size of R2 noise follows the gradient."""
+        return self.penalty.ball if self.penalty.ball in NORMS else None
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return x + phi dR/dJ for each phi, from one backward pass."""

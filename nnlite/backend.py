@@ -4,21 +4,17 @@ Everything else asks `get_xp` for the module of the arrays at hand, so the same 
 devices. A mixture of the two is an error here, never a silent copy between host and device.
 """
 
-import ctypes
 import sys
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from nnlite.errors import NnliteError
 
 Array: TypeAlias = npt.NDArray[Any]  # or a CuPy array, which has the same methods
 
 DEVICES = ("cpu", "gpu")
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # the numbers of glibc's malloc.h
 
 
 def get_xp(*arrays: Array) -> Any:
@@ -62,30 +58,6 @@ def synchronize(array: Array) -> None:
     xp = get_xp(array)
     if xp is not np:
         xp.cuda.get_current_stream().synchronize()
-
-
-def keep_freed_memory() -> None:
-    """Tell the C library (glibc only) to keep freed blocks of up to 32 MB instead of returning them.
-
-    A training step frees arrays of a few MB and asks for them again at once; handed back to the system,
-    each comes zeroed, page by page, which cost a third of a DataGrad step at the paper's shape. What a step
-    costs beside its matrix products, nnlite bench step prints. Elsewhere this does nothing.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_TRIM_THRESHOLD, 128 << 20)
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-
-
-def available_memory(device: str) -> int:
-    """Return the bytes that can be asked for on `device` ("cpu" or "gpu") without swapping."""
-    if device == "gpu":
-        cupy = _cupy()
-        free: int = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
-        return free
-    return int(psutil.virtual_memory().available)
 
 
 def _cupy() -> Any:

@@ -14,7 +14,7 @@ Put into Eq. 1, the update is a weighted sum of ordinary weight gradients (Eq. 4
 
     (lambda0 - sum_r lambda_r/phi_r) dL/dw at d  +  sum_r (lambda_r/phi_r) dL/dw at d_hat_r
 
-With several tasks on one trunk (Eq. 6) each further loss L_t adds gamma_t L_t; a term may stand on any
+With several tasks on one trunk (Eq. 6) each auxiliary loss L_t adds gamma_t L_t; a term may stand on any
 task's loss, and its direction comes from that loss alone.
 
 At the paper's phi the step is far from infinitesimal on a ReLU net. What holds at any phi: Eq. 4 is
@@ -31,61 +31,91 @@ import numpy as np
 
 from nnlite.backend import Array, per_model
 from nnlite.errors import NnliteError
-from nnlite.losses import Loss, kl_divergence, softmax_cross_entropy
+from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import MAIN, Labels, Network, Pass, Weighted
 from nnlite.penalties import Penalty
 
-Search: TypeAlias = Callable[[Network, Pass, Array, np.random.Generator | None], Array]
+DirectionSearch: TypeAlias = Callable[[Network, Pass, Array, np.random.Generator | None], Array]
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
     """One term lambda_r R_r(J L_r) of Eq. 1, with the step phi_r that takes its derivative.
 
-    penalty: R_r; its gradient at J is the direction. Or a search that finds the direction (..., N, D) by
-    other means, from the net, the clean pass, its labels and a generator; then phi is the size of the noise only.
-    lam and phi are numbers, or one for each model of a stack, (S,). phi None: the exact derivative.
-    task: whose labels L_r takes. loss: L_r; kl_divergence takes the net's own clean logits as labels.
+    lam and phi are numbers, or one for each model of a stack, (S,).
+
+    Arguments:
+        penalty: R_r; its gradient at J is the direction y of Eq. 3. Or a search that finds the direction (..., N, D) by
+            other means, from the net, the clean pass, its labels and a generator; then phi is the size of the noise.
+        lam: lambda_r.
+        phi: The step; None for the exact derivative.
+        task: Whose loss L_r is.
+        loss: L_r. One with a target of its own takes the net's clean logits for labels.
+
+    NnliteError where the exact derivative is asked of a search, or of a loss without a tangent.
     """
 
-    penalty: Penalty | Search
+    penalty: Penalty | DirectionSearch
     lam: float | Array
     phi: float | Array | None
     task: str = MAIN
     loss: Loss = softmax_cross_entropy
 
     def __post_init__(self) -> None:
+        if not isinstance(self.loss, Loss):
+            raise NnliteError(f"loss: expected a Loss, found {self.loss!r}; make it one: Loss(name, function, tangent)")
         if self.phi is None and not isinstance(self.penalty, Penalty):
             raise NnliteError("phi: only a penalty has an exact derivative; give the size of the noise")
+        if self.phi is None and self.loss.tangent is None:
+            raise NnliteError(f"phi: {self.loss.name} has no tangent, which the exact derivative needs; give a step")
 
     @property
     def weight(self) -> float | Array:
-        """The weight of the second pass: lambda/phi at d_hat in Eq. 4, lambda for the exact derivative."""
+        """The weight of the second pass in Eq. 4: lambda/phi at d_hat; lambda for the exact derivative."""
         return self.lam if self.phi is None else self.lam / self.phi
 
     def direction(self, net: Network, clean: Pass, y: Array, rng: np.random.Generator | None) -> Array:
-        """Return y = dR/dJ at the clean pass, or what the search finds there, (..., N, D)."""
+        """Return y = dR/dJ of Eq. 3 at the clean pass, or what the search finds there, (..., N, D)."""
         if isinstance(self.penalty, Penalty):
             return self.penalty.gradient(clean.dx)
         return self.penalty(net, clean, y, rng)
 
 
-def clean_weight(terms: Sequence[Term], lam0: float | Array = 1.0) -> float | Array:
-    """Return lambda0 - sum_r lambda_r/phi_r, the weight of the clean pass in Eq. 4; exact terms take nothing off."""
-    return lam0 - sum(term.weight for term in terms if term.phi is not None)
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """One loss of one task with the terms that regularise it: lambda0 L + sum_r lambda_r R_r(J L), Eq. 1.
 
-
-def clean_weights(
-    terms: Sequence[Term], lam0: float | Array = 1.0, gamma: Mapping[str, float | Array] | None = None
-) -> dict[tuple[str, Loss], float | Array]:
-    """Return the weight of each clean pass by its task and loss, the main one first: each term needs one of its own.
-
-    gamma: the weight of each further task's loss.
+    They share a clean pass. lam0 is gamma for the loss of an auxiliary task (Eq. 6), and 0 for a loss that stands in
+    terms only.
     """
-    weights: dict[tuple[str, Loss], float | Array] = {(MAIN, softmax_cross_entropy): lam0}
-    weights |= {(task, softmax_cross_entropy): weight for task, weight in (gamma or {}).items()}
+
+    task: str
+    loss: Loss
+    lam0: float | Array
+    terms: tuple[Term, ...]
+
+    @property
+    def weight(self) -> float | Array:
+        """The weight lambda0 - sum_r lambda_r/phi_r of the clean pass in Eq. 4; exact terms take nothing off."""
+        return self.lam0 - sum(term.weight for term in self.terms if term.phi is not None)
+
+
+def objectives(
+    terms: Sequence[Term], lam0: float | Array = 1.0, gamma: Mapping[str, float | Array] | None = None
+) -> list[Objective]:
+    """Return the objective of each task and loss, the main one first.
+
+    Arguments:
+        terms: Those of all objectives.
+        lam0: lambda0, the weight of the main loss.
+        gamma: The weight of each auxiliary task's loss (Eq. 6).
+    """
+    weights = {(task, softmax_cross_entropy): weight for task, weight in {MAIN: lam0, **(gamma or {})}.items()}
     weights |= {(term.task, term.loss): 0.0 for term in terms if (term.task, term.loss) not in weights}
-    return {of: clean_weight([term for term in terms if (term.task, term.loss) == of], weights[of]) for of in weights}
+    return [
+        Objective(*of, weight, tuple(term for term in terms if (term.task, term.loss) == of))
+        for of, weight in weights.items()
+    ]
 
 
 def weighted_passes(
@@ -99,26 +129,32 @@ def weighted_passes(
 ) -> list[Weighted]:
     """Return Eq. 4 as pairs (weight, pass), the clean pass first: `net.gradients` of them is the update.
 
-    x: (..., N, D); y: labels (..., N), or those of each task by name. gamma: the weight of each further
-    task's loss (Eq. 6). rng: for searches that draw. The direction of a term comes from its own loss alone. A
-    loss L_r other than L_0 has a clean pass of its own. Without a term no input gradient is formed.
+    The direction of a term comes from its own loss alone. A loss L_r other than L_0 has a clean pass of its own.
+    Without a term no input gradient is formed.
+
+    Arguments:
+        net: One model, or a stack.
+        x: (..., N, D).
+        y: Labels (..., N), or those of each task by name.
+        terms: Those of Eq. 1.
+        lam0: lambda0, the weight of the main loss.
+        gamma: The weight of each auxiliary task's loss (Eq. 6).
+        rng: For searches that draw.
     """
     labels = y if isinstance(y, Mapping) else {MAIN: y}
-    inputs = net.forward(x)
+    seen = net.forward(x)
     passes: list[Weighted] = []
-    for (task, loss), weight in clean_weights(terms, lam0, gamma).items():
-        own = [term for term in terms if (term.task, term.loss) == (task, loss)]
-        target = net.chain(task)[-1].forward(inputs[-1]) if loss is kl_divergence else labels[task]
-        clean = net.backward(
-            inputs, target, task=task, loss=loss, input_gradient=any(isinstance(term.penalty, Penalty) for term in own)
-        )
-        passes.append((weight, clean))
-        for term in own:
+    for one in objectives(terms, lam0, gamma):
+        target = net.chain(one.task)[-1].forward(seen.inputs[-1]) if one.loss.own_target else labels[one.task]
+        needs_dx = any(isinstance(term.penalty, Penalty) for term in one.terms)
+        clean = net.backward(seen, target, task=one.task, loss=one.loss, input_gradient=needs_dx)
+        passes.append((one.weight, clean))
+        for term in one.terms:
             direction = term.direction(net, clean, target, rng)
             if term.phi is None:
                 passes.append((term.weight, net.tangent(clean, direction)))
             else:
                 adversarial = x + per_model(term.phi, direction) * direction
-                shifted = net.run(adversarial, target, task=task, loss=loss, input_gradient=False)
+                shifted = net.run(adversarial, target, task=one.task, loss=one.loss, input_gradient=False)
                 passes.append((term.weight, shifted))
     return passes

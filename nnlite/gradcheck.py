@@ -2,31 +2,26 @@
 
 Use float64 nets. A central difference is wrong where a ReLU changes side between its two points, so
 `away_from_kinks` first moves the biases until every pre-activation keeps a distance from 0. A trained net is not to be
-moved: `check_penalty`, for DataGrad's exact update, holds its ReLUs instead. `convergence` then compares DataGrad's
-finite difference with what it stands for, the derivative of Eq. 3.
+moved: `check_penalty`, for DataGrad's exact update, holds its ReLUs on their side instead.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from nnlite.backend import Array
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.errors import NnliteError
-from nnlite.layers import Dense, Layer, Parameters, ReLU
+from nnlite.layers import Dense, Layer, Parameters, is_piecewise_linear, with_parameters
 from nnlite.losses import softmax_cross_entropy
 from nnlite.network import MAIN, Labels, Network
-from nnlite.penalties import L1, LINF, Penalty
+from nnlite.penalties import Penalty
 
 STEP = 1e-4  # truncation grows as step^4, rounding as 1e-16/step; and no ReLU may change side
 TOLERANCE = 1e-6
-PHI = (1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,14 +50,16 @@ def check_network(
     for each array; NnliteError for a net or input that is not float64.
     """
     labels = y if isinstance(y, Mapping) else {MAIN: y}
-    _expect_float64(net, x)
+    expect_float64(net, x)
     rng = np.random.default_rng(seed)
     passes = [net.run(x, own, task=task) for task, own in labels.items()]
     compared: list[tuple[str, Callable[[Array], float], Array, Array]] = []
     for k, grad in enumerate(net.gradients([(1.0, once) for once in passes])):
         for name, analytic in grad.items():
             array = net.all_layers[k].parameters[name]
-            compared.append((_name(net, k, name), partial(_mean_loss, net, k, name, x, labels), array, analytic))
+            compared.append(
+                (f"{net.layer_names[k]} {name}", partial(_mean_loss, net, k, name, x, labels), array, analytic)
+            )
     for once in passes:
         dx = once.dx if once.dx.shape == x.shape else once.dx.reshape(-1, *x.shape).sum(axis=0)
         own = {once.task: labels[once.task]}
@@ -83,119 +80,60 @@ def check_penalty(
     """Compare the exact update of a penalty, the weight gradient of the batch mean of R(J), with central differences.
 
     net: float64, one model or a stack; x: (..., N, D) float64; y: (..., N). The derivative is that of the smooth piece
-    that the net stands on, and the differences stay on it: gates, open or shut as at x, stand in for the ReLUs, and an
-    example's L1 or LINF goes on as y . J, with y = dR/dJ, where an entry of J changes sign or another becomes the
-    largest. (L2_NORM has a tip at J = 0 that nothing leads around; a net of one or two inputs may meet it.) Each array
-    moves along `directions` random ones of length 1, for most entries of a trained net's update are too small to be
-    checked one at a time. The error is relative to no less than 1e-4 R: below that, the rounding of R hides the slope.
-    NnliteError for another type than float64.
+    that the net stands on, and the differences stay on it: no ReLU changes side (`Held`), and an example's L1 or LINF
+    goes on as y . J, with y = dR/dJ, where an entry of J changes sign or another becomes the largest. (L2_NORM has a
+    tip at J = 0 that nothing leads around; a net of one or two inputs may meet it.) Each array moves along `directions`
+    random ones of length 1, for most entries of a trained net's update are too small to be checked one at a time. The
+    error is relative to no less than 1e-4 R: below that, the rounding of R hides the slope. NnliteError for another
+    type than float64.
     """
-    _expect_float64(net, x)
+    expect_float64(net, x)
     rng = np.random.default_rng(seed)
     clean = net.run(x, y)
-    gates = [
-        Gate(seen > 0) if isinstance(layer, ReLU) else layer
-        for layer, seen in zip(net.layers, clean.inputs, strict=True)
+    chain = [
+        Held(layer, seen) if _has_kinks(layer) else layer for layer, seen in zip(net.layers, clean.inputs, strict=True)
     ]
-    gated = net.rebuild([*gates, *net.heads.values()])
+    still = net.rebuild([*chain, *net.heads.values()])
     held = penalty.gradient(clean.dx)
     least = 1e-4 * float(penalty.value(clean.dx).mean(axis=-1).sum())
 
     def mean_penalty(k: int, name: str, ways: Array, amounts: Array) -> float:
-        array = gated.all_layers[k].parameters[name]
-        dx = _replaced(gated, k, name, array + (amounts @ ways).reshape(array.shape)).run(x, y).dx
+        array = still.all_layers[k].parameters[name]
+        dx = _replaced(still, k, name, array + (amounts @ ways).reshape(array.shape)).run(x, y).dx
         values = penalty.value(dx)
-        if penalty in (L1, LINF):
+        if penalty.piecewise_linear:
             values = np.where((penalty.gradient(dx) == held).all(axis=-1), values, (held * dx).sum(axis=-1))
         return float(values.mean(axis=-1).sum())
 
     checks = []
-    for k, grad in enumerate(_penalty_gradient(net, x, y, penalty)):
+    for k, grad in enumerate(penalty_gradient(net, x, y, penalty)):
         for name, exact in grad.items():
             ways = rng.standard_normal((directions, exact.size))
             ways /= np.linalg.norm(ways, axis=1, keepdims=True)
             function = partial(mean_penalty, k, name, ways)
             numeric = numerical_gradient(function, np.zeros(directions), step=step)
             error = relative_error(ways @ exact.reshape(-1), numeric, least)
-            checks.append(Check(_name(net, k, name), exact.shape, directions, error))
+            checks.append(Check(f"{net.layer_names[k]} {name}", exact.shape, directions, error))
     return checks
 
 
 @dataclass(frozen=True, eq=False)
-class Gate(ReLU):
-    """A ReLU that stays on its side: open (1) or shut (0) for each example and unit, whatever comes in."""
+class Held:
+    """An activation, linear but for kinks, that stays on the side of each kink that it is on at `seen`."""
 
-    open: Array
+    layer: Any
+    seen: Array
+    parameters: ClassVar[Parameters] = {}
 
     def forward(self, x: Array) -> Array:
-        """Return x where the gate is open, and 0 elsewhere."""
-        y: Array = x * self.open
+        """Return what the layer gives, as if the linear piece at `seen` went on for ever."""
+        y: Array = self.layer.forward(self.seen) + self.layer.tangent(self.seen, x - self.seen)
         return y
 
     def backward(self, x: Array, dy: Array) -> Array:
-        """Return dy where the gate is open, and 0 elsewhere."""
-        dx: Array = dy * self.open
+        """Return dx at `seen`."""
+        dx: Array = self.layer.backward(self.seen, dy)
         return dx
-
-
-@dataclass(frozen=True, eq=False)
-class Convergence:
-    """How far the finite difference of Eq. 4 is from the derivative that it stands for, one figure for each phi.
-
-    float64, float32: |difference - derivative| / |derivative| over all parameters as one vector, the derivative in
-    float64. smooth: the same in float64 for the net without its ReLUs. flips: how many ReLUs change side between x and
-    x + phi y, of `relus`: one for each unit and example. exact32: the error of the exact derivative in float32.
-    """
-
-    phi: tuple[float, ...]
-    float64: FloatArray
-    float32: FloatArray
-    smooth: FloatArray
-    flips: npt.NDArray[np.int64]
-    relus: int
-    exact32: float
-
-    @property
-    def share(self) -> FloatArray:
-        """The share of ReLUs that change side, 0 where there are none."""
-        return self.flips / max(self.relus, 1)
-
-    def slope(self, errors: FloatArray) -> FloatArray:
-        """Return the slope of log error over log phi from each phi to the next, one figure less; converging means 1."""
-        slope: FloatArray = np.diff(np.log(errors)) / np.diff(np.log(self.phi))
-        return slope
-
-
-def convergence(net: Network, x: Array, y: Array, penalty: Penalty, phi: Sequence[float] = PHI) -> Convergence:
-    """Compare the finite difference with the exact derivative of the batch mean of R(J), at each of `phi`, in order.
-
-    net: one model in float64 whose numbers float32 can hold, such as a trained one; so with x (N, D). y: (N,).
-    NnliteError for another type, a phi outside [1e-12, 1], or a derivative that is 0 or not finite.
-    """
-    _expect_float64(net, x)
-    steps = tuple(sorted(set(phi)))
-    if not steps or not all(1e-12 <= step <= 1 for step in steps):
-        found = ", ".join(f"{step:g}" for step in phi) or "none"
-        raise NnliteError(f"phi: expected steps from 1e-12 to 1, the whole range of a pixel, found {found}")
-    smooth = Network(tuple(layer for layer in net.layers if not isinstance(layer, ReLU)), net.heads)
-    net32, x32 = net.astype(np.float32), x.astype(np.float32)
-    exact, exact_smooth = (_flat(_penalty_gradient(each, x, y, penalty)) for each in (net, smooth))
-
-    def errors(of: Network, at: Array, reference: FloatArray) -> FloatArray:
-        return np.array([_error(_flat(_penalty_gradient(of, at, y, penalty, step)), reference) for step in steps])
-
-    clean = net.run(x, y)
-    direction = penalty.gradient(clean.dx)
-    before = _sides(net, clean.inputs)
-    return Convergence(
-        steps,
-        float64=errors(net, x, exact),
-        float32=errors(net32, x32, exact),
-        smooth=errors(smooth, x, exact_smooth),
-        flips=np.array([int((_sides(net, net.forward(x + step * direction)) != before).sum()) for step in steps]),
-        relus=before.size,
-        exact32=_error(_flat(_penalty_gradient(net32, x32, y, penalty)), exact),
-    )
 
 
 def numerical_gradient(
@@ -238,7 +176,7 @@ def away_from_kinks(net: Network, x: Array, margin: float = 1e-2) -> Network:
     shifts = 2 * margin * ((counts + 1) // 2) * np.where(counts % 2, 1, -1)
     layers: list[Layer] = []
     for layer, after in zip(net.layers, (*net.layers[1:], None), strict=True):
-        if isinstance(layer, Dense) and isinstance(after, ReLU):
+        if isinstance(layer, Dense) and after and not after.parameters:
             z = layer.forward(x)
             tried = z + shifts.reshape(-1, *(1,) * z.ndim)
             blocked = (abs(tried) < margin).any(axis=-2)  # (shifts, ..., units)
@@ -248,8 +186,21 @@ def away_from_kinks(net: Network, x: Array, margin: float = 1e-2) -> Network:
     return net.rebuild([*layers, *net.heads.values()])
 
 
-def _name(net: Network, k: int, name: str) -> str:
-    return f"layer {k} {name}" if k < len(net.layers) else f"head {list(net.heads)[k - len(net.layers)]} {name}"
+def penalty_gradient(
+    net: Network, x: Array, y: Array, penalty: Penalty, phi: float | None = None
+) -> Iterator[Parameters]:
+    """Return the weight gradient of the batch mean of R(J): by a finite step phi, or exactly without one (Eq. 3)."""
+    return net.gradients(weighted_passes(net, x, y, [Term(penalty, 1.0, phi)], lam0=0.0))
+
+
+def expect_float64(net: Network, x: Array) -> None:
+    """Raise NnliteError unless both are in float64."""
+    if net.dtype != np.float64 or x.dtype != np.float64:
+        raise NnliteError(f"gradcheck: expected float64, found a net of {net.dtype} and x of {x.dtype}")
+
+
+def _has_kinks(layer: Layer) -> bool:
+    return is_piecewise_linear(layer) and not layer.parameters
 
 
 def _loss(net: Network, x: Array, labels: Mapping[str, Array]) -> float:
@@ -263,35 +214,5 @@ def _mean_loss(net: Network, k: int, name: str, x: Array, labels: Mapping[str, A
 
 def _replaced(net: Network, k: int, name: str, array: Array) -> Network:
     layers = list(net.all_layers)
-    layers[k] = type(layers[k])(**{**layers[k].parameters, name: array})
+    layers[k] = with_parameters(layers[k], {name: array})
     return net.rebuild(layers)
-
-
-def _expect_float64(net: Network, x: Array) -> None:
-    if net.dtype != np.float64 or x.dtype != np.float64:
-        raise NnliteError(f"gradcheck: expected float64, found a net of {net.dtype} and x of {x.dtype}")
-
-
-def _penalty_gradient(
-    net: Network, x: Array, y: Array, penalty: Penalty, phi: float | None = None
-) -> Iterator[Parameters]:
-    """Return the weight gradient of the batch mean of R(J): by a finite step phi, or exactly without one."""
-    return net.gradients(weighted_passes(net, x, y, [Term(penalty, 1.0, phi)], lam0=0.0))
-
-
-def _sides(net: Network, inputs: Sequence[Array]) -> Array:
-    """Return, for what each layer saw, which ReLUs are on: all units of all examples in one row."""
-    seen = [(z > 0).ravel() for layer, z in zip(net.layers, inputs, strict=True) if isinstance(layer, ReLU)]
-    return np.concatenate(seen) if seen else np.zeros(0, bool)
-
-
-def _flat(grads: Iterable[Parameters]) -> FloatArray:
-    return np.concatenate([array.ravel() for grad in grads for array in grad.values()], dtype=np.float64)
-
-
-def _error(found: FloatArray, exact: FloatArray) -> float:
-    """Return |found - exact| / |exact|, which has no upper bound, as that of `relative_error` has."""
-    scale = float(np.linalg.norm(exact))
-    if not 0 < scale < math.inf:
-        raise NnliteError(f"penalty: expected a derivative other than 0, found one of length {scale:g}; take other x")
-    return float(np.linalg.norm(found - exact)) / scale

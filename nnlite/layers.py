@@ -1,20 +1,51 @@
-"""The two layers of a multilayer perceptron: Dense and ReLU.
+"""The layers of a multilayer perceptron, Dense and ReLU, and what a layer of your own must have.
 
-A layer keeps its parameters and nothing else. `forward` maps x to y. The way back is cut in two:
-`backward` carries the error dy on to dx, and `gradients` forms the weight gradients. An attack needs
-only the first. `tangent` says how y moves when x does. All take what the layer saw, x, so two passes over one
-layer cannot disturb each other. `backward` is linear in dy and constant in x between kinks: it carries the
-change of an error, too.
+A layer keeps its parameters and nothing else. `forward` maps x to y. The way back is cut in two: `backward` carries the
+error dy on to dx, and `gradients` forms the weight gradients. An attack needs only the first. `tangent` says how y
+moves when x does. Each is given what the layer saw, x, so two passes over one layer cannot disturb each other.
 
 Shapes: x is (..., N, in) and y (..., N, out), N examples. Leading axes are a stack of models, or absent.
 """
 
+import copy
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, TypeVar
 
 from nnlite.backend import Array, get_xp
+from nnlite.errors import NnliteError
 
 Parameters: TypeAlias = dict[str, Array]
+
+
+class Layer(Protocol):
+    """What every layer has; `Network` takes any object that has it, and names what is missing.
+
+    A layer with parameters also has
+
+        gradients(x, dy, change=None)    dloss of each parameter, summed over the N rows; with `change`, how that
+                                         moves when x moves along `change` and dy stays
+
+    and only the exact gradient of DataGrad asks for
+
+        tangent(x, change)               how y moves when x moves along `change`
+        backward_tangent(x, dy, change)  how dx moves then, while dy stays; not asked for where the layer says
+                                         `piecewise_linear = True`: there it is 0 but for kinks
+
+    A layer is never changed, only copied with other parameters.
+    """
+
+    @property
+    def parameters(self) -> Parameters:
+        """The arrays that training changes, each under the name of the attribute that holds it; {} for none."""
+
+    def forward(self, x: Array) -> Array:
+        """Return y."""
+
+    def backward(self, x: Array, dy: Array) -> Array:
+        """Return dx = dloss/dx, given dy = dloss/dy; linear in dy."""
+
+
+L = TypeVar("L", bound=Layer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +54,7 @@ class Dense:
 
     W: Array
     b: Array
+    piecewise_linear: ClassVar[bool] = True
 
     @property
     def parameters(self) -> Parameters:
@@ -46,20 +78,22 @@ class Dense:
         """Return how y moves when x moves along `change`: change W."""
         return change @ self.W
 
-    def gradients(self, x: Array, dy: Array, tangents: int = 0) -> Parameters:
-        """Return dW = x^T dy and db = sum of dy, summed over the N rows.
+    def gradients(self, x: Array, dy: Array, change: Array | None = None) -> Parameters:
+        """Return dW = x^T dy and db = sum of dy, summed over the N rows; or, with `change`, how they move.
 
-        One example gives dL/dW_ij = x_i dL/dy_j; the product of the matrices sums it over the examples. The
-        bias sees a constant 1. In the last `tangents` rows x is a change, and the 1 does not change: they add
-        nothing to db.
+        One example gives dL/dW_ij = x_i dL/dy_j; the product of the matrices sums it over the examples. The bias sees
+        a constant 1. When x moves along `change` and dy stays, dW moves by change^T dy, and db does not.
         """
-        values = dy.shape[-2] - tangents
-        return {"W": x.swapaxes(-1, -2) @ dy, "b": dy[..., :values, :].sum(axis=-2)}
+        if change is None:
+            return {"W": x.swapaxes(-1, -2) @ dy, "b": dy.sum(axis=-2)}
+        return {"W": change.swapaxes(-1, -2) @ dy, "b": get_xp(dy).zeros_like(dy[..., 0, :])}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ReLU:
     """y = max(x, 0), with derivative 0 at x = 0."""
+
+    piecewise_linear: ClassVar[bool] = True
 
     @property
     def parameters(self) -> Parameters:
@@ -81,4 +115,22 @@ class ReLU:
         return change * (x > 0)
 
 
-Layer: TypeAlias = Dense | ReLU
+def is_piecewise_linear(layer: Layer) -> bool:
+    """Return whether a layer is linear but for kinks, as ReLU, by its own word."""
+    return getattr(layer, "piecewise_linear", False)
+
+
+def expect_methods(name: str, layer: Layer, *needed: str, why: str = "in a layer") -> None:
+    """Raise NnliteError, which names the layer, where it has not all that is `needed`."""
+    missing = [one for one in needed if getattr(layer, one, None) is None]
+    if missing:
+        what = f"{name} ({type(layer).__name__}): expected {' and '.join(missing)} {why}, found none"
+        raise NnliteError(f"{what}; nnlite.layers.Layer says what a layer has")
+
+
+def with_parameters(layer: L, parameters: Parameters) -> L:
+    """Return a copy of `layer` with other arrays under the names of `parameters`; its other fields are kept."""
+    changed = copy.copy(layer)
+    for name, array in parameters.items():
+        object.__setattr__(changed, name, array)  # the copy is ours, and a frozen dataclass until we give it away
+    return changed

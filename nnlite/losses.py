@@ -1,57 +1,44 @@
 """Losses on logits, one for each example: softmax cross-entropy, and the KL divergence of VAT.
 
-A loss returns its value and its derivative together: (loss, dlogits). The derivative is that of the
-example's own loss, not of a batch mean. In both it is softmax(logits) minus something that does not depend on the
-logits, so they share one second derivative, `softmax_tangent`.
+A loss is a value: called, it returns its value and its derivative together, (loss, dlogits); and it has its second
+derivative, which the exact gradient of DataGrad needs. The derivatives are those of the example's own loss, not of a
+batch mean. In both losses dlogits is softmax(logits) minus something that does not depend on the logits, so they share
+one second derivative.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import dataclass
 
 from nnlite.backend import Array, get_xp
 
-Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
+@dataclass(frozen=True)
+class Loss:
+    """A loss by name, called as loss(logits, y) -> (loss (..., N), dlogits (..., N, C)) for logits (..., N, C).
 
-def softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
-    """Return loss (..., N) = -log softmax(logits)[y] and dlogits (..., N, C) = softmax(logits) - onehot(y).
-
-    logits: (..., N, C); y: integer labels (N,) or (..., N).
-
-    Two cancellations are avoided. The true class's entry of dlogits is minus the sum of the others: in
-    float32 p - 1 becomes exactly 0 once p rounds to 1, while the other entries stay correct; the input
-    gradient then points the wrong way, and an attack looks weaker than it is (docs/float32.md). And the
-    loss is log1p of what the largest logit leaves to the others, so a confident loss keeps its digits.
+    Arguments:
+        name: For people.
+        function: What is called; y are integer labels (N,) or (..., N).
+        tangent: (logits, y, change) -> how dlogits moves when the logits move along `change`, (..., N, C): the second
+            derivative times `change`. None where it is not known; such a loss has no exact gradient.
+        own_target: Whether y is the net's own clean output, logits (..., N, C), and not labels.
     """
-    xp = get_xp(logits, y)
-    true = y[..., None] == xp.arange(logits.shape[-1])
-    _, shifted, exp, rest = _beside_largest(logits)
-    loss = xp.log1p(rest[..., 0]) - xp.where(true, shifted, 0).sum(axis=-1)
-    others = xp.where(true, 0, exp / (1 + rest))
-    dlogits = xp.where(true, -others.sum(axis=-1, keepdims=True), others)
-    return loss, dlogits
+
+    name: str
+    function: Callable[[Array, Array], tuple[Array, Array]]
+    tangent: Callable[[Array, Array, Array], Array] | None = None
+    own_target: bool = False
+
+    def __call__(self, logits: Array, y: Array) -> tuple[Array, Array]:
+        """Return the loss and its derivative at the logits."""
+        return self.function(logits, y)
 
 
-def kl_divergence(logits: Array, target: Array) -> tuple[Array, Array]:
-    """Return loss (..., N) = KL(p || q) and dlogits (..., N, C) = q - p, with q = softmax(logits).
-
-    target: logits (..., N, C) whose softmax is p, held fixed. Where `target` is `logits` both are exactly 0. The
-    loss of virtual adversarial training (Miyato et al. 2015). No digits are lost where both are sure, as above.
-    """
-    xp = get_xp(logits, target)
-    likeliest, shifted_p, _, rest_p = _beside_largest(target)
-    _, shifted_q, _, rest_q = _beside_largest(logits)
-    log_p, log_q = shifted_p - xp.log1p(rest_p), shifted_q - xp.log1p(rest_q)
-    p = xp.exp(log_p)
-    others = xp.where(likeliest, 0, xp.exp(log_q) - p)
-    return (p * (log_p - log_q)).sum(axis=-1), xp.where(likeliest, -others.sum(axis=-1, keepdims=True), others)
-
-
-def softmax_tangent(logits: Array, change: Array) -> Array:
+def softmax_tangent(logits: Array, y: Array, change: Array) -> Array:
     """Return how dlogits moves when the logits (..., N, C) move along `change`: q (change - q . change).
 
-    This is the second derivative of either loss times `change`; the labels do not matter. As in the first derivative,
-    the entry of the largest logit is minus the sum of the others, and changes are taken relative to it.
+    This is the second derivative of either loss times `change`; y does not matter. As in the first derivative, the
+    entry of the largest logit is minus the sum of the others, and changes are taken relative to it.
     """
     xp = get_xp(logits, change)
     largest, _, exp, rest = _beside_largest(logits)
@@ -62,16 +49,24 @@ def softmax_tangent(logits: Array, change: Array) -> Array:
     return moved
 
 
-def naive_softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
-    """Return the same loss, and dlogits as it is mostly written, p - onehot, which float32 rounds away.
-
-    Kept to show what that does to an attack (docs/float32.md); nothing trains with it.
-    """
+def _softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
     xp = get_xp(logits, y)
-    loss, _ = softmax_cross_entropy(logits, y)
-    exp = xp.exp(logits - logits.max(axis=-1, keepdims=True))
-    p = exp / exp.sum(axis=-1, keepdims=True)
-    return loss, p - (y[..., None] == xp.arange(logits.shape[-1]))
+    true = y[..., None] == xp.arange(logits.shape[-1])
+    _, shifted, exp, rest = _beside_largest(logits)
+    loss = xp.log1p(rest[..., 0]) - xp.where(true, shifted, 0).sum(axis=-1)
+    others = xp.where(true, 0, exp / (1 + rest))
+    dlogits = xp.where(true, -others.sum(axis=-1, keepdims=True), others)
+    return loss, dlogits
+
+
+def _kl_divergence(logits: Array, target: Array) -> tuple[Array, Array]:
+    xp = get_xp(logits, target)
+    likeliest, shifted_p, _, rest_p = _beside_largest(target)
+    _, shifted_q, _, rest_q = _beside_largest(logits)
+    log_p, log_q = shifted_p - xp.log1p(rest_p), shifted_q - xp.log1p(rest_q)
+    p = xp.exp(log_p)
+    others = xp.where(likeliest, 0, xp.exp(log_q) - p)
+    return (p * (log_p - log_q)).sum(axis=-1), xp.where(likeliest, -others.sum(axis=-1, keepdims=True), others)
 
 
 def _beside_largest(logits: Array) -> tuple[Array, Array, Array, Array]:
@@ -84,3 +79,20 @@ def _beside_largest(logits: Array) -> tuple[Array, Array, Array, Array]:
     shifted = logits - logits.max(axis=-1, keepdims=True)
     exp = xp.exp(shifted)
     return largest, shifted, exp, xp.where(largest, 0, exp).sum(axis=-1, keepdims=True)
+
+
+softmax_cross_entropy = Loss("softmax cross-entropy", _softmax_cross_entropy, softmax_tangent)
+"""loss = -log softmax(logits)[y] and dlogits = softmax(logits) - onehot(y), L of the paper.
+
+Two cancellations are avoided. The true class's entry of dlogits is minus the sum of the others: in float32 p - 1
+becomes exactly 0 once p rounds to 1, while the other entries stay correct; the input gradient then points the wrong
+way, and an attack looks weaker than it is (docs/float32.md). And the loss is log1p of what the largest logit leaves to
+the others, so a confident loss keeps its digits.
+"""
+
+kl_divergence = Loss("KL divergence", _kl_divergence, softmax_tangent, own_target=True)
+"""loss = KL(p || q) and dlogits = q - p: q is softmax(logits), p that of the net's own clean logits, held fixed.
+
+The loss of virtual adversarial training (Miyato et al. 2015). At the clean logits both are exactly 0. No digits are
+lost where both are sure, as above.
+"""

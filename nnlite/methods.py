@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nnlite.backend import Array, get_xp
-from nnlite.datagrad import Term, clean_weight
+from nnlite.datagrad import Term, objectives
 from nnlite.errors import NnliteError
 from nnlite.layers import Parameters
 from nnlite.lbfgs import minimise, runner_up
@@ -211,9 +211,7 @@ class Regularisation:
         terms = self.terms
         if not terms:
             return f"{self.method.source}; plain gradients, no adversarial pass", None
-        # a loss of its own takes nothing off the clean one; and 1 - 0.1 / 0.1 is 0, and reads so
-        beside = [term for term in terms if term.task == MAIN and term.loss is not kl_divergence]
-        clean = round(float(clean_weight(beside)), 12)
+        clean = round(float(objectives(terms)[0].weight), 12)  # 1 - 0.1 / 0.1 is 0, and reads so
         kinds = {True: "exact penalty", False: "adversarial"}
         parts = [f"{term.weight:g} {kinds[term.phi is None]}" for term in terms]
         words = f"{self.method.source}; Eq. 4 mixes {' + '.join([f'{clean:g} clean', *parts])} gradient"

@@ -1,21 +1,20 @@
 """The network, and the Pass: one forward and one backward run of it, kept as a value.
 
-A network is a chain of layers. `run` returns a Pass and leaves nothing behind, so DataGrad can hold
-two passes over the same weights side by side. Weight gradients are formed from a weighted list of
-passes, in one matrix product for each layer, however many passes there are.
+A network is a chain of layers. `run` returns a Pass and leaves nothing behind, so DataGrad can hold two passes over the
+same weights side by side. Weight gradients are formed from a weighted list of passes, in one matrix product for each
+layer, however many passes there are.
 
 A Tangent is the derivative of a Pass along a direction of the input, by Pearlmutter's R-operator. It has the same
 shape, activations and errors, and stands in the same list.
 
-For several tasks a network carries heads beside its last layer: each takes the place of that last layer
-on the common trunk. Passes of several heads at one point share their forward run, and their errors add
-up in the trunk.
+For several tasks a network has heads beside its last layer: each takes the place of that last layer on the common
+trunk. Passes of several heads at one point share their forward run, and their errors add up in the trunk.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,23 +22,34 @@ import numpy.typing as npt
 from nnlite.backend import Array, get_xp, per_model, to_device
 from nnlite.errors import NnliteError
 from nnlite.init import he_normal
-from nnlite.layers import Dense, Layer, Parameters, ReLU
-from nnlite.losses import Loss, softmax_cross_entropy, softmax_tangent
+from nnlite.layers import Dense, Layer, Parameters, ReLU, expect_methods, is_piecewise_linear, with_parameters
+from nnlite.losses import Loss, softmax_cross_entropy
 
 MAIN = "digit"  # the task of the last layer of the chain
 
 Labels: TypeAlias = Array | Mapping[str, Array]  # those of the main task, or one array for each task
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Pairs:
-    """For each layer, what it saw and the error at its output: the two that make a weight gradient.
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """One forward run up to the last layer: what each layer sees, (..., N, width), the images x first.
 
-    inputs, deltas: one array for each layer, (..., N, width), leading axes for a stack of models. input_gradient: the
-    error carried on to x, or None where it was not asked for.
+    Passes of several heads at one point hold the same one, and so share its rows in a gradient.
     """
 
     inputs: tuple[Array, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Backprop:
+    """What came back through a network: the error at each layer's output, and at its input where it was asked for.
+
+    Arguments:
+        deltas: One array for each layer, (..., N, width), leading axes for a stack of models. With what the layer saw,
+            it makes the weight gradient.
+        input_gradient: The error carried on to x, or None; see `dx`.
+    """
+
     deltas: tuple[Array, ...]
     input_gradient: Array | None
 
@@ -52,31 +62,41 @@ class Pairs:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pass(Pairs):
-    """What one run of a network computed at one point; `dx` is each example's own dloss/dx.
+class Pass(Backprop):
+    """What one run of a network computed at one point; `dx` is J of the paper, each example's own dloss/dx.
 
-    task: whose loss it is. logits: (..., N, C); loss: (..., N), one for each of N examples.
+    Arguments:
+        task: Whose loss it is.
+        activations: What each layer saw, which may be shared with passes of other tasks.
+        labels: What the loss was taken against, (..., N).
+        loss_function: The loss.
+        logits: (..., N, C).
+        loss: (..., N), one for each of N examples.
     """
 
     task: str
+    activations: Activations
+    labels: Array
+    loss_function: Loss
     logits: Array
     loss: Array
 
     @property
-    def of(self) -> "Pass":
-        """The pass itself, as a tangent has the pass that it is of."""
-        return self
+    def inputs(self) -> tuple[Array, ...]:
+        """What each layer saw, (..., N, width)."""
+        return self.activations.inputs
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Tangent(Pairs):
+class Tangent(Backprop):
     """How the pass `of` changes, to first order, when its input moves along a direction (Pearlmutter 1994).
 
-    inputs and deltas are changes, the first input the direction itself; `dx` is the change of dloss/dx: the loss's
-    Hessian in x times the direction.
+    inputs and deltas are changes of the pass's own, the first input the direction itself; `dx` is the change of
+    dloss/dx: the loss's Hessian in x times the direction.
     """
 
     of: Pass
+    inputs: tuple[Array, ...]
 
 
 Weighted: TypeAlias = tuple[float | Array, Pass | Tangent]
@@ -84,15 +104,36 @@ Weighted: TypeAlias = tuple[float | Array, Pass | Tangent]
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A chain of layers that ends in logits, and further heads that may take the place of its last layer."""
+    """A chain of layers that ends in a Dense layer, its logits, and heads that may take the place of that last layer.
+
+    Arguments:
+        layers: Dense, ReLU, or layers of your own, see `nnlite.layers.Layer`.
+        heads: Further last layers, by the name of their task.
+
+    NnliteError names a layer that lacks a method, or whose shape does not fit.
+    """
 
     layers: tuple[Layer, ...]
     heads: Mapping[str, Dense] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.layers or not all(isinstance(layer, Dense) for layer in (self.layers[-1], *self.heads.values())):
+            raise NnliteError("layers: expected a Dense layer at the end, and as each head: it gives the logits")
+        seen, width = None, None
+        for name, layer in zip(self.layer_names, self.layers, strict=False):
+            seen, width = width, _width_after(name, layer, width)
+        for task, head in self.heads.items():
+            _width_after(f"head {task}", head, seen)
+
     @property
     def all_layers(self) -> tuple[Layer, ...]:
-        """The layers of the chain, then the further heads."""
+        """The layers of the chain, then the heads."""
         return (*self.layers, *self.heads.values())
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """What messages call each of all_layers: layer 0 and so on, then head rotation."""
+        return (*(f"layer {k}" for k in range(len(self.layers))), *(f"head {task}" for task in self.heads))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -101,9 +142,14 @@ class Network:
         return (dense[0].W.shape[-2], *(layer.W.shape[-1] for layer in dense))
 
     @property
+    def logit_layer(self) -> Dense:
+        """The last layer of the chain."""
+        return cast(Dense, self.layers[-1])
+
+    @property
     def dtype(self) -> np.dtype[np.floating]:
         """The type of the weights: float32 to train, float64 to check."""
-        return next(array.dtype for layer in self.layers for array in layer.parameters.values())
+        return self.logit_layer.W.dtype
 
     def __repr__(self) -> str:
         heads = "".join(f", {task} {head.W.shape[-1]}" for task, head in self.heads.items())
@@ -113,16 +159,16 @@ class Network:
         """Return the layers from the input to the logits of `task`."""
         return self.layers if task == MAIN else (*self.layers[:-1], self.heads[task])
 
-    def forward(self, x: Array) -> tuple[Array, ...]:
-        """Return what each layer of the chain sees at x (..., N, D); the last one is what every head sees."""
+    def forward(self, x: Array) -> Activations:
+        """Return what each layer of the chain sees at x (..., N, D); what the last one sees, every head sees."""
         inputs = [x]
         for layer in self.layers[:-1]:
             inputs.append(layer.forward(inputs[-1]))
-        return tuple(inputs)
+        return Activations(tuple(inputs))
 
     def logits(self, x: Array, task: str = MAIN) -> Array:
         """Return the logits (..., N, C) of `task` at x (..., N, D)."""
-        return self.chain(task)[-1].forward(self.forward(x)[-1])
+        return self.chain(task)[-1].forward(self.forward(x).inputs[-1])
 
     def predict(self, x: Array) -> Array:
         """Return the predicted class of each example, (..., N)."""
@@ -132,75 +178,98 @@ class Network:
     def run(
         self, x: Array, y: Array, *, task: str = MAIN, loss: Loss = softmax_cross_entropy, input_gradient: bool = True
     ) -> Pass:
-        """Run forward at x (..., N, D), and backward from the loss against y (..., N) down to the inputs."""
+        """Run forward at x (..., N, D), and backward from the loss against y (..., N) to the inputs; see `backward`."""
         return self.backward(self.forward(x), y, task=task, loss=loss, input_gradient=input_gradient)
 
     def backward(
         self,
-        inputs: tuple[Array, ...],
+        activations: Activations,
         y: Array,
         *,
         task: str = MAIN,
         loss: Loss = softmax_cross_entropy,
         input_gradient: bool = True,
     ) -> Pass:
-        """Run from what each layer saw, `inputs` of `forward`, to the loss of `task`, and back to the inputs.
+        """Run from what each layer saw to the loss of a task, and back to the inputs.
 
-        Without `input_gradient` the last product, from the first layer to x, is saved and dx is not there.
+        Arguments:
+            activations: What `forward` returned.
+            y: Labels (N,) or (..., N), or what else the loss is taken against.
+            task: MAIN, or the name of a head.
+            loss: Its value and its derivative at the logits.
+            input_gradient: False saves the last product, from the first layer to x; then there is no dx.
         """
-        chain = self.chain(task)
+        chain, inputs = self.chain(task), activations.inputs
         logits = chain[-1].forward(inputs[-1])
         values, dlogits = loss(logits, y)
-        deltas, dx = _carry_back(chain, inputs, dlogits, input_gradient)
-        return Pass(task=task, logits=logits, loss=values, inputs=inputs, deltas=deltas, input_gradient=dx)
+        deltas = [dlogits]
+        for layer, seen in zip(chain[:0:-1], inputs[:0:-1], strict=True):
+            deltas.append(layer.backward(seen, deltas[-1]))
+        dx = chain[0].backward(inputs[0], deltas[-1]) if input_gradient else None
+        return Pass(
+            task=task,
+            activations=activations,
+            labels=y,
+            loss_function=loss,
+            logits=logits,
+            loss=values,
+            deltas=tuple(deltas[::-1]),
+            input_gradient=dx,
+        )
 
     def tangent(self, of: Pass, direction: Array, *, input_gradient: bool = False) -> Tangent:
-        """Return the derivative of the pass `of` when its input moves along `direction` (..., N, D).
+        """Return the derivative of the pass `of` when its input moves along `direction` (..., N, D), as Eq. 3 takes it.
 
-        Forward the changes of the activations, back the changes of the errors: the matrix products of one more
-        pass. For the losses of nnlite.losses.
+        Forward the changes of the activations, back the changes of the errors: the matrix products of one more pass.
+        NnliteError for a loss, or a layer, whose second derivative is not known.
         """
-        chain = self.chain(of.task)
-        inputs = [direction]
-        for layer, seen in zip(chain[:-1], of.inputs[:-1], strict=True):
-            inputs.append(layer.tangent(seen, inputs[-1]))
-        dlogits = softmax_tangent(of.logits, chain[-1].tangent(of.inputs[-1], inputs[-1]))
-        deltas, dx = _carry_back(chain, of.inputs, dlogits, input_gradient)
-        return Tangent(of=of, inputs=tuple(inputs), deltas=deltas, input_gradient=dx)
+        chain: Sequence[Any] = self.chain(of.task)
+        loss = of.loss_function
+        for name, layer in zip(self.layer_names, chain, strict=False):
+            needed = ["tangent"] if is_piecewise_linear(layer) else ["tangent", "backward_tangent"]
+            expect_methods(name, layer, *needed, why="for the exact gradient")
+        if loss.tangent is None:
+            raise NnliteError(
+                f"loss: {loss.name} has no tangent, which the exact gradient needs; give it one, or a phi"
+            )
+        changes = [direction]
+        for layer, seen in zip(chain, of.inputs, strict=True):
+            changes.append(layer.tangent(seen, changes[-1]))
+        deltas = [loss.tangent(of.logits, of.labels, changes.pop())]
+        steps = [*zip(chain, of.inputs, of.deltas, changes, strict=True)]
+        for step in steps[:0:-1]:
+            deltas.append(_backward_tangent(*step, deltas[-1]))
+        dx = _backward_tangent(*steps[0], deltas[-1]) if input_gradient else None
+        return Tangent(of=of, inputs=tuple(changes), deltas=tuple(deltas[::-1]), input_gradient=dx)
 
     def gradients(self, weighted: Sequence[Weighted]) -> Iterator[Parameters]:
         """Yield sum_k c_k * (batch mean of the weight gradient of pass k), one dict for each of all_layers.
 
         One at a time: a step may change a layer before the gradient of the next one is formed, and the gradients of a
-        whole net, as large as the net, never stand side by side.
+        whole net, as large as the net, never stand side by side. The rows of the passes are stacked,
+        [x; x_hat]^T [c0 delta; c1 delta_hat], so each layer costs one product, and a tangent one more.
 
-        `weighted` holds pairs (c_k, pass); c_k is a number, or one for each model of a stack, (S,). A tangent
-        stands for the derivative of its pass's weight gradient along its direction.
-        All passes have the same N. A pass of weight 0 is left out. The rows of the passes are stacked,
-        [x; x_hat]^T [c0 delta; c1 delta_hat], so each layer costs one product; passes that share their
-        forward run share their rows, and so does a tangent with its pass. A head without a pass has no gradients.
+        `weighted` holds pairs (c_k, pass), all of one N; c_k is a number, or one for each model of a stack, (S,). A
+        tangent stands for the derivative of its pass's weight gradient along its direction. A pass of weight 0 is left
+        out. A head without a pass has no gradients.
         """
         terms = [(c, p) for c, p in weighted if not (isinstance(c, (int, float)) and c == 0)] or weighted[:1]
         for k, layer in enumerate(self.layers[:-1]):
             yield _gradient(layer, k, terms)
         for task in (MAIN, *self.heads):
-            own = [(c, p) for c, p in terms if p.of.task == task]
+            own = [(c, p) for c, p in terms if _pass_of(p).task == task]
             yield _gradient(self.chain(task)[-1], -1, own) if own else {}
 
     def rebuild(self, all_layers: Sequence[Layer]) -> "Network":
         """Return a network of the same form made of other layers, in the order of `all_layers`."""
-        count = len(self.layers)
-        heads = [head for head in all_layers[count:] if isinstance(head, Dense)]
-        return Network(tuple(all_layers[:count]), dict(zip(self.heads, heads, strict=True)))
+        layers = iter(all_layers)
+        chain = tuple(next(layers) for _ in self.layers)
+        return Network(chain, dict(zip(self.heads, layers, strict=True)))  # type: ignore[arg-type]
 
     def map(self, change: Callable[[Array], Array]) -> "Network":
         """Return a network with every parameter array replaced by `change(array)`."""
-        return self.rebuild(
-            [
-                type(layer)(**{name: change(array) for name, array in layer.parameters.items()})
-                for layer in self.all_layers
-            ]
-        )
+        changed = [{name: change(array) for name, array in layer.parameters.items()} for layer in self.all_layers]
+        return self.rebuild(list(map(with_parameters, self.all_layers, changed)))
 
     def to(self, device: str) -> "Network":
         """Return the network on `device` ("cpu" or "gpu"); arrays already there are shared, not copied."""
@@ -241,61 +310,91 @@ def mlp(
 
 
 def stack(nets: Sequence[Network]) -> Network:
-    """Return one net that runs `nets`, of equal sizes, side by side: each array gains a leading axis (S, ...)."""
+    """Return one net that runs `nets`, alike but for their weights, side by side: each array gains a leading axis."""
     if len({repr(net) for net in nets}) != 1:
         raise NnliteError(f"stack: expected nets of equal sizes, found {sorted({repr(net) for net in nets})}")
     together = zip(*(net.all_layers for net in nets), strict=True)
-    return nets[0].rebuild([type(group[0])(**_stacked(group)) for group in together])
+    return nets[0].rebuild([_stacked(group) for group in together])
 
 
 def unstack(net: Network) -> list[Network]:
     """Return the nets of a stack, which share its arrays; or the one net that is none."""
-    weights = next(array for layer in net.layers for array in layer.parameters.values())
+    weights = net.logit_layer.W
     if weights.ndim == 2:
         return [net]
     return [net.map(lambda array, k=k: array[k]) for k in range(len(weights))]  # type: ignore[misc]
 
 
-def _stacked(group: tuple[Layer, ...]) -> Parameters:
-    return {
-        name: get_xp(array).stack([layer.parameters[name] for layer in group])
-        for name, array in group[0].parameters.items()
+def _stacked(layers: Sequence[Layer]) -> Layer:
+    """Return the first of `layers` with the arrays of all; NnliteError where they differ in more than their arrays."""
+    first = layers[0]
+    for layer in layers:
+        kept, other = _without_parameters(first), _without_parameters(layer)
+        if type(layer) is not type(first) or not all(np.array_equal(kept[name], other[name]) for name in kept):
+            found = f"{type(first).__name__} {kept} and {type(layer).__name__} {other}"
+            raise NnliteError(f"stack: expected layers that differ in their arrays only, found {found}")
+    parameters = {
+        name: get_xp(array).stack([layer.parameters[name] for layer in layers])
+        for name, array in first.parameters.items()
     }
+    return with_parameters(first, parameters)
 
 
-def _carry_back(
-    chain: Sequence[Layer], inputs: Sequence[Array], dlogits: Array, input_gradient: bool
-) -> tuple[tuple[Array, ...], Array | None]:
-    """Return the error at each layer's output, given that at the logits and what each layer saw, and dx or None."""
-    deltas = [dlogits]
-    for layer, seen in zip(chain[:0:-1], inputs[:0:-1], strict=True):
-        deltas.append(layer.backward(seen, deltas[-1]))
-    deltas.reverse()
-    return tuple(deltas), chain[0].backward(inputs[0], deltas[0]) if input_gradient else None
+def _without_parameters(layer: Layer) -> dict[str, Any]:
+    return {name: value for name, value in vars(layer).items() if name not in layer.parameters}
 
 
-def _gradient(layer: Layer, k: int, terms: Sequence[Weighted]) -> Parameters:
-    """Return the weighted gradient of `layer`, the k-th of its chain; passes that saw the same array share its rows.
+def _width_after(name: str, layer: Layer, width: int | None) -> int | None:
+    """Return how wide the output of a layer is that sees `width`; None where only the layer knows.
 
-    A pass gives the pair (x, dy). The product rule turns it into two for its tangent: (x, change of dy), which shares
-    the rows of the pass, and (change of x, dy).
+    NnliteError where the layer lacks what `Layer` describes, or its shape does not fit.
     """
-    if isinstance(layer, ReLU):
+    expect_methods(name, layer, "parameters", "forward", "backward")
+    if not isinstance(layer, Dense):
+        expect_methods(name, layer, *(["gradients", *layer.parameters] if layer.parameters else []))
+        return None if layer.parameters else width
+    W, b = layer.W.shape, layer.b.shape
+    if len(W) not in (2, 3) or b != (*W[:-2], W[-1]):
+        raise NnliteError(f"{name}: expected W (in, out) and b (out,), or stacks (S, ...) of both, found {W} and {b}")
+    if width not in (None, W[-2]):
+        raise NnliteError(f"{name}: expected W with {width} rows, as wide as what the layer sees, found {W}")
+    return int(W[-1])
+
+
+def _pass_of(p: Pass | Tangent) -> Pass:
+    return p.of if isinstance(p, Tangent) else p
+
+
+def _backward_tangent(layer: Any, x: Array, dy: Array, change: Array, dy_change: Array) -> Array:
+    """Return how layer.backward(x, dy) moves when x moves along `change` and dy along `dy_change`."""
+    moved: Array = layer.backward(x, dy_change)
+    return moved if is_piecewise_linear(layer) else moved + layer.backward_tangent(x, dy, change)
+
+
+def _gradient(layer: Any, k: int, terms: Sequence[Weighted]) -> Parameters:
+    """Return the weighted gradient of `layer`, the k-th of its chain.
+
+    A pass gives x and dy. The product rule turns its gradient into two parts for its tangent: that of x and the change
+    of dy, whose rows are shared, and how the gradient of dy moves with x.
+    """
+    if not layer.parameters:
         return {}
-    examples = terms[0][1].of.loss.shape[-1]
-    values: dict[int, tuple[Array, Array]] = {}
-    changes: dict[int, tuple[Array, Array]] = {}
-
-    def add(blocks: dict[int, tuple[Array, Array]], c: float | Array, x: Array, dy: Array) -> None:
-        error = per_model(c / examples, dy) * dy
-        blocks[id(x)] = (x, blocks[id(x)][1] + error if id(x) in blocks else error)
-
+    errors: dict[Activations, Array] = {}
     for c, p in terms:
-        add(values, c, p.of.inputs[k], p.deltas[k])
+        seen, error = _pass_of(p).activations, _share(c, p.deltas[k])
+        errors[seen] = errors[seen] + error if seen in errors else error
+    gradient: Parameters = layer.gradients(_rows([seen.inputs[k] for seen in errors]), _rows([*errors.values()]))
+    for c, p in terms:
         if isinstance(p, Tangent):
-            add(changes, c, p.inputs[k], p.of.deltas[k])
-    x, dy = zip(*values.values(), *changes.values(), strict=True)
-    return layer.gradients(_rows(x), _rows(dy), tangents=examples * len(changes))
+            moved = layer.gradients(p.of.inputs[k], _share(c, p.of.deltas[k]), p.inputs[k])
+            for name, array in gradient.items():
+                array += moved[name]  # in place: it is our own
+    return gradient
+
+
+def _share(c: float | Array, dy: Array) -> Array:
+    """Return the errors dy (..., N, width) of a pass of weight c as its share of a batch mean."""
+    return per_model(c / dy.shape[-2], dy) * dy
 
 
 def _rows(blocks: Sequence[Array]) -> Array:

@@ -9,22 +9,39 @@ can rise within a ball of radius 1, and dR/dJ is the step that raises it so far 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from nnlite.backend import Array, get_xp, per_model, to_host
 from nnlite.errors import NnliteError
-from nnlite.layers import Dense, Parameters, ReLU
+from nnlite.layers import Layer, Parameters, is_piecewise_linear
 from nnlite.network import Network, Pass
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """R by name: `value` (..., N, D) -> (..., N), one for each row; `gradient` keeps the shape."""
+    """R of the paper, and y = dR/da of Eq. 2, by name.
+
+    Arguments:
+        name: For people.
+        value: (..., N, D) -> (..., N), one number for each row.
+        gradient: dR/da, of the shape of a.
+        piecewise_linear: Whether the gradient is constant but for kinks, so that R(a) = a . dR/da between them.
+        ball: The norm in which no gradient is longer than 1, "linf", "l2" or "l1", so that a step phi along it stays
+            within a ball of radius phi; None where its size follows a.
+    """
 
     name: str
     value: Callable[[Array], Array]
     gradient: Callable[[Array], Array]
+    piecewise_linear: bool = False
+    ball: str | None = None
+
+
+def _sum_of_sizes(a: Array) -> Array:
+    total: Array = abs(a).sum(axis=-1)
+    return total
 
 
 def _sign(a: Array) -> Array:
@@ -55,16 +72,30 @@ def _sign_of_largest(a: Array) -> Array:
     return sign
 
 
-L1 = Penalty("l1", value=lambda a: abs(a).sum(axis=-1), gradient=_sign)
+def _sum_of_squares(a: Array) -> Array:
+    total: Array = (a * a).sum(axis=-1)
+    return total
+
+
+def _twice(a: Array) -> Array:
+    return 2 * a
+
+
+def _largest(a: Array) -> Array:
+    largest: Array = abs(a).max(axis=-1)
+    return largest
+
+
+L1 = Penalty("l1", _sum_of_sizes, _sign, piecewise_linear=True, ball="linf")
 """R1 = sum |a_s|, dR1/da = sign(a), with sign(0) = 0. Its direction is that of the fast gradient sign method."""
 
-L2 = Penalty("l2", value=lambda a: (a * a).sum(axis=-1), gradient=lambda a: 2 * a)
+L2 = Penalty("l2", _sum_of_squares, _twice)
 """R2 = sum a_s^2, dR2/da = 2 a, as in step 2 of the paper's section 2.1."""
 
-L2_NORM = Penalty("l2norm", value=_length, gradient=_unit)
+L2_NORM = Penalty("l2norm", _length, _unit, ball="l2")
 """R = |a|_2, dR/da = a / |a|_2, and 0 where a is 0."""
 
-LINF = Penalty("linf", value=lambda a: abs(a).max(axis=-1), gradient=_sign_of_largest)
+LINF = Penalty("linf", _largest, _sign_of_largest, piecewise_linear=True, ball="l1")
 """R = max |a_s|, dR/da = sign(a_s) at the first of the largest entries, and 0 elsewhere."""
 
 PENALTIES = {penalty.name: penalty for penalty in (L1, L2, L2_NORM, LINF)}
@@ -80,17 +111,28 @@ def masked(penalty: Penalty, mask: Array) -> Penalty:
     if host.ndim != 1 or not ((host >= 0) & (host < np.inf)).all():
         found = f"shape {host.shape}" if host.ndim != 1 else f"weights from {host.min()} to {host.max()}"
         raise NnliteError(f"mask: expected one finite weight of at least 0 for each feature, found {found}")
-
-    def weights(a: Array) -> Array:
-        if a.shape[-1] != len(mask):
-            raise NnliteError(f"mask: expected {a.shape[-1]} weights, one for each feature, found {len(mask)}")
-        return mask.astype(a.dtype)
-
     return Penalty(
         f"masked {penalty.name}",
-        value=lambda a: penalty.value(weights(a) * a),
-        gradient=lambda a: weights(a) * penalty.gradient(weights(a) * a),
+        partial(_masked_value, penalty, mask),
+        partial(_masked_gradient, penalty, mask),
+        penalty.piecewise_linear,
+        penalty.ball if host.max() <= 1 else None,
     )
+
+
+def _masked_value(penalty: Penalty, mask: Array, a: Array) -> Array:
+    return penalty.value(_weights(mask, a) * a)
+
+
+def _masked_gradient(penalty: Penalty, mask: Array, a: Array) -> Array:
+    weights = _weights(mask, a)
+    return weights * penalty.gradient(weights * a)
+
+
+def _weights(mask: Array, a: Array) -> Array:
+    if a.shape[-1] != len(mask):
+        raise NnliteError(f"mask: expected {a.shape[-1]} weights, one for each feature, found {len(mask)}")
+    return mask.astype(a.dtype)
 
 
 def add_weight_penalty(
@@ -103,8 +145,9 @@ def add_weight_penalty(
     """
     share = lam / clean.loss.shape[-1]
     for layer, grad in zip(net.all_layers, grads, strict=True):
-        if isinstance(layer, Dense) and grad:
-            grad = {**grad, "W": grad["W"] + per_model(share, layer.W) * penalty.gradient(layer.W)}
+        if "W" in grad:
+            W = layer.parameters["W"]
+            grad = {**grad, "W": grad["W"] + per_model(share, W) * penalty.gradient(W)}
         yield grad
 
 
@@ -115,14 +158,24 @@ def add_contractive_penalty(
 
     h_j are the outputs of the hidden layers, the last one the logits; the Frobenius norm of each layer's Jacobian is
     squared, one example at a time, and averaged over the pass `clean`. A ReLU's derivative is 1 or 0, so the penalty is
-    lam |W_i|^2 for each unit i that is awake: in the mean, weight decay by the share of examples that wake it.
+    lam |W_i|^2 for each unit i that is awake: in the mean, weight decay by the share of examples that wake it. So it is
+    with any activation that is linear but for kinks; NnliteError for another one.
     """
-    awake = {
-        id(layer): (z > 0).mean(axis=-2, dtype=z.dtype)[..., None, :]
-        for layer, z, after in zip(net.layers[:-1], clean.inputs[1:], net.layers[1:], strict=True)
-        if isinstance(after, ReLU)
-    }
-    for layer, grad in zip(net.all_layers, grads, strict=True):
-        if isinstance(layer, Dense) and grad:
-            grad = {**grad, "W": grad["W"] + per_model(2 * lam, layer.W) * layer.W * awake.get(id(layer), 1)}
+    slopes = [_mean_squared_slope(after, z) for after, z in zip(net.layers[1:], clean.inputs[1:], strict=True)]
+    weights = [*slopes, *[1.0] * (1 + len(net.heads))]
+    for layer, grad, slope in zip(net.all_layers, grads, weights, strict=True):
+        if "W" in grad:
+            W = layer.parameters["W"]
+            grad = {**grad, "W": grad["W"] + per_model(2 * lam, W) * W * slope}
         yield grad
+
+
+def _mean_squared_slope(layer: Layer, z: Array) -> float | Array:
+    """Return the batch mean (..., 1, width) of an activation's squared derivative at z (..., N, width); 1 for none."""
+    if layer.parameters:
+        return 1.0
+    if not is_piecewise_linear(layer):
+        raise NnliteError(f"gu-rigazio: expected activations that are linear but for kinks, as ReLU, found {layer!r}")
+    slope = layer.backward(z, get_xp(z).ones_like(z))
+    squared: Array = (slope * slope).mean(axis=-2)[..., None, :]
+    return squared

@@ -70,7 +70,7 @@ def biased_mlp(sizes: list[int], rng: np.random.Generator, heads: dict[str, int]
 
 def distance_from_kinks(net: Network, x: Array) -> float:
     """Return how near the pre-activation of any ReLU comes to 0 at x."""
-    seen = [abs(z).min() for layer, z in zip(net.layers, net.forward(x), strict=True) if isinstance(layer, ReLU)]
+    seen = [abs(z).min() for layer, z in zip(net.layers, net.forward(x).inputs, strict=True) if isinstance(layer, ReLU)]
     return min(seen, default=np.inf)
 
 

@@ -196,6 +196,10 @@ def zeros(shape, dtype=float, order="C"): ...
 
 
 @_stands_for(np)
+def ones_like(a, dtype=None, order="K", subok=None, shape=None): ...
+
+
+@_stands_for(np)
 def zeros_like(a, dtype=None, order="K", subok=None, shape=None): ...
 
 

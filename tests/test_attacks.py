@@ -23,10 +23,11 @@ from nnlite.attacks import project as into_ball
 from nnlite.datasets.catalog import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, accuracy, attack, first_of_each_class
+from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
 from nnlite.gradcheck import numerical_gradient
 from nnlite.init import generator
 from nnlite.layers import Dense
-from nnlite.losses import naive_softmax_cross_entropy, softmax_cross_entropy
+from nnlite.losses import softmax_cross_entropy
 from nnlite.network import Network, stack
 from nnlite.penalties import L1, L2
 from nnlite.training.loop import train

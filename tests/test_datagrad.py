@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nets import biased_mlp, cases, distance_from_kinks, flat, gradient_error
 
 from nnlite.attacks import input_gradient
-from nnlite.datagrad import Term, clean_weight, weighted_passes
+from nnlite.datagrad import Term, objectives, weighted_passes
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.losses import kl_divergence, softmax_cross_entropy
@@ -51,8 +51,8 @@ def test_the_update_is_the_gradient_of_the_surrogate_with_frozen_direction(case,
 
 def test_exact_terms_take_nothing_off_the_clean_pass():
     terms = [Term(L1, 0.01, 0.1), Term(L2, 0.02, 0.05), Term(L1, 7.0, None)]
-    assert clean_weight(terms) == pytest.approx(1 - 0.1 - 0.4)
-    assert clean_weight(terms, lam0=2.0) == pytest.approx(2 - 0.1 - 0.4)
+    assert objectives(terms)[0].weight == pytest.approx(1 - 0.1 - 0.4)
+    assert objectives(terms, lam0=2.0)[0].weight == pytest.approx(2 - 0.1 - 0.4)
     assert [term.weight for term in terms] == pytest.approx([0.1, 0.4, 7.0])
 
 

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from nets import biased_mlp, cases
 
 from nnlite.errors import NnliteError
+from nnlite.evaluation.finite_step import convergence
 from nnlite.gradcheck import (
     TOLERANCE,
     Check,
     away_from_kinks,
     check_network,
     check_penalty,
-    convergence,
     numerical_gradient,
     relative_error,
 )
 from nnlite.layers import Dense, ReLU
 from nnlite.network import Network, mlp
-from nnlite.penalties import L1, L2, L2_NORM, LINF
+from nnlite.penalties import L1, L2, L2_NORM, LINF, masked
 from nnlite.training.loop import train
 from nnlite.training.settings import Settings
 
@@ -39,7 +39,7 @@ def test_every_gradient_agrees_with_central_differences_and_both_relu_branches_a
         # where a gradient all but cancels, a long step is off by its curvature, or a short one by rounding
         for results in zip(*(check_network(case.net, case.x, case.y, step=step) for step in (1e-4, 1e-5)), strict=True):
             assert min(result.error for result in results) < TOLERANCE, results
-        for layer, seen in zip(case.net.layers, case.net.forward(case.x), strict=True):
+        for layer, seen in zip(case.net.layers, case.net.forward(case.x).inputs, strict=True):
             if isinstance(layer, ReLU):
                 branches.update((seen > 0).ravel().tolist())
 
@@ -50,7 +50,7 @@ def test_every_gradient_agrees_with_central_differences_and_both_relu_branches_a
 @settings(deadline=None)
 @given(cases(min_depth=1))
 def test_no_pre_activation_is_left_near_a_kink(case):
-    for layer, seen in zip(case.net.layers, case.net.forward(case.x), strict=True):
+    for layer, seen in zip(case.net.layers, case.net.forward(case.x).inputs, strict=True):
         if isinstance(layer, ReLU):
             # the shifts only just clear the margin, so one rounding error may be missing
             assert abs(seen).min() > 0.99e-2
@@ -74,8 +74,8 @@ class WrongBackward(Dense):
 class WrongWeights(Dense):
     """Its weight gradient is wrong by 0.1 %."""
 
-    def gradients(self, x, dy, tangents=0):
-        grads = super().gradients(x, dy, tangents)
+    def gradients(self, x, dy, change=None):
+        grads = super().gradients(x, dy, change)
         return {**grads, "W": 1.001 * grads["W"]}
 
 
@@ -83,8 +83,8 @@ class WrongWeights(Dense):
 class WrongBias(Dense):
     """Its bias gradient is wrong by 0.1 %."""
 
-    def gradients(self, x, dy, tangents=0):
-        grads = super().gradients(x, dy, tangents)
+    def gradients(self, x, dy, change=None):
+        grads = super().gradients(x, dy, change)
         return {**grads, "b": 1.001 * grads["b"]}
 
 
@@ -137,7 +137,7 @@ def test_no_kink_of_a_net_that_was_not_moved_spoils_the_check(penalty):
     # 3 units are dead for some examples, which leaves later pre-activations at exactly 0, on their kink
     rng = np.random.default_rng(5)
     net, x, y = mlp((6, 3, 40, 30, 4), rng, np.float64), rng.random((50, 6)), rng.integers(0, 4, 50)
-    assert any((z == 0).any() for z in net.forward(x)[3::2])
+    assert any((z == 0).any() for z in net.forward(x).inputs[3::2])
     checks = check_penalty(net, x, y, penalty)
     assert [check.name for check in checks] == [f"layer {k} {name}" for k in (0, 2, 4, 6) for name in "Wb"]
     assert all(check.passed for check in checks), checks
@@ -176,7 +176,11 @@ def test_the_check_of_a_penalty_fails_where_a_rule_is_wrong(monkeypatch):
         patch.setattr(ReLU, "tangent", lambda self, x, change: change)
         assert not any(check.passed for check in check_penalty(net, x, y, L1))
     with monkeypatch.context() as patch:
-        patch.setattr(Dense, "gradients", lambda self, x, dy, tangents=0: {"W": x.T @ dy, "b": dy.sum(axis=0)})
+        patch.setattr(
+            Dense,
+            "gradients",
+            lambda self, x, dy, change=None: {"W": (x if change is None else change).T @ dy, "b": dy.sum(axis=0)},
+        )
         failed = {check.name for check in check_penalty(net, x, y, L1) if not check.passed}
     assert failed == {"layer 0 b", "layer 2 b", "layer 4 b"}
     assert not all(check.passed for check in check_penalty(net, x, y, L1, step=0.5))
@@ -324,3 +328,12 @@ def _case():
     rng = np.random.default_rng(1)
     x = rng.random((4, 6))
     return away_from_kinks(biased_mlp([6, 5, 4, 3], rng), x), x, np.array([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_masked_penalty_is_held_where_the_penalty_is(seed):
+    rng = np.random.default_rng(seed)
+    net = mlp((64, 50, 50, 10), rng, np.float64)
+    x, y = rng.random((20, 64)), rng.integers(0, 10, 20)
+    for penalty in (L1, masked(L1, np.ones(64)), masked(LINF, np.linspace(0, 2, 64))):
+        assert all(check.passed for check in check_penalty(net, x, y, penalty, directions=1))

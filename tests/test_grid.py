@@ -12,13 +12,12 @@ import psutil
 import pytest
 import strict_cupy
 
-from nnlite.backend import available_memory
 from nnlite.errors import NnliteError
 from nnlite.grid.combinations import FILE_LIMIT, make_grid, read_grid
 from nnlite.grid.jobs import check_fit, in_stacks, missing, train_all, train_models
 from nnlite.grid.pool import in_processes
 from nnlite.training import memory
-from nnlite.training.memory import check_memory, largest_stack, stack_bytes
+from nnlite.training.memory import available_memory, check_memory, largest_stack, stack_bytes
 from nnlite.training.runs import SETTINGS, WEIGHTS, load_run, make_run
 from nnlite.training.settings import Settings
 from nnlite.training.update import alike

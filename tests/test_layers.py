@@ -24,13 +24,13 @@ def test_a_change_is_carried_forward_without_the_bias():
     assert layer.tangent(x, change).tolist() == [[6.5, 9.0]]
 
 
-def test_rows_of_changes_add_nothing_to_the_bias():
+def test_a_gradient_moves_with_x_and_that_of_the_bias_does_not():
     layer = Dense(W=np.zeros((2, 2)), b=np.zeros(2))
-    x, dy = np.array([[1.0, -1.0], [0.0, 2.0], [5.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [10.0, 20.0]])
-    grads = layer.gradients(x, dy, tangents=1)
-    # the third row is a change of x: it adds x^T dy to W, and the bias's input, a constant 1, does not change
-    assert grads["W"].tolist() == [[51.0, 100.0], [-1.0, 2.0]]
-    assert grads["b"].tolist() == [1.0, 1.0]
+    x, dy, change = np.array([[7.0, 7.0]]), np.array([[10.0, 20.0]]), np.array([[5.0, -1.0]])
+    # dW = x^T dy, so it moves by change^T dy; the bias sees a constant 1
+    moved = layer.gradients(x, dy, change)
+    assert moved["W"].tolist() == [[50.0, 100.0], [-10.0, -20.0]]
+    assert moved["b"].tolist() == [0.0, 0.0]
 
 
 def test_relu_has_derivative_0_at_0():

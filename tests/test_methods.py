@@ -21,9 +21,10 @@ from nnlite.layers import Dense
 from nnlite.methods import EXAMPLES, METHODS, Regularisation
 from nnlite.network import stack
 from nnlite.penalties import L2, L2_NORM, LINF
+from nnlite.sgd import train_step
 from nnlite.training.loop import train
 from nnlite.training.settings import Settings
-from nnlite.training.update import Update, train_step
+from nnlite.training.update import update_of
 
 EARLIER = ("szegedy", "goodfellow", "gu-rigazio", "huang", "miyato", "lyu", "nokland")
 NUMBERS = {"lam": 0.01, "phi": 0.1, "alpha": 0.5, "p": "2", "term": ("l1,0.01,0.1",)}
@@ -337,7 +338,7 @@ def test_an_update_equals_the_original_algorithm(reg, given, sizes, batch, monke
     params = [(layer.W.copy(), layer.b.copy()) for layer in net.layers if isinstance(layer, Dense)]
     objective = globals()[reg.replace("-", "_")](params, x, y, generator(0, "noise"), **given)
     slopes = autograd.grad(objective)(params)
-    train_step(net, x, y, Update.of(Settings(reg=reg, **given, lr=1.0)), generator(0, "noise"))
+    train_step(net, x, y, update_of(Settings(reg=reg, **given, lr=1.0)), generator(0, "noise"))
     found = [layer for layer in net.layers if isinstance(layer, Dense)]
     size = 1e-4 if reg == "szegedy" else 1e-6  # a search stops near its minimum, a formula does not
     for layer, (W, b), (dW, db) in zip(found, params, slopes, strict=True):
@@ -362,7 +363,7 @@ def test_a_stack_takes_the_steps_of_its_models(reg, monkeypatch):
     nets = [biased_mlp([6, 4] if reg == "szegedy" else [6, 9, 4], rng) for _ in range(2)]
     together = stack(nets)
     x, y = rng.random((5, 6)), rng.integers(0, 4, 5)
-    settings = Update.of(Settings(reg=reg, **GIVEN[reg]))
+    settings = update_of(Settings(reg=reg, **GIVEN[reg]))
     train_step(together, x, y, settings, generator(0, "noise"))
     for k, net in enumerate(nets):
         train_step(net, x, y, settings, generator(0, "noise"))
@@ -374,4 +375,4 @@ def test_virtual_adversarial_noise_needs_a_generator():
     rng = np.random.default_rng(0)
     net, x, y = biased_mlp([3, 2], rng), rng.random((2, 3)), np.array([0, 1])
     with pytest.raises(NnliteError, match=r"rng: .* give a generator"):
-        train_step(net, x, y, Update.of(Settings(reg="miyato", lam=1.0, phi=0.1)))
+        train_step(net, x, y, update_of(Settings(reg="miyato", lam=1.0, phi=0.1)))

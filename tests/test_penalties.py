@@ -144,15 +144,15 @@ def test_a_mask_has_the_paper_s_784_features():
 
 @pytest.mark.parametrize(("penalty", "expected"), [(L1, [[2.0], [-2.0]]), (L2, [[2.0 * 6], [-2.0 * 8]])])
 def test_the_classical_penalty_stands_beside_the_batch_sum(penalty, expected):
-    net = Network((Dense(np.array([[3.0], [-4.0]]), np.array([5.0])), ReLU()))
+    net = Network((ReLU(), Dense(np.array([[3.0], [-4.0]]), np.array([5.0]))))
     clean = net.run(np.ones((100, 2)), np.zeros(100, int))
-    grads = [{"W": np.zeros((2, 1)), "b": np.array([7.0])}, {}]
+    grads = [{}, {"W": np.zeros((2, 1)), "b": np.array([7.0])}]
     # lambda 200 in a batch of 100 examples weighs 2 beside the mean; the bias is free
     added = list(add_weight_penalty(penalty, grads, net, clean, 200.0))
-    assert added[0]["W"].tolist() == expected
-    assert added[0]["b"].tolist() == [7.0]
-    assert added[1] == {}
-    assert grads[0]["W"].tolist() == [[0.0], [0.0]]
+    assert added[0] == {}
+    assert added[1]["W"].tolist() == expected
+    assert added[1]["b"].tolist() == [7.0]
+    assert grads[1]["W"].tolist() == [[0.0], [0.0]]
 
 
 def plain(net, x, y):

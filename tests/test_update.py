@@ -11,15 +11,16 @@ from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.network import Network
 from nnlite.penalties import L1
+from nnlite.sgd import train_step
 from nnlite.training.settings import Settings
-from nnlite.training.update import Update, alike, train_step
+from nnlite.training.update import alike, update_of
 
 ONE = Settings(reg="dgl1", lam=0.01, phi=0.1, lr=0.3, multitask=True, gamma=0.5, seed=1)
 OTHER = replace(ONE, lam=0.02, phi=0.2, lr=0.4, gamma=0.7, seed=2)
 
 
 def test_one_net_has_plain_numbers():
-    update = Update.of(ONE)
+    update = update_of(ONE)
     (term,) = update.terms
     found = {"lam": term.lam, "phi": term.phi, "lr": update.lr, **update.gamma}
     assert found == {"lam": 0.01, "phi": 0.1, "lr": 0.3, "rotation": 0.5}
@@ -29,7 +30,7 @@ def test_one_net_has_plain_numbers():
 
 
 def test_a_stack_has_a_number_for_each_model():
-    update = Update.of(ONE, OTHER)
+    update = update_of(ONE, OTHER)
     (term,) = update.terms
     found = {"lam": term.lam, "phi": term.phi, "lr": update.lr, **update.gamma}
     assert {name: numbers.tolist() for name, numbers in found.items()} == {
@@ -43,14 +44,14 @@ def test_a_stack_has_a_number_for_each_model():
 
 def test_the_exact_derivative_has_no_phi_in_a_stack_either():
     exact = Settings(reg="dgl1", lam=0.01, gradient="exact")
-    (term,) = Update.of(exact, replace(exact, lam=0.02)).terms
+    (term,) = update_of(exact, replace(exact, lam=0.02)).terms
     assert term.phi is None
 
 
 def test_a_penalty_on_the_weights_may_weigh_nothing():
     plain = Settings(reg="l1", lam=0.0)
-    assert Update.of(plain).lam == 0.0
-    assert Update.of(plain, replace(plain, lam=0.3)).lam.tolist() == [0.0, 0.3]
+    assert update_of(plain).lam == 0.0
+    assert update_of(plain, replace(plain, lam=0.3)).lam.tolist() == [0.0, 0.3]
 
 
 UNLIKE = {
@@ -73,15 +74,15 @@ def test_nets_that_differ_in_more_than_numbers_make_no_stack(change):
     with pytest.raises(
         NnliteError, match=r"^stack: expected settings that differ in lam, phi, alpha, gamma, lr and seed only"
     ):
-        Update.of(ONE, ONE, other)
+        update_of(ONE, ONE, other)
 
 
 def test_a_step_takes_the_learning_rate_times_lambda_of_the_penalty_on_the_weights():
     x, y = np.ones((4, 2)), np.array([0, 1, 0, 0])
     with_penalty, plain = (Network((Dense(np.array([[3.0, -1.0], [2.0, 5.0]]), np.zeros(2)),)) for _ in range(2))
     before = plain.layers[0].W.copy()
-    train_step(with_penalty, x, y, Update.of(Settings(reg="l2", lam=0.7, lr=0.3)))
-    train_step(plain, x, y, Update.of(Settings(lr=0.3)))
+    train_step(with_penalty, x, y, update_of(Settings(reg="l2", lam=0.7, lr=0.3)))
+    train_step(plain, x, y, update_of(Settings(lr=0.3)))
     # the penalty's share of the mean is lam R(W) / N, with N = 4 and dR/dW = 2 W
     found = plain.layers[0].W - with_penalty.layers[0].W
     assert found == pytest.approx(0.3 * 0.7 * 2 * before / 4, rel=1e-12)
@@ -91,12 +92,12 @@ def test_a_step_returns_the_clean_losses_from_before_it():
     rng = np.random.default_rng(0)
     net, x, y = biased_mlp([3, 2], rng), rng.random((4, 3)), np.array([0, 1, 0, 0])
     expected = net.run(x, y).loss
-    assert (train_step(net, x, y, Update.of(Settings(reg="dgl1", lam=0.1, phi=0.1))) == expected).all()
+    assert (train_step(net, x, y, update_of(Settings(reg="dgl1", lam=0.1, phi=0.1))) == expected).all()
 
 
 def test_no_nets_make_no_stack():
     with pytest.raises(NnliteError, match=r"^stack: "):
-        Update.of()
+        update_of()
 
 
 def test_a_search_that_draws_shares_the_seed():
@@ -116,7 +117,7 @@ def test_a_search_that_draws_shares_the_seed():
 )
 def test_a_pass_without_weight_is_left_out_and_only_other_seeds_share_the_stack(given):
     one = Settings(**given)
-    update = Update.of(one, replace(one, seed=1))
+    update = update_of(one, replace(one, seed=1))
     net = biased_mlp([3, 2], np.random.default_rng(0), {"rotation": 5} if one.multitask else None)
     labels = {"digit": np.array([0, 1]), "rotation": np.array([4, 1])}
     passes = weighted_passes(net, np.ones((2, 3)), labels, update.terms, gamma=update.gamma)

@@ -1,34 +1,38 @@
 """The engine's dataclasses are values."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from nnlite.attacks import PGD, Crafted, Noise, RandomSigns
 from nnlite.datagrad import Term
 from nnlite.evaluation.accuracy import AttackTable, Examples
-from nnlite.gradcheck import Check, Convergence, Gate
-from nnlite.layers import Dense, ReLU
+from nnlite.evaluation.finite_step import Convergence
+from nnlite.gradcheck import Check, Held
+from nnlite.layers import Dense
 from nnlite.lbfgs import LBFGS
 from nnlite.methods import Method, Regularisation
-from nnlite.network import Network, Pairs, Pass, Tangent
+from nnlite.network import Activations, Backprop, Network, Pass, Tangent, mlp
 from nnlite.penalties import Penalty
-from nnlite.training.update import Update
+from nnlite.sgd import Update
 
 
 def test_what_a_pass_holds_is_given_by_name():
-    pairs = {"inputs": (), "deltas": (), "input_gradient": None}
-    once = Pass(**pairs, task="digit", logits=np.ones((1, 2)), loss=np.ones(1))
+    net = mlp((2, 2), np.random.default_rng(0))
+    once = net.run(np.ones((1, 2), np.float32), np.zeros(1, int))
+    values = [getattr(once, field.name) for field in dataclasses.fields(once)]
     for unnamed in (
-        lambda: Pairs((), (), None),
-        lambda: Pass("digit", np.ones((1, 2)), np.ones(1), **pairs),
-        lambda: Tangent(once, **pairs),
+        lambda: Backprop((), None),
+        lambda: Pass(*values),
+        lambda: Tangent(once, (), deltas=(), input_gradient=None),
     ):
         with pytest.raises(TypeError):
             unnamed()
 
 
 VALUES = (Penalty, Method, Regularisation, Check, Noise, RandomSigns, PGD, LBFGS, AttackTable)
-WITH_ARRAYS = (Dense, ReLU, Pairs, Pass, Tangent, Network, Term, Update, Crafted, Examples, Gate, Convergence)
+WITH_ARRAYS = (Dense, Activations, Backprop, Pass, Tangent, Network, Term, Update, Crafted, Examples, Held, Convergence)
 
 
 @pytest.mark.parametrize("value", [*VALUES, *WITH_ARRAYS])

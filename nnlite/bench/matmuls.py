@@ -7,7 +7,7 @@ import numpy as np
 from nnlite.backend import Array, get_xp
 from nnlite.datagrad import weighted_passes
 from nnlite.layers import Dense
-from nnlite.network import Labels, Network
+from nnlite.network import Labels, Network, Tangent
 from nnlite.training.settings import Settings
 
 Products: TypeAlias = list[tuple[Array, Array, Array]]  # (a, b, out) of each matrix product
@@ -32,7 +32,8 @@ def step_products(
     factors, done = [], set()
     pairs: dict[int, dict[int, tuple[Array, Array]]] = {id(layer): {} for layer in net.all_layers}
     for weight, p in passes:
-        for k, layer in enumerate(net.chain(p.of.task)):
+        base = p.of if isinstance(p, Tangent) else p
+        for k, layer in enumerate(net.chain(base.task)):
             if isinstance(layer, Dense):
                 if (id(p.inputs[k]), id(layer)) not in done:
                     factors.append((p.inputs[k], layer.W))
@@ -40,7 +41,7 @@ def step_products(
                 if k or p.input_gradient is not None:
                     factors.append((p.deltas[k], layer.W.swapaxes(-1, -2)))
                 if weight != 0:
-                    pairs[id(layer)][id(p.inputs[k])] = (p.inputs[k], p.of.deltas[k])
+                    pairs[id(layer)][id(p.inputs[k])] = (p.inputs[k], base.deltas[k])
     for layer in net.all_layers:
         if isinstance(layer, Dense):
             seen, errors = (xp.concatenate(blocks) for blocks in zip(*pairs[id(layer)].values(), strict=True))

@@ -15,10 +15,11 @@ from typing import Any
 
 import threadpoolctl
 
-from nnlite.backend import Array, keep_freed_memory
+from nnlite.backend import Array
 from nnlite.bench.workload import Runner, Work
 from nnlite.errors import NnliteError
 from nnlite.storage.interrupts import deaf_children
+from nnlite.training.memory import keep_freed_memory
 
 # Read by OpenMP, OpenBLAS, MKL and XLA, each when it is loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import AttackTable, Examples
 from nnlite.evaluation.auditing import Audit
-from nnlite.gradcheck import Convergence
+from nnlite.evaluation.finite_step import Convergence
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -21,7 +21,7 @@ from nnlite.attacks import NORMS, Crafted, project
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
-from nnlite.losses import softmax_cross_entropy
+from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import Network
 
 try:
@@ -81,13 +81,13 @@ class _Classifier(ClassifierNeuralNetwork):  # type: ignore[misc]
         """
         wanted = np.arange(self.nb_classes)[:, None] if label is None else np.asarray(label)[None]
         y = np.broadcast_to(wanted, (len(wanted), len(x)))
-        dx = self.net.run(self._rows(x), y, loss=_logit).dx
+        dx = self.net.run(self._rows(x), y, loss=LOGIT).dx
         return dx.swapaxes(0, 1).reshape(len(x), len(wanted), *x.shape[1:])
 
     def get_activations(self, x: Array, layer: int, batch_size: int = 0, framework: bool = False) -> Array:
         """Return what the layer of this number gives, (N, width); the last one gives the logits."""
         rows = self._rows(x)
-        return (*self.net.forward(rows)[1:], self.net.logits(rows))[layer]
+        return (*self.net.forward(rows).inputs[1:], self.net.logits(rows))[layer]
 
     def fit(self, x: Array, y: Array, **_: Any) -> None:
         """Raise NnliteError: ART cannot train the net."""
@@ -131,9 +131,12 @@ def _labels(y: Array) -> Array:
 
 
 def _logit(logits: Array, y: Array) -> tuple[Array, Array]:
-    """Return the logit of y as a loss, and its derivative, which is one-hot."""
     one_hot = (y[..., None] == np.arange(logits.shape[-1])).astype(logits.dtype)
     return (one_hot * logits).sum(axis=-1), one_hot
+
+
+LOGIT = Loss("logit", _logit)
+"""The logit of y as a loss; its derivative is one-hot."""
 
 
 def art_classifier(

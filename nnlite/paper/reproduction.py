@@ -25,9 +25,9 @@ from nnlite.backend import to_device
 from nnlite.datasets.catalog import load
 from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation.accuracy import PAPER_PHI, attack, first_of_each_class
+from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
 from nnlite.grid.jobs import Training, check_fit, in_stacks, missing, train_all
 from nnlite.grid.pool import in_processes
-from nnlite.losses import naive_softmax_cross_entropy
 from nnlite.paper.report import SCORES, read_scores, write_report
 from nnlite.paper.tables import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
 from nnlite.penalties import L1

@@ -12,16 +12,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import keep_freed_memory, to_device, to_host
+from nnlite.backend import to_device, to_host
 from nnlite.datasets.catalog import Dataset, Samples, concatenate
 from nnlite.datasets.rotation import rotated
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.init import generator
 from nnlite.network import MAIN, Network, mlp, stack, unstack
+from nnlite.sgd import Update, train_step
 from nnlite.training.environment import makers
+from nnlite.training.memory import keep_freed_memory
 from nnlite.training.settings import Settings
-from nnlite.training.update import Update, train_step
+from nnlite.training.update import update_of
 
 
 class Epoch(NamedTuple):
@@ -108,7 +110,7 @@ def train_stack(
     start: such states, to begin with. Where one net diverges the others go on. NnliteError for settings that are not
     alike, and for a stack too large for the memory.
     """
-    update, common = Update.of(*models), models[0]
+    update, common = update_of(*models), models[0]
     if common.device == "cpu":
         keep_freed_memory()
     net = _first_net(models, data, start).to(common.device)

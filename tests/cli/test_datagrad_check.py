@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nnlite.datasets.catalog import load
-from nnlite.gradcheck import PHI, check_penalty, convergence
+from nnlite.evaluation.finite_step import PHI, convergence
+from nnlite.gradcheck import check_penalty
 from nnlite.layers import ReLU
 from nnlite.penalties import L1, L2
 from nnlite.training.runs import load_run

@@ -7,8 +7,9 @@ from nnlite.bench.matmuls import Products, attack_products, multiply, step_produ
 from nnlite.bench.peers.several import in_turn, processes
 from nnlite.bench.workload import Runner, Work, parameters
 from nnlite.network import MAIN, Network
+from nnlite.sgd import train_step
 from nnlite.training.loop import train_stack
-from nnlite.training.update import Update, train_step
+from nnlite.training.update import update_of
 
 
 def build(work: Work, threads: int) -> Runner:
@@ -22,7 +23,7 @@ each_a_process = processes("nnlite.bench.peers.own:build")
 
 def _steps(work: Work) -> Runner:
     net, x, y = _start(work)
-    update, noise = Update.of(*work.models), np.random.default_rng(work.settings.seed)
+    update, noise = update_of(*work.models), np.random.default_rng(work.settings.seed)
 
     def run(n: int) -> None:
         for _ in range(n):
@@ -35,7 +36,7 @@ def _steps(work: Work) -> Runner:
 def _epochs(work: Work) -> Runner:
     net, x, y = _start(work)
     order = [to_device(rows, work.settings.device) for rows in work.order()]
-    update, noise = Update.of(*work.models), np.random.default_rng(work.settings.seed)
+    update, noise = update_of(*work.models), np.random.default_rng(work.settings.seed)
 
     def run(n: int) -> None:
         for rows in order * n:
