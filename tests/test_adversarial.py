@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import nnlite
 from nnlite.attacks import PGD, R1
-from nnlite.datasets.catalog import Samples
+from nnlite.datasets import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy as evaluation
 from nnlite.evaluation import attack_file as adversarial

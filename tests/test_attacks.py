@@ -20,7 +20,7 @@ from nnlite.attacks import (
     perturb,
 )
 from nnlite.attacks import project as into_ball
-from nnlite.datasets.catalog import check_samples
+from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, accuracy, attack, first_of_each_class
 from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy

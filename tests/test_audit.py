@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import strict_cupy
 
-from nnlite.datasets.catalog import check_samples
+from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import auditing as audit_module
 from nnlite.evaluation.accuracy import accuracy

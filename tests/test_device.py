@@ -24,7 +24,7 @@ from nnlite.bench.peers import own
 from nnlite.bench.workload import Work
 from nnlite.cli.main import main
 from nnlite.datagrad import Term, weighted_passes
-from nnlite.datasets.catalog import Samples
+from nnlite.datasets import Samples
 from nnlite.evaluation.accuracy import accuracy, attack, first_of_each_class
 from nnlite.init import generator
 from nnlite.lbfgs import LBFGS

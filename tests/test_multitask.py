@@ -12,8 +12,7 @@ from nets import biased_mlp, cases
 from nnlite.attacks import input_gradient
 from nnlite.bench.matmuls import step_products
 from nnlite.datagrad import Term, weighted_passes
-from nnlite.datasets.catalog import Samples
-from nnlite.datasets.rotation import rotated
+from nnlite.datasets import Samples, rotated
 from nnlite.gradcheck import TOLERANCE, away_from_kinks, check_network, numerical_gradient, relative_error
 from nnlite.network import Network, mlp
 from nnlite.penalties import L1

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnlite.attacks import PGD
 from nnlite.backend import Array, to_host
-from nnlite.datasets.catalog import Dataset, Samples
+from nnlite.datasets.samples import Dataset, Samples
 from nnlite.network import MAIN, Network, mlp, stack
 from nnlite.training.settings import Settings
 

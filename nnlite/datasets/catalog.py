@@ -1,35 +1,24 @@
-"""Digits and MNIST: reading, checking, splitting, and cutting into batches.
-
-Images stay as the bytes they came in and are scaled to [0, 1] batch by batch. What enters here is
-checked here, once, on the host; the engine then trusts it.
-"""
+"""Digits and MNIST: where they are, fetching, reading and splitting them."""
 
 import hashlib
 import logging
-import math
 import os
-import struct
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
 from importlib import resources
 from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import Array, to_device
-from nnlite.datasets.downloads import fetch
+from nnlite.datasets.downloads import cache_folder, fetch
+from nnlite.datasets.idx import IDX_IMAGES, IDX_LABELS, read_idx
+from nnlite.datasets.samples import Dataset, Samples, check_samples
 from nnlite.errors import NnliteError
 from nnlite.init import generator
 
-IDX_IMAGES, IDX_LABELS = 2051, 2049
-IDX_LIMIT = 1 << 26  # bytes, packed or not; the largest MNIST file unpacks to 47 MB
 SHAPES = {"digits": (8, 8), "mnist": (28, 28)}  # known before anything is read, or fetched
 CLASSES = 10
-_CHUNK = 1 << 16  # bytes read or unpacked at a time
 
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -42,142 +31,6 @@ MNIST_SHA256 = {
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
 MNIST_BYTES = dict(zip(MNIST_SHA256, (9_912_422, 28_881, 1_648_877, 4_542), strict=True))
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Images (N, D), uint8 or float, with their labels (N,); `white` is the pixel value that means 1.
-
-    further: the labels (N,) of further tasks, by name.
-    """
-
-    images: Array
-    labels: Array
-    white: float
-    further: Mapping[str, Array] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, rows: "slice | Array") -> "Samples":
-        return replace(self, images=self.images[rows], labels=self.labels[rows], further=self.further_labels(rows))
-
-    def batch(self, rows: "slice | Array", dtype: npt.DTypeLike = np.float32) -> tuple[Array, Array]:
-        """Return x (..., n, D) in [0, 1] and y (..., n) for a slice, or for row numbers (..., n)."""
-        return self.images[rows].astype(dtype) / self.white, self.labels[rows]
-
-    def further_labels(self, rows: "slice | Array") -> dict[str, Array]:
-        """Return the labels of the further tasks for the same `rows`, by task."""
-        return {task: labels[rows] for task, labels in self.further.items()}
-
-    def to(self, device: str) -> "Samples":
-        """Return the samples on `device`, still as bytes."""
-        return Samples(
-            to_device(self.images, device),
-            to_device(self.labels, device),
-            self.white,
-            {task: to_device(labels, device) for task, labels in self.further.items()},
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A name, three splits, the shape of an image, such as (8, 8), and the number of classes."""
-
-    name: str
-    train: Samples
-    validation: Samples
-    test: Samples
-    shape: tuple[int, int]
-    classes: int = CLASSES
-
-    @property
-    def features(self) -> int:
-        """The number of pixels, D."""
-        return math.prod(self.shape)
-
-
-def concatenate(parts: Sequence[Samples]) -> Samples:
-    """Return the samples of all parts, one after another; they are alike in all but their number."""
-    if len(parts) == 1:
-        return parts[0]
-    return replace(
-        parts[0],
-        images=np.concatenate([part.images for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        further={task: np.concatenate([part.further[task] for part in parts]) for task in parts[0].further},
-    )
-
-
-def check_samples(images: Array, labels: Array, *, white: float = 1.0, classes: int = 10) -> Samples:
-    """Return Samples of `images` (N, D) and `labels` (N,), or raise NnliteError that says what is wrong.
-
-    Pixels must be finite and within [0, white], labels integers within [0, classes).
-    """
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim != 2 or 0 in images.shape:
-        raise NnliteError(f"images: expected one row each, shape (N, D), found {images.shape}; reshape them")
-    if labels.shape != images.shape[:1]:
-        raise NnliteError(f"labels: expected one for each image, shape {images.shape[:1]}, found {labels.shape}")
-    if images.dtype.kind not in "uif":
-        raise NnliteError(f"images: expected numbers, found dtype {images.dtype}")
-    if not np.isfinite(images).all():
-        raise NnliteError("images: expected finite pixels, found NaN or infinity; clean the data first")
-    low, high = images.min(), images.max()
-    if low < 0 or high > white:
-        raise NnliteError(f"images: expected pixels in [0, {white:g}], found [{low:g}, {high:g}]; rescale them")
-    if labels.dtype.kind not in "ui":
-        raise NnliteError(f"labels: expected integers, found dtype {labels.dtype}")
-    if labels.min() < 0 or labels.max() >= classes:
-        found = f"[{labels.min()}, {labels.max()}]"
-        raise NnliteError(f"labels: expected values in [0, {classes - 1}], found {found}")
-    return Samples(images, labels.astype(np.int64), float(white))
-
-
-def read_idx(file: IO[bytes], name: str, magic: int) -> npt.NDArray[np.uint8]:
-    """Return the bytes of a gzipped IDX file, (N, rows, columns) for images and (N,) for labels.
-
-    The format is that of the MNIST files: big-endian magic number and sizes, then one byte for each value. NnliteError:
-    what is not one gzip member, whole and with nothing after it; another magic number; values more or fewer than
-    the header promises, or more than IDX_LIMIT. No more is unpacked than was promised, and memory is taken only for
-    what is there.
-    """
-    unpacking = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # gzip, with its checksum
-    axes = magic & 0xFF
-    try:
-        head = _unpack(file, unpacking, 4 + 4 * axes)
-        if len(head) < 4 + 4 * axes:
-            raise NnliteError(f"{name}: expected an IDX header of {4 + 4 * axes} bytes, found {len(head)}")
-        found, *shape = struct.unpack(f">{1 + axes}I", head)
-        if found != magic:
-            raise NnliteError(f"{name}: expected an IDX file with magic number {magic}, found {found}")
-        size = math.prod(shape)
-        if not 0 < size <= IDX_LIMIT:
-            raise NnliteError(f"{name}: expected 1 to {IDX_LIMIT} bytes, its header claims {size}")
-        values = _unpack(file, unpacking, size)
-        more = _unpack(file, unpacking, 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise NnliteError(f"{name}: expected a complete gzip file ({error}); fetch it again") from error
-    if len(values) < size or more:
-        raise NnliteError(
-            f"{name}: expected {size} bytes after the header, found {'more' if more else len(values)}; fetch it again"
-        )
-    if unpacking.unused_data or file.read(1):
-        raise NnliteError(f"{name}: expected one gzip member and then its end, found more; fetch it again")
-    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
-
-
-def _unpack(file: IO[bytes], unpacking: "zlib._Decompress", count: int) -> bytearray:
-    """Return the next `count` bytes that `file` unpacks to, or fewer where its gzip member ends."""
-    values = bytearray()  # it grows with what is there, and so a promise costs nothing
-    while len(values) < count and not unpacking.eof:
-        packed = unpacking.unconsumed_tail or file.read(_CHUNK)
-        if not packed:
-            raise EOFError("it ends too early")
-        if file.tell() > IDX_LIMIT:
-            raise EOFError(f"it has more than {IDX_LIMIT} bytes")
-        values += unpacking.decompress(packed, min(_CHUNK, count - len(values)))
-    return values
 
 
 def _samples(
@@ -264,13 +117,6 @@ def mnist_folder() -> Path | None:
         logging.getLogger("nnlite").warning("NNLITE_DATA: there is no folder %s; looking in the cache instead", folder)
     cache = mnist_cache()
     return cache if all((cache / name).is_file() for name in MNIST_SHA256) else None
-
-
-def cache_folder() -> Path:
-    """Return nnlite's folder in the user's cache."""
-    import pooch
-
-    return Path(pooch.os_cache("nnlite"))
 
 
 def mnist_cache() -> Path:

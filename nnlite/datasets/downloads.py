@@ -19,6 +19,13 @@ PATIENCE = 300.0  # seconds for one file from one mirror
 REDIRECTS = 5
 
 
+def cache_folder() -> Path:
+    """Return nnlite's folder in the user's cache."""
+    import pooch
+
+    return Path(pooch.os_cache("nnlite"))
+
+
 def fetch(name: str, mirrors: Sequence[str], size: int, sha256: str, folder: Path, advice: str) -> None:
     """Fetch the file `name` of `size` bytes into `folder` from the first mirror that has it, unless it is there.
 

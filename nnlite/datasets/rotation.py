@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from nnlite.backend import Array
-from nnlite.datasets.catalog import Samples, cache_folder
+from nnlite.datasets.downloads import cache_folder
+from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 
 ROTATION = "rotation"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nnlite.attacks import NORMS, Attack, check_crafted
 from nnlite.backend import Array, get_xp, to_host
-from nnlite.datasets.catalog import Samples
+from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.init import generator
 from nnlite.network import Network

@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from nnlite import __version__
 from nnlite.backend import Array, to_host
-from nnlite.datasets.catalog import DATASETS, Samples
+from nnlite.datasets.catalog import DATASETS
+from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.network import Network

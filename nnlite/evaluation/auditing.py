@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, RandomSigns, check_count, project
 from nnlite.backend import Array, get_xp, to_host
-from nnlite.datasets.catalog import Samples
+from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy
 from nnlite.evaluation.accuracy import attack as score

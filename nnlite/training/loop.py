@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.backend import to_device, to_host
-from nnlite.datasets.catalog import Dataset, Samples, concatenate
 from nnlite.datasets.rotation import rotated
+from nnlite.datasets.samples import Dataset, Samples, concatenate
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.init import generator

@@ -10,8 +10,8 @@ import numpy as np
 import psutil
 
 from nnlite.backend import get_xp, to_device
-from nnlite.datasets.catalog import Dataset
 from nnlite.datasets.rotation import ANGLES
+from nnlite.datasets.samples import Dataset
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
 from nnlite.training.settings import Settings

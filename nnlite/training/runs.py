@@ -25,7 +25,7 @@ import numpy as np
 import safetensors.numpy
 
 from nnlite.attacks import NOISES
-from nnlite.datasets.catalog import Dataset
+from nnlite.datasets.samples import Dataset
 from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, attack
 from nnlite.methods import METHODS

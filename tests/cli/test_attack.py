@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from nnlite.attacks import PGD, R1, R2
-from nnlite.datasets.catalog import Dataset, check_samples, load
+from nnlite.datasets import Dataset, check_samples, load
 from nnlite.evaluation.accuracy import AttackTable, attack
 from nnlite.evaluation.attack_file import check, open_attack, weights_of
 from nnlite.lbfgs import LBFGS

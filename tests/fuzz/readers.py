@@ -20,8 +20,8 @@ import safetensors.numpy
 from changes import change_arrays, change_csv, change_json, change_toml
 
 from nnlite.bench.race import read_reports
-from nnlite.datasets import catalog as datasets
-from nnlite.datasets import rotation
+from nnlite.datasets import DATASETS, load, rotation
+from nnlite.datasets.idx import IDX_IMAGES, read_idx
 from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.evaluation.attack_file import (
     Net,
@@ -55,7 +55,7 @@ PACKED += [PACKED[0] + PACKED[1], BOMB, PACKED[0][:3] + b"\x08" + bytes(6) + b"n
 SET = bytes(range(12))
 
 logging.disable()  # a checkpoint of another version is told by a warning
-DATA = datasets.load("digits")
+DATA = load("digits")
 SETTINGS = Settings(reg="datagrad", term=("l1,0.01,0.1", "l2,0.1,exact"), hidden=(4,), epochs=2)
 RUN = make_run(SETTINGS, DATA, FOLDER / "runs")
 FILES = ("settings.json", "results.json", "history.csv", WEIGHTS)
@@ -87,7 +87,7 @@ term = ["l1,0.01,0.1", "l2,0.01,exact"]
 
 
 def idx(content):
-    images = datasets.read_idx(io.BytesIO(content), "file", datasets.IDX_IMAGES)
+    images = read_idx(io.BytesIO(content), "file", IDX_IMAGES)
     assert gzip.decompress(content) == struct.pack(">4I", 2051, *images.shape) + images.tobytes()
     return READ
 
@@ -168,7 +168,7 @@ def grid(content):
     trainings = read_grid(FOLDER / "grid.toml", FOLDER / "grid")
     paths = {training.path for training in trainings}
     assert len(paths) == len(trainings)
-    assert {path.parent.resolve() for path in paths} <= {FOLDER.resolve() / "grid" / name for name in datasets.DATASETS}
+    assert {path.parent.resolve() for path in paths} <= {FOLDER.resolve() / "grid" / name for name in DATASETS}
     said = tomllib.loads(content.decode())
     for name in {"lr", "seed", "epochs"} & said.keys() if "models" not in said else ():
         values = said[name] if isinstance(said[name], list) else [said[name]]

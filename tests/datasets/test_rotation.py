@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnlite.datasets.catalog import Samples
+from nnlite.datasets import Samples
 from nnlite.datasets.rotation import ANGLES, _read, rotate, rotated
 from nnlite.errors import NnliteError
 

@@ -1,0 +1,69 @@
+"""Arrays of a user's own, and batches of samples."""
+
+import numpy as np
+import pytest
+
+from nnlite.datasets import check_samples
+from nnlite.errors import NnliteError
+
+ONE, LABEL = np.array([[0.0, 1.0]]), np.array([3])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        ([[0.0, np.nan]], LABEL, "images: .*NaN"),
+        ([[np.inf, 0.0]], LABEL, "images: .*infinity"),
+        ([[-0.1, 0.5]], LABEL, r"images: .*\[0, 1\].*-0\.1"),
+        ([[0.0, 1.5]], LABEL, r"images: .*\[0, 1\].*1\.5"),
+        (np.zeros((1, 2, 2)), LABEL, r"images: .*\(1, 2, 2\)"),
+        (np.zeros(2), LABEL, r"images: .*\(2,\)"),
+        (np.zeros((0, 2)), np.zeros(0, int), r"images: .*\(0, 2\)"),
+        ([["a", "b"]], LABEL, "images: .*numbers"),
+        (ONE, np.array([10]), r"labels: .*\[0, 9\].*10"),
+        (ONE, np.array([-1]), r"labels: .*\[0, 9\].*-1"),
+        (ONE, np.array([3.0]), "labels: .*integers.*float64"),
+        (ONE, np.array([True]), "labels: .*integers.*bool"),
+        (ONE, np.array([1, 2]), r"labels: .*\(1,\).*\(2,\)"),
+        (ONE, np.array([[1]]), r"labels: .*\(1,\).*\(1, 1\)"),
+        (ONE, np.array(1), r"labels: .*\(1,\).*\(\)"),
+    ],
+)
+def test_a_bad_array_is_named_with_its_fault(images, labels, words):
+    with pytest.raises(NnliteError, match=f"^{words}"):
+        check_samples(images, labels)
+
+
+def test_good_arrays_pass_and_are_not_changed():
+    images, labels = np.array([[0, 16], [8, 4]], np.uint8), np.array([9, 0], np.uint8)
+    x, y = check_samples(images, labels, white=16).batch(slice(None))
+    assert x.tolist() == [[0, 1], [0.5, 0.25]]
+    assert y.tolist() == [9, 0]
+    assert images.tolist() == [[0, 16], [8, 4]]
+    assert images.dtype == labels.dtype == np.uint8
+
+
+def test_the_number_of_classes_bounds_the_labels():
+    check_samples(ONE, np.array([2]), classes=3)
+    with pytest.raises(NnliteError, match=r"labels: .*\[0, 1\]"):
+        check_samples(ONE, np.array([2]), classes=2)
+
+
+# --- batches
+
+
+def test_a_batch_is_float32_in_0_to_1(digits):
+    x, y = digits.train.batch(slice(None))
+    assert x.dtype == np.float32
+    assert x.shape == (1097, 64)
+    assert (x.min(), x.max()) == (0, 1)  # the whole range is used, so the scale is 16 and not 255
+    assert y.dtype == np.int64
+
+
+def test_a_batch_follows_its_row_numbers(digits):
+    rows = np.array([[5, 3], [0, 5]])
+    x, y = digits.train.batch(rows, np.float64)
+    assert x.shape == (2, 2, 64)
+    assert x.dtype == np.float64
+    np.testing.assert_array_equal(x[1, 1], digits.train.images[5] / 16)
+    np.testing.assert_array_equal(y, digits.train.labels[rows])
