@@ -1,24 +1,34 @@
-"""`nnlite data`: which data sets are at hand, and fetching MNIST."""
+"""`nnlite data`: lists the data sets, and downloads them."""
 
 import click
 
 from nnlite.cli.options import json_option, message, print_json, print_table
-from nnlite.datasets.catalog import SOURCES, fetch_mnist, locate
+from nnlite.datasets.catalog import DATASETS, fetch_dataset, locate
+
+REMOTE = [name for name, entry in DATASETS.items() if entry.mirrors]
 
 
 @click.command()
-@click.option("--fetch", type=click.Choice(["mnist"]), help="Fetch a data set into the cache, checked by SHA-256.")
+@click.option("--fetch", type=click.Choice(REMOTE), help="Download a data set into the cache, and check it by SHA-256.")
 @json_option
 def data(fetch: str | None, as_json: bool) -> None:
-    """List the data sets, and fetch MNIST.
+    """List the data sets, or download one.
 
-    MNIST is looked for in $NNLITE_DATA/mnist, then in the cache; nnlite train fetches it where it is in neither,
-    unless NNLITE_OFFLINE is set to 1.
+    A data set that is not part of nnlite is read from $NNLITE_DATA/NAME or, if there is no such folder, from the
+    cache. If it is in neither, nnlite train downloads it, unless NNLITE_OFFLINE is set to 1.
     """
     if fetch:
-        message(f"{fetch} is complete in {fetch_mnist()}")
-    rows: list[dict[str, str]] = [
-        {"name": name, **source, "place": locate(name) or "not here: --fetch"} for name, source in SOURCES.items()
+        message(f"{fetch} is complete in {fetch_dataset(DATASETS[fetch])}")
+    rows = [
+        {
+            "name": name,
+            "images": "{:,} of {} x {}".format(sum(entry.splits), *entry.shape),
+            "splits": "{:,} / {:,} / {:,}".format(*entry.splits),
+            "licence": entry.licence,
+            "source": entry.source,
+            "place": locate(name) or "not here: --fetch",
+        }
+        for name, entry in DATASETS.items()
     ]
     if as_json:
         print_json(rows)

@@ -1,1 +1,1 @@
-"""Data files that ship with nnlite; nnlite.datasets.catalog reads them."""
+"""Data files that ship with nnlite; nnlite.datasets reads them."""

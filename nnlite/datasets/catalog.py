@@ -1,144 +1,184 @@
-"""Digits and MNIST: where they are, fetching, reading and splitting them."""
+"""The data sets that nnlite knows by name, one row each, and what follows from a row: where it is, and loading it.
+
+A data set in the format of MNIST's files is added here and nowhere else: settings, the command line and `nnlite data`
+read the table. Files are compared with their row before they are used.
+"""
 
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
-from io import BufferedReader
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from nnlite.backend import Array
 from nnlite.datasets.downloads import cache_folder, fetch
 from nnlite.datasets.idx import IDX_IMAGES, IDX_LABELS, read_idx
 from nnlite.datasets.samples import Dataset, Samples, check_samples
 from nnlite.errors import NnliteError
 from nnlite.init import generator
 
-SHAPES = {"digits": (8, 8), "mnist": (28, 28)}  # known before anything is read, or fetched
-CLASSES = 10
 
-MNIST_MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+@dataclass(frozen=True)
+class File:
+    """A gzipped IDX file: its name, its size in bytes, and its SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set in the catalogue.
+
+    Arguments:
+        name: what --data calls it, and the name of its folder.
+        shape: rows and columns of an image.
+        classes: the number of classes.
+        white: the pixel value that means 1.
+        splits: the numbers of training, validation and test images.
+        files: images and labels; then the test images and their labels, unless the first two files end with them.
+        licence: the licence of the data.
+        source: the authors and the title.
+        mirrors: addresses that serve the files, each ending in a slash; none if the files are part of nnlite.
+        drawn: whether the seed draws the validation images; otherwise they follow the training images.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    classes: int
+    white: float
+    splits: tuple[int, int, int]
+    files: tuple[File, ...]
+    licence: str
+    source: str
+    mirrors: tuple[str, ...] = ()
+    drawn: bool = False
+
+
+DIGITS = Entry(
+    name="digits",
+    shape=(8, 8),
+    classes=10,
+    white=16,
+    splits=(1_097, 200, 500),
+    files=(
+        File("digits-images-idx3-ubyte.gz", 44260, "bac4f12c50e32a8a36d870835722cbe081b965cb3ffc5df88ee9b8b7866fd9a4"),
+        File("digits-labels-idx1-ubyte.gz", 929, "1a0acdf1aa8b8e27d32f4f3d74a0cf6dee979e08be1e3e9f46baaf249a27d296"),
+    ),
+    licence="CC BY 4.0",
+    source="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49",
 )
-MNIST_SHA256 = {
-    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-}
-MNIST_BYTES = dict(zip(MNIST_SHA256, (9_912_422, 28_881, 1_648_877, 4_542), strict=True))
-
-
-def _samples(
-    images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], white: float
-) -> tuple[Samples, tuple[int, int]]:
-    rows, columns = images.shape[1:]
-    return check_samples(images.reshape(len(images), -1), labels, white=white), (rows, columns)
-
-
-def _load_digits(seed: int) -> Dataset:
-    """The embedded 8 x 8 digits; the split, 1,097 / 200 / 500, is the order of the file, whatever the seed."""
-    folder = resources.files("nnlite.data")
-    with (folder / "digits-images-idx3-ubyte.gz").open("rb") as file:
-        images = read_idx(file, "digits images", IDX_IMAGES)
-    with (folder / "digits-labels-idx1-ubyte.gz").open("rb") as file:
-        labels = read_idx(file, "digits labels", IDX_LABELS)
-    samples, shape = _samples(images, labels, white=16)
-    return Dataset("digits", samples[:1097], samples[1097:1297], samples[1297:], shape)
-
-
-def _load_mnist(seed: int) -> Dataset:
-    """MNIST with the paper's split: 10,000 of the 60,000 training images, drawn by `seed`, for validation."""
-    folder = mnist_folder() or fetch_mnist()
-    arrays = []
-    for name, sha256 in MNIST_SHA256.items():
-        path = folder / name
-        with path.open("rb") as file:
-            _check(file, str(path), MNIST_BYTES[name], sha256)
-            arrays.append(read_idx(file, str(path), IDX_IMAGES if "images" in name else IDX_LABELS))
-    train, shape = _samples(arrays[0], arrays[1], white=255)
-    test, _ = _samples(arrays[2], arrays[3], white=255)
-    order = generator(seed, "split").permutation(len(train))
-    return Dataset("mnist", train[np.sort(order[10_000:])], train[np.sort(order[:10_000])], test, shape)
-
-
-_LOADERS: dict[str, Callable[[int], Dataset]] = {"digits": _load_digits, "mnist": _load_mnist}
-DATASETS = tuple(_LOADERS)
+MNIST = Entry(
+    name="mnist",
+    shape=(28, 28),
+    classes=10,
+    white=255,
+    splits=(50_000, 10_000, 10_000),
+    files=(
+        File("train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        File("train-labels-idx1-ubyte.gz", 28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        File("t10k-images-idx3-ubyte.gz", 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        File("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    ),
+    licence="CC BY-SA 3.0",
+    source="Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits",
+    mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    drawn=True,  # as in the paper
+)
+DATASETS = {entry.name: entry for entry in (DIGITS, MNIST)}
 
 
 def load(name: str, seed: int = 0) -> Dataset:
-    """Return the data set "digits" or "mnist"; `seed` draws MNIST's validation images."""
-    if name not in _LOADERS:
-        raise NnliteError(f"data: expected one of {', '.join(DATASETS)}, found {name!r}")
-    return _LOADERS[name](seed)
+    """Return the data set `name`, downloaded if it is not on this machine; `seed` draws MNIST's validation images.
 
-
-SOURCES = {
-    "digits": {
-        "images": "1,797 of 8 x 8",
-        "splits": "1,097 / 200 / 500",
-        "licence": "CC BY 4.0",
-        "source": "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49",
-    },
-    "mnist": {
-        "images": "70,000 of 28 x 28",
-        "splits": "50,000 / 10,000 / 10,000",
-        "licence": "CC BY-SA 3.0",
-        "source": "Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits",
-    },
-}
+    NnliteError for an unknown name, a file that is missing, damaged or does not fit its row, and a failed download.
+    """
+    entry = _entry(name)
+    first, *others = _read(entry, _folder(entry) or fetch_dataset(entry))
+    training, validation, _ = entry.splits
+    rows: list[slice | Array] = [slice(training), slice(training, training + validation)]
+    if entry.drawn:
+        order = generator(seed, "split").permutation(training + validation)
+        rows = [np.sort(order[validation:]), np.sort(order[:validation])]
+    test = others[0] if others else first[training + validation :]
+    return Dataset(name, first[rows[0]], first[rows[1]], test, entry.shape, entry.classes)
 
 
 def locate(name: str) -> str | None:
-    """Return where the data set `name` is, in words or as a folder, or None where it would be fetched."""
-    if name == "digits":
+    """Return where the data set `name` is, "inside nnlite" or a folder, or None if it has to be downloaded."""
+    entry = _entry(name)
+    if not entry.mirrors:
         return "inside nnlite"
-    folder = mnist_folder()
+    folder = _folder(entry)
     return str(folder) if folder else None
 
 
-def mnist_folder() -> Path | None:
-    """Return the folder that holds MNIST: $NNLITE_DATA/mnist, else the cache, else None.
+def fetch_dataset(entry: Entry) -> Path:
+    """Download the files of `entry` that the user's cache lacks, check them by SHA-256, and return their folder."""
+    folder = cache_folder() / entry.name
+    advice = f"put the {len(entry.files)} files of {entry.name} into {folder}, or into $NNLITE_DATA/{entry.name}"
+    for file in entry.files:
+        fetch(file.name, entry.mirrors, file.size, file.sha256, folder, advice)
+    return folder
 
-    A folder that NNLITE_DATA names must hold all four files: a part of them is an error, not a download.
+
+def _entry(name: str) -> Entry:
+    if name not in DATASETS:
+        raise NnliteError(f"data: expected one of {', '.join(DATASETS)}, found {name!r}")
+    return DATASETS[name]
+
+
+def _folder(entry: Entry) -> Traversable | None:
+    """Return the folder that holds the files: nnlite's own, $NNLITE_DATA/<name>, or the cache; None if none does.
+
+    A folder in NNLITE_DATA that lacks one of the files is an error: nothing is downloaded instead.
     """
+    if not entry.mirrors:
+        return resources.files("nnlite.data")
     named = os.environ.get("NNLITE_DATA")
     if named:
-        folder = Path(named) / "mnist"
+        folder = Path(named) / entry.name
         if folder.is_dir():
-            missing = [name for name in MNIST_SHA256 if not (folder / name).is_file()]
+            missing = [file.name for file in entry.files if not (folder / file.name).is_file()]
             if missing:
                 raise NnliteError(f"{folder}: expected {missing[0]}, found none; put it there or unset NNLITE_DATA")
             return folder
         logging.getLogger("nnlite").warning("NNLITE_DATA: there is no folder %s; looking in the cache instead", folder)
-    cache = mnist_cache()
-    return cache if all((cache / name).is_file() for name in MNIST_SHA256) else None
+    cache = cache_folder() / entry.name
+    return cache if all((cache / file.name).is_file() for file in entry.files) else None
 
 
-def mnist_cache() -> Path:
-    """Return the folder where fetched MNIST files are kept, in the user's cache."""
-    return cache_folder() / "mnist"
+def _read(entry: Entry, folder: Traversable) -> list[Samples]:
+    """Return the samples of each pair of files."""
+    training, validation, test = entry.splits
+    counts = (training + validation, test) if len(entry.files) == 4 else (sum(entry.splits),)
+    samples = []
+    for count, first, second in zip(counts, entry.files[::2], entry.files[1::2], strict=True):
+        images, labels = _read_file(entry, folder, first, IDX_IMAGES), _read_file(entry, folder, second, IDX_LABELS)
+        if images.shape != (count, *entry.shape):
+            raise NnliteError(
+                f"{first.name}: expected images of shape {(count, *entry.shape)}, as DATASETS says of {entry.name}, "
+                f"found {images.shape}; correct its row"
+            )
+        samples.append(check_samples(images.reshape(count, -1), labels, white=entry.white, classes=entry.classes))
+    return samples
 
 
-def fetch_mnist() -> Path:
-    """Fetch what the cache lacks from the mirrors, each file checked by SHA-256, and return the folder."""
-    cache = mnist_cache()
-    advice = f"put the four MNIST files into {cache}, or into $NNLITE_DATA/mnist"
-    for name, sha256 in MNIST_SHA256.items():
-        fetch(name, MNIST_MIRRORS, MNIST_BYTES[name], sha256, cache, advice)
-    return cache
-
-
-def _check(file: BufferedReader, name: str, size: int, sha256: str) -> None:
-    """Raise NnliteError unless the open `file` has this size and SHA-256; it stands at its start again."""
-    found = os.fstat(file.fileno()).st_size
-    if found != size:
-        raise NnliteError(f"{name}: expected {size} bytes, found {found}; delete it and fetch it again")
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != sha256:
-        raise NnliteError(f"{name}: expected SHA-256 {sha256[:12]}, found {digest[:12]}; delete it and fetch it again")
-    file.seek(0)
+def _read_file(entry: Entry, folder: Traversable, file: File, magic: int) -> npt.NDArray[np.uint8]:
+    """Return the content of one file; NnliteError unless it has the size and the SHA-256 of its row."""
+    advice = "delete it and fetch it again" if entry.mirrors else "install nnlite again"
+    with resources.as_file(folder / file.name) as path, path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size != file.size:
+            raise NnliteError(f"{path}: expected {file.size} bytes, found {size}; {advice}")
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        if sha256 != file.sha256:
+            raise NnliteError(f"{path}: expected SHA-256 {file.sha256[:12]}, found {sha256[:12]}; {advice}")
+        stream.seek(0)
+        return read_idx(stream, str(path), magic)

@@ -60,7 +60,7 @@ class Dataset:
     validation: Samples
     test: Samples
     shape: tuple[int, int]
-    classes: int = 10
+    classes: int
 
     @property
     def features(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from nnlite.backend import DEVICES
-from nnlite.datasets.catalog import CLASSES, DATASETS, SHAPES
+from nnlite.datasets.catalog import DATASETS
 from nnlite.datasets.rotation import ANGLES, ROTATION
 from nnlite.errors import NnliteError, shown
 from nnlite.methods import Regularisation
@@ -80,7 +80,8 @@ class Settings(Regularisation):
     @property
     def sizes(self) -> tuple[int, ...]:
         """The widths of the net from the input to the logits, such as (784, 784, 784, 784, 10)."""
-        return (math.prod(SHAPES[self.data]), *self.hidden, CLASSES)
+        data = DATASETS[self.data]
+        return (math.prod(data.shape), *self.hidden, data.classes)
 
     @property
     def heads(self) -> dict[str, int]:

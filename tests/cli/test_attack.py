@@ -309,7 +309,7 @@ def test_bad_input_exits_2_without_a_result(attacked, options, words):
 def test_a_net_for_images_of_another_size_exits_2(attacked, tmp_path):
     rng = np.random.default_rng(0)
     large = check_samples(rng.random((20, 784)), np.arange(20) % 10)
-    data = Dataset("mnist", large, large, large, (28, 28))
+    data = Dataset("mnist", large, large, large, (28, 28), 10)
     make_run(Settings(data="mnist", hidden=(8,), epochs=1), data, tmp_path / "runs")
     for options in (["--adversary", "runs/mnist/rect"], ["--adversary", "rect", "--victim", "runs/mnist/rect"]):
         result = attacked(*options)

@@ -1,13 +1,13 @@
 """`nnlite runs`, `data`, `gradcheck`, `bench`, the help of all, and the version."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from nnlite import __version__
 from nnlite.cli.main import main
-from nnlite.datasets import catalog
+from nnlite.datasets import DATASETS
 from nnlite.layers import Dense, ReLU
 from nnlite.training.runs import load_run
 
@@ -96,14 +96,14 @@ def test_data_as_json(nnlite):
 
 def test_the_place_of_mnist_is_the_named_folder(nnlite, tmp_path, monkeypatch):
     (tmp_path / "mnist").mkdir()
-    for name in catalog.MNIST_SHA256:
-        (tmp_path / "mnist" / name).touch()
+    for file in DATASETS["mnist"].files:
+        (tmp_path / "mnist" / file.name).touch()
     monkeypatch.setenv("NNLITE_DATA", str(tmp_path))
     assert json.loads(nnlite("data", "--json").stdout)[1]["place"] == str(tmp_path / "mnist")
 
 
 def test_fetching_without_a_network_exits_2_and_says_what_to_do(nnlite, monkeypatch):
-    monkeypatch.setattr(catalog, "MNIST_MIRRORS", (CLOSED_PORT,))
+    monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], mirrors=(CLOSED_PORT,)))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     result = nnlite("data", "--fetch", "mnist")
     assert result.exit_code == 2

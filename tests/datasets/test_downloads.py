@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnlite.datasets import catalog, downloads
+from nnlite.datasets import downloads
 from nnlite.datasets.downloads import fetch, redirected
 from nnlite.errors import NnliteError
 
@@ -336,10 +336,6 @@ def test_redirects_stay_with_https(url, location, target):
     else:
         with pytest.raises(NnliteError, match="no https address"):
             redirected(url, location)
-
-
-def test_the_mirrors_of_mnist_are_https():
-    assert all(mirror.startswith("https://") and mirror.endswith("/") for mirror in catalog.MNIST_MIRRORS)
 
 
 # --- what the environment says
