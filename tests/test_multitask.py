@@ -91,7 +91,7 @@ def test_a_multi_task_net_learns_both_tasks(small_digits):
     x, y = samples.batch(slice(None))
     turned = net.logits(x, "rotation").argmax(axis=-1)
     assert (net.predict(x) == y).mean() > 0.8
-    assert (turned == samples.further["rotation"]).mean() > 0.4  # chance is 0.2
+    assert (turned == samples.auxiliary["rotation"]).mean() > 0.4  # chance is 0.2
 
 
 def test_a_multi_task_run_is_kept_whole(small_digits, tmp_path):
@@ -153,10 +153,10 @@ def test_gamma_alone_is_refused(nnlite):
     assert "--multitask" in result.stderr
 
 
-def test_further_labels_follow_the_rows():
+def test_auxiliary_labels_follow_the_rows():
     samples = Samples(np.zeros((3, 2), np.uint8), np.array([4, 5, 6]), 255.0, {"rotation": np.array([0, 1, 2])})
-    assert samples[1:].further["rotation"].tolist() == [1, 2]
-    assert samples.further_labels(np.array([2, 0]))["rotation"].tolist() == [2, 0]
+    assert samples[1:].auxiliary["rotation"].tolist() == [1, 2]
+    assert samples.auxiliary_labels(np.array([2, 0]))["rotation"].tolist() == [2, 0]
 
 
 def _case():

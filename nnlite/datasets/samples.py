@@ -19,27 +19,27 @@ from nnlite.errors import NnliteError
 class Samples:
     """Images (N, D), uint8 or float, with their labels (N,); `white` is the pixel value that means 1.
 
-    further: the labels (N,) of further tasks, by name.
+    auxiliary: the labels (N,) of auxiliary tasks, by name.
     """
 
     images: Array
     labels: Array
     white: float
-    further: Mapping[str, Array] = field(default_factory=dict)
+    auxiliary: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: "slice | Array") -> "Samples":
-        return replace(self, images=self.images[rows], labels=self.labels[rows], further=self.further_labels(rows))
+        return replace(self, images=self.images[rows], labels=self.labels[rows], auxiliary=self.auxiliary_labels(rows))
 
     def batch(self, rows: "slice | Array", dtype: npt.DTypeLike = np.float32) -> tuple[Array, Array]:
         """Return x (..., n, D) in [0, 1] and y (..., n) for a slice, or for row numbers (..., n)."""
         return self.images[rows].astype(dtype) / self.white, self.labels[rows]
 
-    def further_labels(self, rows: "slice | Array") -> dict[str, Array]:
-        """Return the labels of the further tasks for the same `rows`, by task."""
-        return {task: labels[rows] for task, labels in self.further.items()}
+    def auxiliary_labels(self, rows: "slice | Array") -> dict[str, Array]:
+        """Return the labels of the auxiliary tasks for the same `rows`, by task."""
+        return {task: labels[rows] for task, labels in self.auxiliary.items()}
 
     def to(self, device: str) -> "Samples":
         """Return the samples on `device`, still as bytes."""
@@ -47,7 +47,7 @@ class Samples:
             to_device(self.images, device),
             to_device(self.labels, device),
             self.white,
-            {task: to_device(labels, device) for task, labels in self.further.items()},
+            {task: to_device(labels, device) for task, labels in self.auxiliary.items()},
         )
 
 
@@ -76,7 +76,7 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
         parts[0],
         images=np.concatenate([part.images for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
-        further={task: np.concatenate([part.further[task] for part in parts]) for task in parts[0].further},
+        auxiliary={task: np.concatenate([part.auxiliary[task] for part in parts]) for task in parts[0].auxiliary},
     )
 
 

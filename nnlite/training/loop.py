@@ -200,7 +200,7 @@ def _run_epoch(
         for start in range(0, count, common.batch_size):
             rows = order[..., start : start + common.batch_size]
             x, y = samples.batch(rows, net.dtype)
-            labels = {MAIN: y, **samples.further_labels(rows)}
+            labels = {MAIN: y, **samples.auxiliary_labels(rows)}
             losses.append(train_step(net, x, labels, update, noise).sum(axis=-1))
         return np.atleast_1d(to_host(sum(losses[1:], losses[0]))) / count
 

@@ -48,7 +48,7 @@ def test_five_blocks_keep_the_digits_and_name_the_rotation(samples, tmp_path):
     assert five.images.dtype == np.uint8
     assert (five.images[:3] == samples.images).all()
     assert five.labels.tolist() == [7, 8, 9] * 5
-    assert five.further["rotation"].tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
+    assert five.auxiliary["rotation"].tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
     for k, degrees in enumerate(ANGLES):
         if degrees:
             assert (five.images[3 * k : 3 * k + 3] == rotate(samples.images, (5, 5), degrees)).all()
