@@ -12,7 +12,7 @@ from nets import biased_mlp, cases
 from nnlite.attacks import input_gradient
 from nnlite.bench.matmuls import step_products
 from nnlite.datagrad import Term, weighted_passes
-from nnlite.datasets import Samples, rotated
+from nnlite.datasets import rotated
 from nnlite.gradcheck import TOLERANCE, away_from_kinks, check_network, numerical_gradient, relative_error
 from nnlite.network import Network, mlp
 from nnlite.penalties import L1
@@ -151,12 +151,6 @@ def test_gamma_alone_is_refused(nnlite):
     result = nnlite("train", "--gamma", 0.5)
     assert result.exit_code == 2
     assert "--multitask" in result.stderr
-
-
-def test_auxiliary_labels_follow_the_rows():
-    samples = Samples(np.zeros((3, 2), np.uint8), np.array([4, 5, 6]), 255.0, {"rotation": np.array([0, 1, 2])})
-    assert samples[1:].auxiliary["rotation"].tolist() == [1, 2]
-    assert samples.auxiliary_labels(np.array([2, 0]))["rotation"].tolist() == [2, 0]
 
 
 def _case():

@@ -1,12 +1,13 @@
-"""Samples: images with their labels; and Dataset: three splits of them.
+"""Samples are images with their labels, and a Dataset is three splits of them.
 
-Images stay as the bytes they came in and are scaled to [0, 1] batch by batch. What enters here is
-checked here, once, on the host; the engine then trusts it.
+Images keep the bytes that they came as, and are scaled to [0, 1] batch by batch. `check_samples` and `Dataset` check
+what comes in, once and on the host; the engine relies on that.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,13 @@ from nnlite.errors import NnliteError
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Images (N, D), uint8 or float, with their labels (N,); `white` is the pixel value that means 1.
+    """Images with their labels.
 
-    auxiliary: the labels (N,) of auxiliary tasks, by name.
+    Arguments:
+        images: (N, D), uint8 or float.
+        labels: (N,), integers.
+        white: the pixel value that means 1.
+        auxiliary: the labels (N,) of each auxiliary task, by its name.
     """
 
     images: Array
@@ -31,7 +36,7 @@ class Samples:
         return len(self.labels)
 
     def __getitem__(self, rows: "slice | Array") -> "Samples":
-        return replace(self, images=self.images[rows], labels=self.labels[rows], auxiliary=self.auxiliary_labels(rows))
+        return self._map(itemgetter(rows))
 
     def batch(self, rows: "slice | Array", dtype: npt.DTypeLike = np.float32) -> tuple[Array, Array]:
         """Return x (..., n, D) in [0, 1] and y (..., n) for a slice, or for row numbers (..., n)."""
@@ -43,17 +48,23 @@ class Samples:
 
     def to(self, device: str) -> "Samples":
         """Return the samples on `device`, still as bytes."""
-        return Samples(
-            to_device(self.images, device),
-            to_device(self.labels, device),
-            self.white,
-            {task: to_device(labels, device) for task, labels in self.auxiliary.items()},
-        )
+        return self._map(lambda array: to_device(array, device))
+
+    def _map(self, function: Callable[[Array], Array]) -> "Samples":
+        auxiliary = {task: function(labels) for task, labels in self.auxiliary.items()}
+        return replace(self, images=function(self.images), labels=function(self.labels), auxiliary=auxiliary)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A name, three splits, the shape of an image, such as (8, 8), and the number of classes."""
+    """Samples to train, validate and test on; NnliteError if a split is empty or does not fit `shape` and `classes`.
+
+    Arguments:
+        name: what runs and attack files call the data.
+        train, validation, test: the three splits.
+        shape: rows and columns of an image, such as (8, 8).
+        classes: the number of classes; labels are below it.
+    """
 
     name: str
     train: Samples
@@ -62,6 +73,17 @@ class Dataset:
     shape: tuple[int, int]
     classes: int
 
+    def __post_init__(self) -> None:
+        for name, samples in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            if not len(samples):
+                raise NnliteError(f"{name}: expected at least one image, found none; split the data differently")
+            pixels, highest = samples.images.shape[-1], samples.labels.max()
+            if pixels != self.features:
+                raise NnliteError(f"{name}: expected images of {self.shape}, found {pixels} pixels; correct the shape")
+            if highest >= self.classes:
+                found = f"found {highest}; number the classes from 0"
+                raise NnliteError(f"{name}: expected labels below {self.classes}, the number of classes, {found}")
+
     @property
     def features(self) -> int:
         """The number of pixels, D."""
@@ -69,7 +91,7 @@ class Dataset:
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:
-    """Return the samples of all parts, one after another; they are alike in all but their number."""
+    """Return the samples of all parts, one after another; they differ only in their number."""
     if len(parts) == 1:
         return parts[0]
     return replace(
@@ -80,26 +102,38 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
     )
 
 
-def check_samples(images: Array, labels: Array, *, white: float = 1.0, classes: int = 10) -> Samples:
-    """Return Samples of `images` (N, D) and `labels` (N,), or raise NnliteError that says what is wrong.
+def check_samples(
+    images: npt.ArrayLike, labels: npt.ArrayLike, *, white: float = 1.0, classes: int | None = None
+) -> Samples:
+    """Return Samples of the user's own arrays; NnliteError says which of the two is wrong, and how.
 
-    Pixels must be finite and within [0, white], labels integers within [0, classes).
+    Arguments:
+        images: (N, D), finite numbers in [0, white].
+        labels: (N,), integers from 0 up.
+        white: the pixel value that means 1.
+        classes: the number of classes, which labels must stay below; None if it is not known yet.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    try:
+        images, labels = np.asarray(images), np.asarray(labels)
+    except (TypeError, ValueError) as error:  # rows of different lengths, or arrays on a GPU
+        raise NnliteError(f"images, labels: expected arrays on the host, one row for each image ({error})") from error
     if images.ndim != 2 or 0 in images.shape:
-        raise NnliteError(f"images: expected one row each, shape (N, D), found {images.shape}; reshape them")
+        found = f"found {images.shape}; try images.reshape(len(images), -1)"
+        raise NnliteError(f"images: expected one row for each, shape (N, D), {found}")
     if labels.shape != images.shape[:1]:
-        raise NnliteError(f"labels: expected one for each image, shape {images.shape[:1]}, found {labels.shape}")
+        found = f"found {labels.shape}; give each image one class"
+        raise NnliteError(f"labels: expected one for each image, shape {images.shape[:1]}, {found}")
     if images.dtype.kind not in "uif":
-        raise NnliteError(f"images: expected numbers, found dtype {images.dtype}")
+        raise NnliteError(f"images: expected numbers, found dtype {images.dtype}; convert them to float")
     if not np.isfinite(images).all():
         raise NnliteError("images: expected finite pixels, found NaN or infinity; clean the data first")
     low, high = images.min(), images.max()
     if low < 0 or high > white:
         raise NnliteError(f"images: expected pixels in [0, {white:g}], found [{low:g}, {high:g}]; rescale them")
     if labels.dtype.kind not in "ui":
-        raise NnliteError(f"labels: expected integers, found dtype {labels.dtype}")
-    if labels.min() < 0 or labels.max() >= classes:
-        found = f"[{labels.min()}, {labels.max()}]"
-        raise NnliteError(f"labels: expected values in [0, {classes - 1}], found {found}")
+        raise NnliteError(f"labels: expected integers, found dtype {labels.dtype}; convert them to int")
+    least, most, limit = labels.min(), labels.max(), np.iinfo(np.int64).max if classes is None else classes - 1
+    if least < 0 or most > limit:
+        found = f"found [{least}, {most}]; number the classes from 0"
+        raise NnliteError(f"labels: expected values in [0, {limit}], {found}")
     return Samples(images, labels.astype(np.int64), float(white))

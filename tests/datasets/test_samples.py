@@ -1,9 +1,10 @@
-"""Arrays of a user's own, and batches of samples."""
+"""Arrays of a user's own, splits of them, and batches."""
 
 import numpy as np
 import pytest
+import strict_cupy
 
-from nnlite.datasets import check_samples
+from nnlite.datasets import Dataset, Samples, check_samples
 from nnlite.errors import NnliteError
 
 ONE, LABEL = np.array([[0.0, 1.0]]), np.array([3])
@@ -27,11 +28,12 @@ ONE, LABEL = np.array([[0.0, 1.0]]), np.array([3])
         (ONE, np.array([1, 2]), r"labels: .*\(1,\).*\(2,\)"),
         (ONE, np.array([[1]]), r"labels: .*\(1,\).*\(1, 1\)"),
         (ONE, np.array(1), r"labels: .*\(1,\).*\(\)"),
+        ([[0.0, 1.0], [0.5]], np.array([1, 2]), "images, labels: expected arrays on the host, one row for each"),
     ],
 )
 def test_a_bad_array_is_named_with_its_fault(images, labels, words):
     with pytest.raises(NnliteError, match=f"^{words}"):
-        check_samples(images, labels)
+        check_samples(images, labels, classes=10)
 
 
 def test_good_arrays_pass_and_are_not_changed():
@@ -47,6 +49,44 @@ def test_the_number_of_classes_bounds_the_labels():
     check_samples(ONE, np.array([2]), classes=3)
     with pytest.raises(NnliteError, match=r"labels: .*\[0, 1\]"):
         check_samples(ONE, np.array([2]), classes=2)
+
+
+def test_where_the_number_of_classes_is_not_known_labels_begin_at_0_and_are_whole():
+    assert check_samples([[0.0, 1.0]], [1000]).labels.tolist() == [1000]
+    for label in (-1, np.uint64(1 << 63)):
+        with pytest.raises(NnliteError, match=r"^labels: expected values in \[0, \d+\], found "):
+            check_samples(ONE, np.array([label]))
+
+
+def test_arrays_on_a_gpu_are_refused_in_plain_words():
+    with pytest.raises(NnliteError, match=r"^images, labels: expected arrays on the host"):
+        check_samples(strict_cupy.asarray(ONE), LABEL)
+
+
+# --- splits
+
+FOUR = check_samples(np.full((4, 6), 0.5), np.array([0, 1, 2, 2]))
+
+
+def test_splits_that_fit_make_a_data_set():
+    data = Dataset("own", FOUR[:2], FOUR[2:3], FOUR[3:], (2, 3), 3)
+    assert data.features == 6
+    assert [len(data.train), len(data.validation), len(data.test)] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize(
+    ("samples", "shape", "classes", "words"),
+    [
+        (FOUR[:0], (2, 3), 3, "expected at least one image, found none"),
+        (check_samples(ONE, np.array([1])), (2, 3), 3, r"expected images of \(2, 3\), found 2 pixels"),
+        (FOUR, (2, 3), 2, "expected labels below 2, the number of classes, found 2"),
+    ],
+)
+def test_a_split_that_does_not_fit_is_named_with_its_fault(split, samples, shape, classes, words):
+    splits = dict.fromkeys(("train", "validation", "test"), FOUR[:2]) | {split: samples}
+    with pytest.raises(NnliteError, match=f"^{split}: {words}"):
+        Dataset("own", **splits, shape=shape, classes=classes)
 
 
 # --- batches
@@ -67,3 +107,9 @@ def test_a_batch_follows_its_row_numbers(digits):
     assert x.dtype == np.float64
     np.testing.assert_array_equal(x[1, 1], digits.train.images[5] / 16)
     np.testing.assert_array_equal(y, digits.train.labels[rows])
+
+
+def test_auxiliary_labels_follow_the_rows():
+    samples = Samples(np.zeros((3, 2), np.uint8), np.array([4, 5, 6]), 255.0, {"rotation": np.array([0, 1, 2])})
+    assert samples[1:].auxiliary["rotation"].tolist() == [1, 2]
+    assert samples.auxiliary_labels(np.array([2, 0]))["rotation"].tolist() == [2, 0]
