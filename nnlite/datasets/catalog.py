@@ -1,7 +1,7 @@
-"""The data sets that nnlite knows by name, one row each, and what follows from a row: where it is, and loading it.
+"""The catalogue: one row for each data set that nnlite knows by name, and loading, locating and downloading by the row.
 
-A data set in the format of MNIST's files is added here and nowhere else: settings, the command line and `nnlite data`
-read the table. Files are compared with their row before they are used.
+A data set in the format of MNIST's files is added here and nowhere else: settings and commands read DATASETS. Files are
+compared with their row before they are used.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class File:
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set in the catalogue.
+    """The row of one data set.
 
     Arguments:
         name: what --data calls it, and the name of its folder.
@@ -42,9 +42,9 @@ class Entry:
         classes: the number of classes.
         white: the pixel value that means 1.
         splits: the numbers of training, validation and test images.
-        files: images and labels; then the test images and their labels, unless the first two files end with them.
+        files: images and labels, then the test images and their labels; only two files if the test images come last.
         licence: the licence of the data.
-        source: the authors and the title.
+        source: authors and title.
         mirrors: addresses that serve the files, each ending in a slash; none if the files are part of nnlite.
         drawn: whether the seed draws the validation images; otherwise they follow the training images.
     """
@@ -95,7 +95,7 @@ DATASETS = {entry.name: entry for entry in (DIGITS, MNIST)}
 
 
 def load(name: str, seed: int = 0) -> Dataset:
-    """Return the data set `name`, downloaded if it is not on this machine; `seed` draws MNIST's validation images.
+    """Return the data set `name`, downloaded if it is not on this machine; the seed draws what its row says is drawn.
 
     NnliteError for an unknown name, a file that is missing, damaged or does not fit its row, and a failed download.
     """

@@ -1,8 +1,8 @@
-"""Files from mirrors: each fetched whole and checked by SHA-256 before it has its name, or not at all.
+"""Downloads from mirrors: a file gets its name once it is complete and its SHA-256 is right, or not at all.
 
-pooch keeps a download in a temporary file until its checksum is right; here stands what a server may do until
-then: for how long, how many bytes, and to which addresses it may send us. Certificates are always checked.
-The proxies are those of the environment, such as HTTPS_PROXY, as the library requests reads them.
+pooch keeps a download in a temporary file until its checksum is right. Its own HTTPDownloader was weighed and is not
+used: it limits neither the bytes nor the total time, and follows redirects from https to plain http.
+Certificates are always checked. Proxies are those of the environment, such as HTTPS_PROXY, as requests reads them.
 """
 
 import os
@@ -20,17 +20,24 @@ REDIRECTS = 5
 
 
 def cache_folder() -> Path:
-    """Return nnlite's folder in the user's cache."""
+    """Return the folder of nnlite in the user's cache."""
     import pooch
 
     return Path(pooch.os_cache("nnlite"))
 
 
 def fetch(name: str, mirrors: Sequence[str], size: int, sha256: str, folder: Path, advice: str) -> None:
-    """Fetch the file `name` of `size` bytes into `folder` from the first mirror that has it, unless it is there.
+    """Download a file from the first mirror that has it, unless it is in `folder` already.
 
-    mirrors: addresses that end in a slash. NnliteError where none serves the file, or where it is missing and
-    NNLITE_OFFLINE is set; the message ends in `advice`.
+    NnliteError if no mirror serves it, or if it is missing and NNLITE_OFFLINE is set.
+
+    Arguments:
+        name: the name of the file.
+        mirrors: addresses that serve it, each ending in a slash.
+        size: its size in bytes.
+        sha256: its SHA-256, in hexadecimal.
+        folder: where it goes.
+        advice: how an error message ends.
     """
     import pooch
     from requests import RequestException
@@ -53,24 +60,24 @@ def fetch(name: str, mirrors: Sequence[str], size: int, sha256: str, folder: Pat
             )
             return
         except (OSError, ValueError, HTTPError) as error:
-            # the messages of requests and urllib3 are long, and may hold the password of a proxy
+            # messages of requests and urllib3 are long, and may show the password of a proxy
             reason = type(error).__name__ if isinstance(error, (RequestException, HTTPError)) else error
             failures.append(f"{mirror}: {reason}")
     raise NnliteError(f"{name}: could not be fetched ({'; '.join(failures)}); check the network, or {advice}")
 
 
 def redirected(url: str, location: str) -> str:
-    """Return the address that a server redirects `url` to; NnliteError where it leaves https."""
+    """Return the address that a server redirects `url` to; NnliteError if that leaves https."""
     target = urljoin(url, location)
     if urlsplit(target).scheme not in ("https", urlsplit(url).scheme):
-        raise NnliteError(f"it redirects to {target[:100]!r}, which is no https address")
+        raise NnliteError(f"it redirects to {target[:100]!r}, which is not an https address")
     return target
 
 
 def _download(url: str, size: int) -> bytes:
-    """Return the `size` bytes at `url`, or raise NnliteError within PATIENCE, whatever the server does."""
-    # A timeout of a socket starts again with each byte. Only another thread can leave a server that sends, byte by
-    # byte, headers without end. What it leaves behind holds no file and ends with the process.
+    """Return the `size` bytes at `url`; NnliteError within PATIENCE, whatever the server does."""
+    # The timeout of a socket starts again with each byte, so a server that sends headers byte by byte could keep us for
+    # ever. The thread that it keeps instead holds no file, and ends with the process.
     result: Future[bytes] = Future()
 
     def work() -> None:
@@ -84,7 +91,7 @@ def _download(url: str, size: int) -> bytes:
         content = result.result(PATIENCE)
     except TimeoutError:
         raise NnliteError(f"not complete after {PATIENCE:g} s") from None
-    if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):  # which no file of ours does
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):  # no data file begins so
         raise NnliteError("it sent a web page, perhaps the login page of a proxy or of a hotel")
     if len(content) != size:
         raise NnliteError(f"expected {size} bytes, it sent {'more' if len(content) > size else len(content)}")
@@ -92,11 +99,11 @@ def _download(url: str, size: int) -> bytes:
 
 
 def _get(url: str, size: int) -> bytes:
-    """Return what stands at `url`, but no more than `size` + 1 bytes of it."""
+    """Return the content of `url`, but at most `size` + 1 bytes of it."""
     import requests
 
     for _ in range(1 + REDIRECTS):
-        # the file as it is: a server that takes .gz for an encoding would have it unpacked on the way
+        # the file as it is: a server that calls .gz an encoding would make requests unpack it
         headers = {"Accept-Encoding": "identity"}
         with requests.get(url, timeout=STALL, headers=headers, stream=True, allow_redirects=False) as response:
             if response.is_redirect:

@@ -1,4 +1,9 @@
-"""Reading IDX files."""
+"""The format of MNIST's files, read so that a hostile file costs neither memory nor time.
+
+IDX is a magic number and the length of each axis, big-endian, and then one byte for each value. The library idx2numpy
+was weighed: it unpacks no gzip, and asks for as much memory as the header promises. Python's gzip module has no limit,
+and reads on through any number of members.
+"""
 
 import math
 import struct
@@ -16,12 +21,16 @@ _CHUNK = 1 << 16  # bytes read or unpacked at a time
 
 
 def read_idx(file: IO[bytes], name: str, magic: int) -> npt.NDArray[np.uint8]:
-    """Return the bytes of a gzipped IDX file, (N, rows, columns) for images and (N,) for labels.
+    """Return the bytes in a gzipped IDX file, (N, rows, columns) for images and (N,) for labels.
 
-    The format is that of the MNIST files: big-endian magic number and sizes, then one byte for each value. NnliteError:
-    what is not one gzip member, whole and with nothing after it; another magic number; values more or fewer than
-    the header promises, or more than IDX_LIMIT. No more is unpacked than was promised, and memory is taken only for
-    what is there.
+    NnliteError unless the file is one complete gzip member and nothing else, with this magic number, at most IDX_LIMIT
+    values, and exactly as many as its header promises. It unpacks no more than that, and takes memory only for values
+    that are there.
+
+    Arguments:
+        file: the packed file, open at its start.
+        name: what errors call it.
+        magic: IDX_IMAGES or IDX_LABELS.
     """
     unpacking = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # gzip, with its checksum
     axes = magic & 0xFF
@@ -49,8 +58,8 @@ def read_idx(file: IO[bytes], name: str, magic: int) -> npt.NDArray[np.uint8]:
 
 
 def _unpack(file: IO[bytes], unpacking: "zlib._Decompress", count: int) -> bytearray:
-    """Return the next `count` bytes that `file` unpacks to, or fewer where its gzip member ends."""
-    values = bytearray()  # it grows with what is there, and so a promise costs nothing
+    """Return the next `count` bytes unpacked from `file`, or fewer if its gzip member ends."""
+    values = bytearray()  # it grows as values arrive, so a false promise costs nothing
     while len(values) < count and not unpacking.eof:
         packed = unpacking.unconsumed_tail or file.read(_CHUNK)
         if not packed:

@@ -1,7 +1,7 @@
-"""The auxiliary task of section 3: each training image rotated five ways, labelled by the rotation.
+"""The auxiliary task of section 3: each training image at five angles, labelled by the angle.
 
-Rotating MNIST's training images takes a while, so the set is kept in the user's cache, named by what it
-was made from: the bytes of the images, 196 MB for 50,000 of them, and the SHA-256 of those bytes.
+Rotating MNIST's training images takes a while, so the rotated images are kept in the user's cache, in a file named by
+a hash of the original ones. It holds the bytes of all images, 196 MB for 50,000 originals, and their SHA-256.
 """
 
 import hashlib
@@ -23,11 +23,15 @@ _CHUNK = 1000  # images rotated at a time
 
 
 def rotated(samples: Samples, shape: tuple[int, int], cache: Path | None = None) -> Samples:
-    """Return the five-fold set: N images at each of ANGLES, digit labels kept, rotation labels added.
+    """Return the N images at each of ANGLES, 5 N in all, with their labels and the auxiliary labels "rotation".
 
-    samples: on the host, images (N, D) of `shape` (rows, columns). cache: a folder, by default in the
-    user's cache. A cached set that is damaged is rebuilt, and a cache that cannot be written is done
-    without; both are said.
+    The rotated images come from the cache if it has them. A damaged file there is written again, and a cache that
+    cannot be written is not used; a warning says so.
+
+    Arguments:
+        samples: images (N, D), on the host.
+        shape: rows and columns of an image.
+        cache: a folder; None for nnlite's in the user's cache.
     """
     images = np.ascontiguousarray(samples.images)
     if images.shape[-1] != shape[0] * shape[1] or min(shape) < 2:
@@ -43,7 +47,13 @@ def rotated(samples: Samples, shape: tuple[int, int], cache: Path | None = None)
 
 
 def rotate(images: Array, shape: tuple[int, int], degrees: float) -> Array:
-    """Return `images` (N, D) turned to the left about their centre, bilinear, black where nothing was."""
+    """Return images (N, D) rotated about their centre, by bilinear interpolation, with black corners.
+
+    Arguments:
+        images: (N, D).
+        shape: rows and columns of an image.
+        degrees: the angle, counterclockwise.
+    """
     import scipy.ndimage
 
     stack = images.reshape(-1, *shape).astype(np.float32)
@@ -53,7 +63,7 @@ def rotate(images: Array, shape: tuple[int, int], degrees: float) -> Array:
 
 
 def _cached(images: Array, shape: tuple[int, int], folder: Path) -> Array:
-    """Return all rotations (5, N, D), from the cache where it holds them whole."""
+    """Return all rotations (5, N, D), from the cache if it holds them undamaged."""
     name = hashlib.sha256(images.tobytes() + repr((images.dtype, shape, ANGLES)).encode()).hexdigest()[:16]
     path = folder / f"rotated-{name}.bin"
     log = logging.getLogger("nnlite")

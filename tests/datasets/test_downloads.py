@@ -182,12 +182,12 @@ LIES = {
     "404": (reply(PAGE, "404 Not Found"), "answered HTTP 404"),
     "503": (reply(CONTENT, "503 Service Unavailable"), "answered HTTP 503"),
     "204": (reply(CONTENT, "204 No Content"), "answered HTTP 204"),
-    "redirect to a file": (to("file:///etc/passwd"), "redirects to 'file:///etc/passwd', which is no https"),
+    "redirect to a file": (to("file:///etc/passwd"), "redirects to 'file:///etc/passwd', which is not an https"),
     "redirect with a command to the terminal": (
         to("x:\x1b]0;owned\x07"),
         r"redirects to 'x:\\x1b\]0;owned\\x07', which",
     ),
-    "redirect to ftp": (to("ftp://127.0.0.1/file.gz"), "no https address"),
+    "redirect to ftp": (to("ftp://127.0.0.1/file.gz"), "not an https address"),
     "redirect to no address": (to("http://[/"), "Invalid IPv6"),
     "nothing": (raw(), "ConnectionError"),
     "no HTTP": (raw(b"SSH-2.0-OpenSSH_9.6\r\n"), "ConnectionError"),
@@ -308,7 +308,7 @@ def test_a_known_certificate_is_believed_but_no_redirect_away_from_https(https, 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
     assert fetched(tmp_path / "one", https(reply()).url("https"))
     plain = serve(reply())
-    with pytest.raises(NnliteError, match="no https address"):
+    with pytest.raises(NnliteError, match="not an https address"):
         fetched(tmp_path / "two", https(to(plain.url() + NAME)).url("https"))
     assert plain.asked == []
 
@@ -334,7 +334,7 @@ def test_redirects_stay_with_https(url, location, target):
     if target:
         assert redirected(url, location) == target
     else:
-        with pytest.raises(NnliteError, match="no https address"):
+        with pytest.raises(NnliteError, match="not an https address"):
             redirected(url, location)
 
 
