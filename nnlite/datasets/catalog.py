@@ -166,7 +166,7 @@ def _read(entry: Entry, folder: Traversable) -> list[Samples]:
                 f"{first.name}: expected images of shape {(count, *entry.shape)}, as DATASETS says of {entry.name}, "
                 f"found {images.shape}; correct its row"
             )
-        samples.append(check_samples(images.reshape(count, -1), labels, white=entry.white, classes=entry.classes))
+        samples.append(check_samples(images.reshape(count, -1), labels, white=entry.white))
     return samples
 
 
