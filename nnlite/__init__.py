@@ -6,6 +6,10 @@ importable from here; the command line is `nnlite`.
 
 __version__ = "0.1.0"
 
+import os
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+
 from nnlite.backend import get_xp, to_device, to_host
 from nnlite.datagrad import Objective, Term, objectives, weighted_passes
 from nnlite.errors import NnliteError
@@ -50,3 +54,22 @@ __all__ = [
     "unstack",
     "weighted_passes",
 ]
+
+_CLONE = os.path.dirname(os.path.dirname(__file__))
+
+
+class _InClone:
+    """Finds nnlite.cli and nnlite.data in a clone, where cli/ and data/ lie beside this folder; a wheel has them in it.
+
+    Python started in a clone takes this folder for nnlite, whether nnlite is installed or not. With the clone in
+    `__path__` it would find the two as well, but tests/, docs/ and the user's runs/ with them, as nnlite.runs.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return where the module `name` is, or None for a module that is neither of the two."""
+        return PathFinder.find_spec(name, [_CLONE]) if name in ("nnlite.cli", "nnlite.data") else None
+
+
+if os.path.isfile(os.path.join(_CLONE, "setup.cfg")):  # only a clone has it there
+    sys.meta_path.append(_InClone)
