@@ -106,7 +106,7 @@ def attack(
                  an image is changed where phi is enough for that
     square, autopgd (L-infinity), deepfool, carlini, hopskipjump (L2)
                  from the Adversarial Robustness Toolbox:
-                 pip install 'nnlite[interop]'
+                 pip install '.[interop]' in a clone of nnlite
     """  # noqa: D301 - click wants the backspace itself
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; choose one")

@@ -69,7 +69,7 @@ def bench() -> None:
     """Time training and attacks beside their arithmetic, and beside other libraries.
 
     Each contestant has a process of its own, and all are timed in turns within one run; what they compute is compared
-    first. Other libraries come with pip install 'nnlite[bench]'.
+    first. Other libraries come with pip install '.[bench]' in a clone of nnlite.
     """
 
 

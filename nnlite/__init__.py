@@ -4,7 +4,7 @@ Reading order: layers, losses, network (the Pass), penalties, datagrad. Everythi
 importable from here; the command line is `nnlite`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 import os
 import sys

@@ -65,8 +65,8 @@ def _cupy() -> Any:
         import cupy
     except ImportError as error:
         raise NnliteError(
-            f"device gpu: CuPy is not installed or does not load ({error}); install it with pip install 'nnlite[gpu]' "
-            f"(or the cupy package for your CUDA version), or use --device cpu"
+            f"device gpu: CuPy is not installed or does not load ({error}); install it with pip install '.[gpu]' in a "
+            f"clone of nnlite (or the cupy package for your CUDA version), or use --device cpu"
         ) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()

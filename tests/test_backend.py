@@ -131,7 +131,9 @@ def test_an_unknown_device_names_the_known_ones():
 
 
 def test_without_cupy_the_error_says_what_to_install(no_cupy):
-    with pytest.raises(NnliteError, match=r"not installed.*install it with pip install 'nnlite\[gpu\]'.*--device cpu"):
+    with pytest.raises(
+        NnliteError, match=r"not installed.*install it with pip install '\.\[gpu\]' in a clone of nnlite.*--device cpu"
+    ):
         to_device(np.ones(3), "gpu")
 
 

@@ -180,7 +180,8 @@ def test_names_that_are_not_known_or_not_installed_are_refused(monkeypatch):
         contestants(WORK, ["tf"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        NnliteError, match=r"jax is not installed; .* pip install jax, .* pip install 'nnlite\[bench\]'"
+        NnliteError,
+        match=r"jax is not installed; .* pip install jax, .* pip install '\.\[bench\]' in a clone of nnlite",
     ):
         contestants(WORK, ["jax"])
 

@@ -224,7 +224,7 @@ def test_a_scheduler_that_is_lost_in_the_middle_is_said(tmp_path):
 
 def test_without_dask_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(NnliteError, match=r"pip install 'nnlite\[cluster\]'"):
+    with pytest.raises(NnliteError, match=r"pip install '\.\[cluster\]' in a clone of nnlite"):
         carry_out([(abs, 1)], LOCAL)
 
 

@@ -1,4 +1,4 @@
-"""The README and every page of docs/: code runs, output is as printed, links and names lead somewhere.
+"""The README, its neighbours and every page of docs/: code runs, output is as printed, links and names lead somewhere.
 
 Fences: `python` is executed; `console` is executed and its output compared, numbers to within 2 (points of
 accuracy differ with the machine's BLAS); `sh` holds commands that take too long for a test, so they are
@@ -21,7 +21,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from nnlite.cli.main import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -354,5 +354,7 @@ def test_without_art_the_error_says_what_to_install(monkeypatch, found, reason):
     for name in [name for name in sys.modules if name.partition(".")[0] == "art"]:
         monkeypatch.setitem(sys.modules, name, found)
     monkeypatch.delitem(sys.modules, "nnlite.interop.art")
-    with pytest.raises(NnliteError, match=rf"{reason}.*install it with pip install 'nnlite\[interop\]'"):
+    with pytest.raises(
+        NnliteError, match=rf"{reason}.*install it with pip install '\.\[interop\]' in a clone of nnlite"
+    ):
         importlib.import_module("nnlite.interop.art")

@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,3 +101,102 @@ def test_python_m_nnlite_is_the_command(clone, installed, tmp_path, place):
 def test_a_wheel_holds_all_packages():
     packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "nnlite").rglob("__init__.py")}
     assert set(SETTINGS["options"]["packages"].split()) == packages | {"nnlite.cli", "nnlite.data"}
+
+
+# Names and versions
+
+NAME = "nnlite"  # which on the public index is another project's
+WHOLE = rf"(?<![\w./-]){NAME}(?![\w./-])"
+INSTALLER = r"\b(?:pip3?|pipx|uv|poetry|pdm|conda|mamba)\b[^`\n]*?\b(?:install|add|run|download|wheel)"
+ANOTHER_PROJECT = [
+    re.compile(pattern)
+    for pattern in (
+        # with options and other packages before it, but not after '.[extra]', which is a clone's
+        rf"(?:{INSTALLER}|\buvx)(?:[ \t]+(?!['\"]?\\?\.)[^\s`]+)*?[ \t]+['\"]?{WHOLE}",
+        rf"\binstall[\s'\"f]+{WHOLE}",  # a text in two lines of code
+        rf"(?<![\w./-]){NAME}\[[a-z]",  # with an extra
+        rf"{WHOLE}\s*[=~>]=\s*\d",  # as a requirement
+        rf"pypi\.org/\S*/{NAME}\b",
+    )
+]
+
+
+def tells_to_install_another_project(text):
+    return next((found[0] for pattern in ANOTHER_PROJECT if (found := pattern.search(text))), None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install NAME",
+        "pip install 'NAME[interop]'",
+        'pip install "NAME[interop,test]"',
+        "python -m pip install --upgrade NAME",
+        "$(BIN)/pip install --quiet NAME==0.2.0",
+        "pip3 install torch NAME",
+        "`pip install NAME`",
+        "`uv pip install NAME`",
+        "uv add NAME",
+        "uvx NAME train",
+        "uv run --with NAME python",
+        "pipx install NAME",
+        "pipx run NAME train",
+        "poetry add NAME",
+        "conda install -c conda-forge NAME",
+        "install it with pip install '\"\n    f\"NAME[gpu]'",
+        'install it with pip install "\n    "NAME',
+        "the extra NAME[gpu]",
+        "NAME>=0.2",
+        "NAME == 0.2.0",
+        "https://pypi.org/project/NAME",
+    ],
+)
+def test_a_relapse_would_be_found(text):
+    assert tells_to_install_another_project(text.replace("NAME", NAME))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install '.[interop]' in a clone of NAME",
+        "`pip install .` installs the command `NAME` by itself",
+        "pip install NAME-datagrad",
+        "pip install dist/NAME_datagrad-0.2.0-py3-none-any.whl",
+        "pip install git+https://example.org/them/NAME.git",
+        "pip uninstall NAME",
+        "NAME 0.2.0, NumPy 2.4.6",
+        "NAME.__version__ == 1",
+    ],
+)
+def test_what_is_no_relapse_is_not_found(text):
+    assert not tells_to_install_another_project(text.replace("NAME", NAME))
+
+
+def test_no_file_tells_to_install_another_project():
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    texts = {name: (ROOT / name).read_text("utf-8", "replace") for name in listed if (ROOT / name).is_file()}
+    assert len(texts) > 100
+    found = {name: tells_to_install_another_project(text) for name, text in texts.items()}
+    assert not {name: what for name, what in found.items() if what}
+
+
+def test_the_distribution_has_a_name_of_its_own():
+    assert SETTINGS["metadata"]["name"] == "nnlite-datagrad"
+
+
+def test_the_version_is_one_in_all_places():
+    stated = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert {stated[1], newest[1]} == {nnlite.__version__}
+
+
+def test_the_changelog_says_where_each_module_went():
+    of_0_1_0 = """adversarial arrays attacks audit backend bench checkpoint cluster datagrad datasets disk downloads
+        errors evaluation gradcheck grid init interop.art interrupts layers lbfgs losses makers memory methods network
+        paper peers penalties plots processes products report reproduction rotation runs settings sgd training trainings
+        update weights work worker"""
+    moved = {name for name in of_0_1_0.split() if not (ROOT / "nnlite" / f"{name.replace('.', '/')}.py").exists()}
+    rows = re.findall(r"^\| `([\w.]+)` \| `nnlite\.", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert moved == {name for name in rows if name in of_0_1_0.split()}  # the other rows are names within modules
+    assert rows == sorted(rows)

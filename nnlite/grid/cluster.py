@@ -76,7 +76,7 @@ def _connected(address: str, jobs: int) -> Iterator[Any]:
     except ImportError as error:
         raise NnliteError(
             f"scheduler: Dask is not installed or does not load ({error}); "
-            f"install it with pip install 'nnlite[cluster]'"
+            f"install it with pip install '.[cluster]' in a clone of nnlite"
         ) from error
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what goes wrong, is said here in words
     with ExitStack() as stack:

@@ -32,7 +32,7 @@ try:
 except Exception as error:  # not only ImportError: on a NumPy that it does not know, ART raises what it happens to
     raise NnliteError(
         f"interop: expected the Adversarial Robustness Toolbox, found {type(error).__name__}: {error}; "
-        f"install it with pip install 'nnlite[interop]'"
+        f"install it with pip install '.[interop]' in a clone of nnlite"
     ) from error
 
 # What each attack takes, with the usual value; first those within a radius, then those that search the smallest noise.

@@ -144,7 +144,7 @@ def test_an_attack_of_the_toolbox_runs_by_name(attacked, art):
 def test_without_the_toolbox_its_attacks_say_what_to_install(attacked, no_art):
     result = attacked("--adversary", "rect", "--noise", "square")
     assert result.exit_code == 2
-    assert "pip install 'nnlite[interop]'" in result.stderr
+    assert "pip install '.[interop]' in a clone of nnlite" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def check_libraries(names: Sequence[str]) -> None:
         if importlib.util.find_spec(name) is None:
             raise NnliteError(
                 f"against: {LIBRARIES[name]} is not installed; install it with pip install {LIBRARIES[name]}, or all "
-                f"of them with pip install 'nnlite[bench]'"
+                f"of them with pip install '.[bench]' in a clone of nnlite"
             )
 
 
