@@ -2,9 +2,10 @@
 PYTHON ?= python3
 OLDEST ?= python3.11
 BIN := .venv/bin
+NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants test-gpu test-lowest lint audit-packages fuzz bench clean
+.PHONY: help demo test coverage mutants test-gpu test-lowest lint wheel audit-packages fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -12,9 +13,9 @@ help: ## list the targets
 # One thread gives the same figures on any number of cores, and waits for no other program.
 demo: export OPENBLAS_NUM_THREADS = 1
 demo: .venv/nnlite ## train two models on the embedded digits, attack them, draw two pictures
-	$(BIN)/nnlite train --overwrite
-	$(BIN)/nnlite train --reg dgl1 --lam 0.01 --phi 0.1 --overwrite
-	$(BIN)/nnlite attack --adversary rect --plot demo/accuracy.png --images demo/digits.png
+	$(NNLITE) train --overwrite
+	$(NNLITE) train --reg dgl1 --lam 0.01 --phi 0.1 --overwrite
+	$(NNLITE) attack --adversary rect --plot demo/accuracy.png --images demo/digits.png
 
 test: .venv/test ## run all tests, those of the documentation included
 	$(BIN)/python -m pytest
@@ -46,6 +47,15 @@ lint: .venv/lint ## check style, docstrings, spelling, types, and the commands a
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_docs.py -k "not run"
 
+# Not in the clone, whose nnlite/ would be imported; -o: the demo needs no .venv/nnlite there.
+wheel: .venv/bin/python ## build a wheel in dist/, and run the demo with it in an empty environment, outside the clone
+	rm -rf dist build/lib
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	place=$$(mktemp -d) && trap "rm -rf $$place" EXIT && $(PYTHON) -m venv $$place/venv && \
+	$$place/venv/bin/pip install --quiet dist/*.whl && mkdir $$place/home && cd $$place/home && \
+	unset PYTHONPATH NNLITE_DATA XDG_CACHE_HOME && export HOME=$$PWD && ../venv/bin/python -m nnlite --version && \
+	$(MAKE) --file $(CURDIR)/Makefile -o .venv/nnlite demo NNLITE=../venv/bin/nnlite
+
 audit-packages: .venv/test ## ask whether a weakness is known of a package that the tests use; needs the network
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet pip-audit
@@ -62,7 +72,7 @@ bench: .venv/nnlite ## time training steps beside their own matrix products
 	$(BIN)/nnlite bench step --reg dgl1
 
 clean: ## delete the virtual environment, caches, and what the demo made
-	rm -rf .venv build demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nnlite needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
