@@ -28,7 +28,7 @@ coverage: .venv/test ## run all tests and list the lines and branches that none 
 
 mutants: .venv/test ## change the engine in each place and see whether a test fails; takes an hour
 	$(BIN)/pip install --quiet --editable ".[test,mutation]"
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -W ignore::SyntaxWarning tests/mutants.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -W ignore::SyntaxWarning tests/tools/mutants.py
 
 test-gpu: .venv/test ## run the tests that need CuPy and a GPU
 	$(BIN)/python -m pytest -m gpu
@@ -65,7 +65,7 @@ audit-packages: .venv/test ## ask whether a weakness is known of a package that 
 fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; takes some minutes
 	$(BIN)/pip install --quiet --editable ".[fuzz]"
 	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report; do \
-		$(BIN)/python tests/fuzz $$reader --inputs 100000 || exit 1; done
+		$(BIN)/python tests/tools/fuzz $$reader --inputs 100000 || exit 1; done
 
 bench: .venv/nnlite ## time training steps beside their own matrix products
 	$(BIN)/nnlite bench step --reg none

@@ -1,6 +1,6 @@
 """Mutation testing of the engine's arithmetic: change one operator or number at a time, and see whether a test fails.
 
-    python tests/mutants.py losses lbfgs    # or without names: all of them
+    python tests/tools/mutants.py losses lbfgs    # or without names: all of them
 
 prints each mutant that no test noticed, and the share that was killed; docs/mutants.md says why those live. The
 mutants are Cosmic Ray's. Each is tested in a fork of a process that has imported all libraries, by the tests of its
@@ -38,8 +38,8 @@ import nnlite.cli.main  # noqa: F401 - for the libraries that it needs; nnlite i
 for _name in [name for name in sys.modules if name.partition(".")[0] == "nnlite"]:
     del sys.modules[_name]
 
-ROOT = Path(__file__).parent.parent
-ENGINE = {  # file of nnlite -> the tests that are its own
+ROOT = Path(__file__).parents[2]
+ENGINE = {  # module of nnlite -> the tests that are its own
     "init": ["network"],
     "layers": ["layers", "network"],
     "losses": ["losses"],
@@ -50,7 +50,7 @@ ENGINE = {  # file of nnlite -> the tests that are its own
     "datagrad": ["datagrad", "exact", "multitask", "update"],
     "methods": ["methods"],
     "sgd": ["network", "datagrad"],
-    "update": ["update", "datagrad", "methods"],
+    "training.update": ["update", "datagrad", "methods"],
 }
 BITS = ("BitOr", "BitAnd", "BitXor")
 LEAST = 95.0  # percent
@@ -127,14 +127,17 @@ class Mutated(SourceFileLoader, MetaPathFinder):
 
 
 def survives(module: str, source: str, seconds: int) -> bool:
-    """Whether its tests pass with `source` in the place of nnlite/`module`.py, within the time and 8 GB."""
+    """Whether its tests pass with `source` in the place of what `module` of nnlite holds, within the time and 8 GB."""
+    wanted = {f"test_{test}.py" for test in (*ENGINE[module], "values")}
+    files = [str(path) for path in (ROOT / "tests").rglob("test_*.py") if path.name in wanted]
+    assert len(files) == len(wanted), f"{module}: expected the tests {sorted(wanted)}, found {files}"
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
     os.setsid()
     signal.alarm(seconds)
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-    sys.meta_path.insert(0, Mutated(f"nnlite.{module}", ROOT / "nnlite" / f"{module}.py", source))
+    sys.meta_path.insert(0, Mutated(f"nnlite.{module}", _file(module), source))
     hypothesis.settings.register_profile(
         "mutants",
         max_examples=20,
@@ -147,16 +150,19 @@ def survives(module: str, source: str, seconds: int) -> bool:
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     os.dup2(1, 2)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        files = [f"{ROOT}/tests/test_{test}.py" for test in (*ENGINE[module], "values")]
         failed = pytest.main([*OPTIONS, *files])
     os._exit(int(failed))
+
+
+def _file(module: str) -> Path:
+    return ROOT / "nnlite" / f"{module.replace('.', '/')}.py"
 
 
 def main(modules: list[str]) -> int:
     """Test all mutants of `modules` and print what is left of them; 1 where too many are."""
     total = killed = 0
     for module in modules:
-        source = (ROOT / "nnlite" / f"{module}.py").read_text("utf-8")
+        source, name = _file(module).read_text("utf-8"), _file(module).relative_to(ROOT)
         start = time.monotonic()
         if not survives(module, source, 600):
             sys.exit(f"{module}: the tests fail without a mutant")
@@ -166,9 +172,9 @@ def main(modules: list[str]) -> int:
             count += 1
             if survives(module, mutant.source, limit):
                 left += 1
-                print(f"nnlite/{module}.py:{mutant.line}\n- {mutant.before}\n+ {mutant.after}", flush=True)
+                print(f"{name}:{mutant.line}\n- {mutant.before}\n+ {mutant.after}", flush=True)
         took = time.monotonic() - start
-        print(f"nnlite/{module}.py: {count - left} of {count} mutants killed, {took:.0f} s", flush=True)
+        print(f"{name}: {count - left} of {count} mutants killed, {took:.0f} s", flush=True)
         total, killed = total + count, killed + count - left
     share = 100 * killed / total
     print(f"{killed} of {total} mutants killed: {share:.1f} %")

@@ -1,7 +1,7 @@
 """A long run of hostile inputs, guided by coverage, for one of the readers of files.
 
     pip install atheris
-    python tests/fuzz idx --inputs 100000
+    python tests/tools/fuzz idx --inputs 100000
 
 An input may take one second, and the process 200 MB: more ends the run. Half of the inputs are changed byte by byte,
 the others of files with a form so that they keep it. The exit code is 0 where nothing but NnliteError came out, in one
@@ -74,7 +74,7 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
 
 
-parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__.partition("\n")[0])
+parser = argparse.ArgumentParser(prog="python tests/tools/fuzz", description=__doc__.partition("\n")[0])
 parser.add_argument("reader", choices=READERS, help="unpacked: what was packed into an idx file; rotated: the cache")
 parser.add_argument("--inputs", type=int, default=100_000, help="how many; default: 100000")
 parser.add_argument("--seed", type=int, default=1, help="of the fuzzer; default: 1")

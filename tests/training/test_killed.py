@@ -1,4 +1,4 @@
-"""Killed anywhere, called again, and it ends with the same bytes; tests/kills.py does the same some hundred times."""
+"""Killed anywhere, called again, and it ends with the same bytes; tests/tools/kills.py does it some hundred times."""
 
 import pytest
 from kills import content, is_readable, run, torment

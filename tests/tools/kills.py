@@ -1,9 +1,9 @@
 """Commands that are killed by SIGKILL at random moments and called again until they end: the bytes must be the same.
 
-    python tests/kills.py 200
+    python tests/tools/kills.py 200
 
 prints for each kind of training how often it was killed, how often while it wrote, and how many run folders could not
-be read, or held other weights in the end. tests/test_killed.py does a few of each.
+be read, or held other weights in the end. tests/training/test_killed.py does a few of each.
 """
 
 import multiprocessing
