@@ -14,6 +14,7 @@ trunk. Passes of several heads at one point share their forward run, and their e
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -142,14 +143,9 @@ class Network:
         return (dense[0].W.shape[-2], *(layer.W.shape[-1] for layer in dense))
 
     @property
-    def logit_layer(self) -> Dense:
-        """The last layer of the chain."""
-        return cast(Dense, self.layers[-1])
-
-    @property
     def dtype(self) -> np.dtype[np.floating]:
         """The type of the weights: float32 to train, float64 to check."""
-        return self.logit_layer.W.dtype
+        return cast(Dense, self.layers[-1]).W.dtype
 
     def __repr__(self) -> str:
         heads = "".join(f", {task} {head.W.shape[-1]}" for task, head in self.heads.items())
@@ -262,9 +258,9 @@ class Network:
 
     def rebuild(self, all_layers: Sequence[Layer]) -> "Network":
         """Return a network of the same form made of other layers, in the order of `all_layers`."""
-        layers = iter(all_layers)
-        chain = tuple(next(layers) for _ in self.layers)
-        return Network(chain, dict(zip(self.heads, layers, strict=True)))  # type: ignore[arg-type]
+        count = len(self.layers)
+        heads: Any = dict(zip(self.heads, all_layers[count:], strict=True))
+        return Network(tuple(all_layers[:count]), heads)
 
     def map(self, change: Callable[[Array], Array]) -> "Network":
         """Return a network with every parameter array replaced by `change(array)`."""
@@ -302,11 +298,8 @@ def mlp(
     def dense(fan_in: int, fan_out: int) -> Dense:
         return Dense(he_normal(rng, fan_in, fan_out, dtype), np.zeros(fan_out, dtype))
 
-    layers: list[Layer] = []
-    for fan_in, fan_out in pairwise(sizes):
-        layers += [dense(fan_in, fan_out), ReLU()]
-    further = {task: dense(sizes[-2], classes) for task, classes in (heads or {}).items()}
-    return Network(tuple(layers[:-1]), further)
+    layers = [layer for pair in pairwise(sizes) for layer in (dense(*pair), ReLU())]
+    return Network(tuple(layers[:-1]), {task: dense(sizes[-2], classes) for task, classes in (heads or {}).items()})
 
 
 def stack(nets: Sequence[Network]) -> Network:
@@ -319,29 +312,21 @@ def stack(nets: Sequence[Network]) -> Network:
 
 def unstack(net: Network) -> list[Network]:
     """Return the nets of a stack, which share its arrays; or the one net that is none."""
-    weights = net.logit_layer.W
-    if weights.ndim == 2:
-        return [net]
-    return [net.map(lambda array, k=k: array[k]) for k in range(len(weights))]  # type: ignore[misc]
+    W = cast(Dense, net.layers[-1]).W
+    return [net.map(itemgetter(k)) for k in range(len(W))] if W.ndim == 3 else [net]
 
 
 def _stacked(layers: Sequence[Layer]) -> Layer:
     """Return the first of `layers` with the arrays of all; NnliteError where they differ in more than their arrays."""
     first = layers[0]
     for layer in layers:
-        kept, other = _without_parameters(first), _without_parameters(layer)
-        if type(layer) is not type(first) or not all(np.array_equal(kept[name], other[name]) for name in kept):
-            found = f"{type(first).__name__} {kept} and {type(layer).__name__} {other}"
-            raise NnliteError(f"stack: expected layers that differ in their arrays only, found {found}")
-    parameters = {
-        name: get_xp(array).stack([layer.parameters[name] for layer in layers])
-        for name, array in first.parameters.items()
-    }
-    return with_parameters(first, parameters)
-
-
-def _without_parameters(layer: Layer) -> dict[str, Any]:
-    return {name: value for name, value in vars(layer).items() if name not in layer.parameters}
+        kept = [name for name in vars(first) if name not in first.parameters]
+        if type(layer) is not type(first) or any(vars(layer)[name] != vars(first)[name] for name in kept):
+            raise NnliteError(f"stack: expected layers that differ in their arrays only, found {first!r} and {layer!r}")
+    arrays = zip(*(layer.parameters.values() for layer in layers), strict=True)
+    return with_parameters(
+        first, {name: get_xp(*some).stack(some) for name, some in zip(first.parameters, arrays, strict=True)}
+    )
 
 
 def _width_after(name: str, layer: Layer, width: int | None) -> int | None:
@@ -354,10 +339,9 @@ def _width_after(name: str, layer: Layer, width: int | None) -> int | None:
         expect_methods(name, layer, *(["gradients", *layer.parameters] if layer.parameters else []))
         return None if layer.parameters else width
     W, b = layer.W.shape, layer.b.shape
-    if len(W) not in (2, 3) or b != (*W[:-2], W[-1]):
-        raise NnliteError(f"{name}: expected W (in, out) and b (out,), or stacks (S, ...) of both, found {W} and {b}")
-    if width not in (None, W[-2]):
-        raise NnliteError(f"{name}: expected W with {width} rows, as wide as what the layer sees, found {W}")
+    if len(W) not in (2, 3) or b != (*W[:-2], W[-1]) or width not in (None, W[-2]):
+        form = f"W ({width or 'in'}, out) and b (out,), or stacks (S, ...) of both"
+        raise NnliteError(f"{name}: expected {form}, found {W} and {b}")
     return int(W[-1])
 
 

@@ -170,7 +170,7 @@ def test_what_belongs_to_a_net_of_other_layers_is_an_error():
         with pytest.raises(ValueError, match=r"zip\(\)"):
             wrong()
     with pytest.raises(
-        NnliteError, match=r"stack: expected layers that differ in their arrays only, found ReLU .* Dense"
+        NnliteError, match=r"stack: expected layers that differ in their arrays only, found ReLU.* Dense"
     ):
         stack([short, flat_net])
 

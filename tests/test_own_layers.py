@@ -210,7 +210,7 @@ def test_a_parameter_that_is_no_attribute_is_named():
         ((Dense(np.ones((2, 3, 2)), np.ones(2)),), r"layer 0: expected W \(in, out\)"),
         (
             (Dense(np.ones((3, 2)), np.ones(2)), ReLU(), Dense(np.ones((4, 2)), np.ones(2))),
-            "layer 2: expected W with 2 rows",
+            "layer 2: expected W \\(2, out\\)",
         ),
     ],
 )
@@ -222,7 +222,7 @@ def test_a_shape_that_does_not_fit_is_named_when_the_net_is_built(layers, words)
 def test_a_head_that_does_not_fit_is_named_when_the_net_is_built():
     first, last = Dense(np.ones((3, 2)), np.ones(2)), Dense(np.ones((2, 4)), np.ones(4))
     Network((first, ReLU(), last), {"rotation": Dense(np.ones((2, 5)), np.ones(5))})
-    with pytest.raises(NnliteError, match="head rotation: expected W with 2 rows"):
+    with pytest.raises(NnliteError, match="head rotation: expected W \\(2, out\\)"):
         Network((first, ReLU(), last), {"rotation": Dense(np.ones((4, 5)), np.ones(5))})
     with pytest.raises(NnliteError, match="as each head"):
         Network((first, ReLU(), last), {"rotation": ReLU()})
