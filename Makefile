@@ -5,7 +5,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants test-gpu test-lowest lint wheel audit-packages fuzz bench clean
+.PHONY: help demo test coverage mutants test-gpu test-lowest lint wheel audit-packages fuzz lines bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,9 @@ fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; t
 	$(BIN)/pip install --quiet --editable ".[fuzz]"
 	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report; do \
 		$(BIN)/python tests/tools/fuzz $$reader --inputs 100000 || exit 1; done
+
+lines: ## count the code lines of the engine and write them into README.md
+	@$(PYTHON) tests/tools/code_lines.py
 
 bench: .venv/nnlite ## time training steps beside their own matrix products
 	$(BIN)/nnlite bench step --reg none
