@@ -5,7 +5,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants test-gpu test-lowest lint wheel audit-packages fuzz lines bench clean
+.PHONY: help demo test coverage mutants test-gpu test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,11 @@ fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; t
 
 lines: ## count the code lines of the engine and write them into README.md
 	@$(PYTHON) tests/tools/code_lines.py
+
+cupy-names: ## ask CuPy, without a GPU, whether it has what nnlite calls, with the keywords used
+	$(PYTHON) -m venv build/cupy
+	build/cupy/bin/pip install --quiet "$$(grep -o 'cupy-.*' setup.cfg)"
+	build/cupy/bin/python tests/tools/cupy_names.py
 
 bench: .venv/nnlite ## time training steps beside their own matrix products
 	$(BIN)/nnlite bench step --reg none

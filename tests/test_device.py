@@ -6,7 +6,6 @@ of the input gradient near 0 may change its sign from one device to the other.
 """
 
 import importlib
-import inspect
 import json
 import sys
 import warnings
@@ -164,23 +163,6 @@ def test_the_stand_in_works_in_place_where_asked(cupy):
     assert a is same
     assert cupy.asnumpy(row).tolist() == [0, 0, 0]  # a view, as in CuPy
     assert HOST.all()
-
-
-def test_the_stand_in_has_the_signatures_of_cupy():
-    # Needs CuPy, but no GPU. The signatures of CuPy's ufuncs and methods stand in their docstrings only.
-    real = real_cupy()
-    for name in ("where", "arange", "stack", "concatenate", "broadcast_arrays", "asarray", "asnumpy"):
-        ours = inspect.signature(getattr(strict_cupy, name)).parameters
-        theirs = inspect.signature(getattr(real, name)).parameters
-        assert [(p.name, p.kind, p.default) for p in ours.values()] == [
-            (p.name, p.kind, p.default) for p in theirs.values() if p.name in ours
-        ], name
-    for name in ("exp", "log1p", "sign", "maximum", "matmul"):
-        assert callable(getattr(real, name))
-    for name in ("sum", "max", "argmax", "clip", "astype", "reshape", "swapaxes", "copy"):
-        line = getattr(real.ndarray, name).__doc__.splitlines()[0]
-        for parameter in list(inspect.signature(getattr(strict_cupy.ndarray, name)).parameters)[1:]:
-            assert parameter in line, f"ndarray.{name} of CuPy has no {parameter}"
 
 
 # One step of everything, for one net and for a stack
