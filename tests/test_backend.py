@@ -1,27 +1,14 @@
-"""NumPy or CuPy: which module, the moves between host and device, and who may know about it."""
+"""NumPy or CuPy: which module, and the moves between host and device."""
 
-import ast
-import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import strict_cupy
 
-import nnlite
-import nnlite.cli
 from nnlite.backend import get_xp, per_model, synchronize, to_device, to_host
 from nnlite.errors import NnliteError
-
-NNLITE, CLI = Path(nnlite.__file__).parent, Path(nnlite.cli.__file__).parent
-
-# The engine's files in the order of reading, then the packages on top of it. Imports go down this list only.
-ROOMS = """
-errors backend init layers losses network penalties attacks lbfgs datagrad methods sgd gradcheck
-storage datasets interop evaluation training grid bench paper
-""".split()  # noqa: SIM905 - shorter than a list
 
 
 @pytest.fixture
@@ -191,44 +178,3 @@ def test_values_per_model_of_another_device_than_the_array_raise(cupy):
     like = to_device(np.ones((3, 4), np.float32), "gpu")
     with pytest.raises(TypeError):
         per_model(np.ones(3), like) * like
-
-
-# Who may know about it
-
-
-def imports(path):
-    """Return the dotted names of all that a source file imports, also inside functions."""
-    names = []
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return names
-
-
-def test_backend_is_the_only_file_that_imports_cupy():
-    files = [path for folder in (NNLITE, CLI) for path in folder.rglob("*.py")]
-    assert len(files) > 20
-    importing = [path.name for path in files if any(name.split(".")[0].startswith("cupy") for name in imports(path))]
-    assert importing == ["backend.py"]
-
-
-def test_imports_go_down_the_list_of_rooms_only():
-    # nnlite/__init__.py gathers the engine; its __version__ is free to all; __main__.py starts the command line. The
-    # files of a package share its room, and may import one another.
-    rooms = {path: path.relative_to(NNLITE).with_suffix("").parts[0] for path in NNLITE.rglob("*.py")}
-    del rooms[NNLITE / "__init__.py"], rooms[NNLITE / "__main__.py"]
-    assert set(rooms.values()) <= set(ROOMS), "a new file: give it its place in ROOMS"
-    for path, room in rooms.items():
-        for name in imports(path):
-            if name.split(".")[0] == "nnlite" and name != "nnlite.__version__":
-                assert name.split(".")[1] in ROOMS[: ROOMS.index(room) + 1], f"{path.name} imports {name}"
-
-
-def test_the_library_imports_without_cupy_and_without_what_only_drawing_needs():
-    # A fresh interpreter: this one may have loaded anything already.
-    code = "import sys, nnlite.cli.main; print([m for m in ('cupy', 'matplotlib') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"

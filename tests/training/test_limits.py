@@ -1,19 +1,7 @@
-"""What nnlite may cost: memory, and what it imports before it is asked to do something."""
+"""What nnlite may cost in memory."""
 
 import subprocess
 import sys
-
-import pytest
-
-HEAVY = {"matplotlib", "pooch", "requests", "scipy", "cupy", "dask", "distributed", "torch", "jax", "sklearn"}
-
-
-@pytest.mark.parametrize("statement", ["import nnlite", "from nnlite.cli.main import main"])
-def test_nothing_heavy_is_imported_before_it_is_needed(statement):
-    code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not HEAVY & set(imported)
-
 
 # Prints the peak in kilobytes. Linux hands ru_maxrss on from the process that starts another, so it is not asked there.
 PEAK = r"""
