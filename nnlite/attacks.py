@@ -9,11 +9,11 @@ An attack is a value that crafts. It forms no weight gradient, and draws from th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from nnlite.backend import Array, get_xp, per_model, to_host
+from nnlite.backend import Array, get_xp, per_model
 from nnlite.errors import NnliteError
 from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import Network
@@ -78,33 +78,6 @@ class Noise:
 
 R1, R2 = Noise(L1), Noise(L2)
 NOISES = {"r1": R1, "r2": R2}
-
-
-@dataclass(frozen=True)
-class RandomSigns:
-    """phi or -phi on each pixel, drawn `tries` times: an attack that is not stronger has not used the gradient.
-
-    Kept is the first image that is misclassified, the clean one included, else the last.
-    """
-
-    tries: int = 1
-    clip: bool = True
-
-    norm: ClassVar[str] = "linf"
-
-    def __post_init__(self) -> None:
-        check_count("tries", self.tries)
-
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
-        """Return the kept image of each example for each phi; the same signs serve every phi."""
-        xp = get_xp(x)
-        images = [x] * len(phi)
-        for _ in range(self.tries):
-            signs = xp.asarray(rng.choice(np.array([-1, 1], x.dtype), x.shape))
-            for k, size in enumerate(phi):
-                fooled = net.predict(images[k]) != y
-                images[k] = xp.where(fooled[..., None], images[k], perturb(x, signs, size, clip=self.clip))
-        return Crafted(images)
 
 
 @dataclass(frozen=True)
@@ -197,17 +170,6 @@ def project(point: Array, x: Array, radius: float, norm: str, *, clip: bool, out
     if clip:
         moved.clip(0, 1, out=moved)
     return moved  # type: ignore[no-any-return]
-
-
-def check_crafted(attack: Attack, x: Array, phi: Sequence[float], crafted: Crafted) -> None:
-    """Raise AssertionError unless what `attack` made of x is finite and keeps the norm and the range it promises."""
-    xp, measure = get_xp(x), NORMS["linf" if attack.norm is None else attack.norm]
-    extremes = [xp.stack([measure(image - x).max(), image.min(), image.max()]) for image in crafted.images]
-    slack = 16 * float(np.finfo(x.dtype).eps)
-    for size, (length, low, high) in zip(phi, to_host(xp.stack(extremes)).tolist(), strict=True):
-        limit = np.finfo(x.dtype).max if attack.norm is None else size * (1 + slack) + slack
-        assert length <= limit, f"{attack}: expected a norm of {limit:g} at most, found {length:g}"
-        assert not attack.clip or (low >= 0 and high <= 1), f"{attack}: expected [0, 1], found [{low:g}, {high:g}]"
 
 
 def _in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:

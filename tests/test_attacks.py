@@ -13,9 +13,7 @@ from nnlite.attacks import (
     R2,
     Crafted,
     Noise,
-    RandomSigns,
     _in_unit_ball,
-    check_crafted,
     input_gradient,
     perturb,
 )
@@ -24,6 +22,8 @@ from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, accuracy, attack, first_of_each_class
 from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
+from nnlite.evaluation.promises import check_crafted
+from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.gradcheck import numerical_gradient
 from nnlite.init import generator
 from nnlite.layers import Dense

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nnlite.attacks import PGD, Crafted, Noise, RandomSigns
+from nnlite.attacks import PGD, Crafted, Noise
 from nnlite.datagrad import Term
 from nnlite.evaluation.accuracy import AttackTable, Examples
 from nnlite.evaluation.finite_step import Convergence
+from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.gradcheck import Check, Held
 from nnlite.layers import Dense
 from nnlite.lbfgs import LBFGS

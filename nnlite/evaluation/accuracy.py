@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.attacks import NORMS, Attack, check_crafted
+from nnlite.attacks import NORMS, Attack
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
+from nnlite.evaluation.promises import check_crafted
 from nnlite.init import generator
 from nnlite.network import Network
 

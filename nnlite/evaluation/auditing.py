@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, RandomSigns, check_count, project
+from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, check_count, project
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy
 from nnlite.evaluation.accuracy import attack as score
+from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.network import Network
 
 IntArray = npt.NDArray[np.int64]

@@ -10,9 +10,10 @@ import pytest
 import strict_cupy
 from nets import biased_mlp
 
-from nnlite.attacks import NORMS, PGD, Noise, check_crafted
+from nnlite.attacks import NORMS, PGD, Noise
 from nnlite.backend import to_host
 from nnlite.errors import NnliteError
+from nnlite.evaluation.promises import check_crafted
 from nnlite.gradcheck import away_from_kinks, numerical_gradient
 from nnlite.init import generator
 from nnlite.interop import ART_ATTACKS

@@ -1,0 +1,38 @@
+"""Random signs: noise that knows nothing of the net, beside which an attack must prove itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nnlite.attacks import Crafted, check_count, perturb
+from nnlite.backend import Array, get_xp
+from nnlite.network import Network
+
+
+@dataclass(frozen=True)
+class RandomSigns:
+    """phi or -phi on each pixel, drawn `tries` times: an attack that is not stronger has not used the gradient.
+
+    Kept is the first image that is misclassified, the clean one included, else the last.
+    """
+
+    tries: int = 1
+    clip: bool = True
+
+    norm: ClassVar[str] = "linf"
+
+    def __post_init__(self) -> None:
+        check_count("tries", self.tries)
+
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+        """Return the kept image of each example for each phi; the same signs serve every phi."""
+        xp = get_xp(x)
+        images = [x] * len(phi)
+        for _ in range(self.tries):
+            signs = xp.asarray(rng.choice(np.array([-1, 1], x.dtype), x.shape))
+            for k, size in enumerate(phi):
+                fooled = net.predict(images[k]) != y
+                images[k] = xp.where(fooled[..., None], images[k], perturb(x, signs, size, clip=self.clip))
+        return Crafted(images)
