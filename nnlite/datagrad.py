@@ -147,7 +147,7 @@ def weighted_passes(
     for one in objectives(terms, lam0, gamma):
         target = net.chain(one.task)[-1].forward(seen.inputs[-1]) if one.loss.own_target else labels[one.task]
         needs_dx = any(isinstance(term.penalty, Penalty) for term in one.terms)
-        clean = net.backward(seen, target, task=one.task, loss=one.loss, input_gradient=needs_dx)
+        clean = net.backward(seen, target, one.task, one.loss, needs_dx)
         passes.append((one.weight, clean))
         for term in one.terms:
             direction = term.direction(net, clean, target, rng)

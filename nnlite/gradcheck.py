@@ -53,24 +53,22 @@ def check_network(
     expect_float64(net, x)
     rng = np.random.default_rng(seed)
     passes = [net.run(x, own, task=task) for task, own in labels.items()]
-    compared: list[tuple[str, Callable[[Array], float], Array, Array]] = []
-    for k, grad in enumerate(net.gradients([(1.0, once) for once in passes])):
-        for name, analytic in grad.items():
-            array = net.all_layers[k].parameters[name]
-            compared.append(
-                (f"{net.layer_names[k]} {name}", partial(_mean_loss, net, k, name, x, labels), array, analytic)
-            )
-    for once in passes:
-        dx = once.dx if once.dx.shape == x.shape else once.dx.reshape(-1, *x.shape).sum(axis=0)
-        own = {once.task: labels[once.task]}
-        suffix = "" if len(passes) == 1 else f" ({once.task})"
-        compared.append((f"input x{suffix}", partial(_loss, net, labels=own), x, dx))
     checks = []
-    for name, function, array, analytic in compared:
+
+    def compare(name: str, function: Callable[[Array], float], array: Array, analytic: Array) -> None:
         chosen = rng.choice(array.size, min(entries, array.size), replace=False)
         numeric = numerical_gradient(function, array, chosen, step)
         error = relative_error(analytic.reshape(-1)[chosen], numeric, 1e-5 * function(array))
         checks.append(Check(name, array.shape, len(chosen), error))
+
+    for k, grad in enumerate(net.gradients([(1.0, once) for once in passes])):
+        for name, analytic in grad.items():
+            mean_loss = partial(_mean_loss, net, k, name, x, labels)
+            compare(f"{net.layer_names[k]} {name}", mean_loss, net.all_layers[k].parameters[name], analytic)
+    for once in passes:
+        dx = once.dx if once.dx.shape == x.shape else once.dx.reshape(-1, *x.shape).sum(axis=0)
+        suffix = "" if len(passes) == 1 else f" ({once.task})"
+        compare(f"input x{suffix}", partial(_loss, net, labels={once.task: labels[once.task]}), x, dx)
     return checks
 
 

@@ -9,7 +9,7 @@ Shapes: x is (..., N, in) and y (..., N, out), N examples. Leading axes are a st
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias, TypeVar
+from typing import ClassVar, Protocol, TypeAlias
 
 from nnlite.backend import Array, get_xp
 from nnlite.errors import NnliteError
@@ -43,9 +43,6 @@ class Layer(Protocol):
 
     def backward(self, x: Array, dy: Array) -> Array:
         """Return dx = dloss/dx, given dy = dloss/dy; linear in dy."""
-
-
-L = TypeVar("L", bound=Layer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +125,7 @@ def expect_methods(name: str, layer: Layer, *needed: str, why: str = "in a layer
         raise NnliteError(f"{what}; nnlite.layers.Layer says what a layer has")
 
 
-def with_parameters(layer: L, parameters: Parameters) -> L:
+def with_parameters(layer: Layer, parameters: Parameters) -> Layer:
     """Return a copy of `layer` with other arrays under the names of `parameters`; its other fields are kept."""
     changed = copy.copy(layer)
     for name, array in parameters.items():

@@ -50,6 +50,13 @@ def softmax_tangent(logits: Array, y: Array, change: Array) -> Array:
 
 
 def _softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Return loss = -log softmax(logits)[y], L of the paper, and dlogits = softmax(logits) - onehot(y).
+
+    Two cancellations are avoided. The true class's entry of dlogits is minus the sum of the others: in float32 p - 1
+    becomes exactly 0 once p rounds to 1, while the other entries stay correct; the input gradient then points the
+    wrong way, and an attack looks weaker than it is (docs/float32.md). And the loss is log1p of what the largest logit
+    leaves to the others, so a confident loss keeps its digits.
+    """
     xp = get_xp(logits, y)
     true = y[..., None] == xp.arange(logits.shape[-1])
     _, shifted, exp, rest = _beside_largest(logits)
@@ -60,6 +67,11 @@ def _softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _kl_divergence(logits: Array, target: Array) -> tuple[Array, Array]:
+    """Return loss = KL(p || q) and dlogits = q - p, with q = softmax(logits), and p = softmax(target) held fixed.
+
+    The loss of virtual adversarial training (Miyato et al. 2015), where the target is the net's own clean logits: there
+    both are exactly 0. No digits are lost where both are sure, as above.
+    """
     xp = get_xp(logits, target)
     likeliest, shifted_p, _, rest_p = _beside_largest(target)
     _, shifted_q, _, rest_q = _beside_largest(logits)
@@ -82,17 +94,4 @@ def _beside_largest(logits: Array) -> tuple[Array, Array, Array, Array]:
 
 
 softmax_cross_entropy = Loss("softmax cross-entropy", _softmax_cross_entropy, softmax_tangent)
-"""loss = -log softmax(logits)[y] and dlogits = softmax(logits) - onehot(y), L of the paper.
-
-Two cancellations are avoided. The true class's entry of dlogits is minus the sum of the others: in float32 p - 1
-becomes exactly 0 once p rounds to 1, while the other entries stay correct; the input gradient then points the wrong
-way, and an attack looks weaker than it is (docs/float32.md). And the loss is log1p of what the largest logit leaves to
-the others, so a confident loss keeps its digits.
-"""
-
 kl_divergence = Loss("KL divergence", _kl_divergence, softmax_tangent, own_target=True)
-"""loss = KL(p || q) and dlogits = q - p: q is softmax(logits), p that of the net's own clean logits, held fixed.
-
-The loss of virtual adversarial training (Miyato et al. 2015). At the clean logits both are exactly 0. No digits are
-lost where both are sure, as above.
-"""

@@ -175,17 +175,9 @@ class Network:
         self, x: Array, y: Array, *, task: str = MAIN, loss: Loss = softmax_cross_entropy, input_gradient: bool = True
     ) -> Pass:
         """Run forward at x (..., N, D), and backward from the loss against y (..., N) to the inputs; see `backward`."""
-        return self.backward(self.forward(x), y, task=task, loss=loss, input_gradient=input_gradient)
+        return self.backward(self.forward(x), y, task, loss, input_gradient)
 
-    def backward(
-        self,
-        activations: Activations,
-        y: Array,
-        *,
-        task: str = MAIN,
-        loss: Loss = softmax_cross_entropy,
-        input_gradient: bool = True,
-    ) -> Pass:
+    def backward(self, activations: Activations, y: Array, task: str, loss: Loss, input_gradient: bool = True) -> Pass:
         """Run from what each layer saw to the loss of a task, and back to the inputs.
 
         Arguments:
@@ -225,9 +217,7 @@ class Network:
             needed = ["tangent"] if is_piecewise_linear(layer) else ["tangent", "backward_tangent"]
             expect_methods(name, layer, *needed, why="for the exact gradient")
         if loss.tangent is None:
-            raise NnliteError(
-                f"loss: {loss.name} has no tangent, which the exact gradient needs; give it one, or a phi"
-            )
+            raise NnliteError(f"loss: {loss.name} has no tangent for the exact gradient; give it one, or a step phi")
         changes = [direction]
         for layer, seen in zip(chain, of.inputs, strict=True):
             changes.append(layer.tangent(seen, changes[-1]))

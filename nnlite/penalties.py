@@ -86,17 +86,17 @@ def _largest(a: Array) -> Array:
     return largest
 
 
+#: R1 = sum |a_s|, dR1/da = sign(a), with sign(0) = 0. Its direction is that of the fast gradient sign method.
 L1 = Penalty("l1", _sum_of_sizes, _sign, piecewise_linear=True, ball="linf")
-"""R1 = sum |a_s|, dR1/da = sign(a), with sign(0) = 0. Its direction is that of the fast gradient sign method."""
 
+#: R2 = sum a_s^2, dR2/da = 2 a, as in step 2 of the paper's section 2.1.
 L2 = Penalty("l2", _sum_of_squares, _twice)
-"""R2 = sum a_s^2, dR2/da = 2 a, as in step 2 of the paper's section 2.1."""
 
+#: R = |a|_2, dR/da = a / |a|_2, and 0 where a is 0.
 L2_NORM = Penalty("l2norm", _length, _unit, ball="l2")
-"""R = |a|_2, dR/da = a / |a|_2, and 0 where a is 0."""
 
+#: R = max |a_s|, dR/da = sign(a_s) at the first of the largest entries, and 0 elsewhere.
 LINF = Penalty("linf", _largest, _sign_of_largest, piecewise_linear=True, ball="l1")
-"""R = max |a_s|, dR/da = sign(a_s) at the first of the largest entries, and 0 elsewhere."""
 
 PENALTIES = {penalty.name: penalty for penalty in (L1, L2, L2_NORM, LINF)}
 

@@ -106,7 +106,7 @@ def test_without_the_input_gradient_the_rest_is_the_same():
     x, y = rng.random((3, 6)), np.array([0, 1, 2])
     full, short = net.run(x, y), net.run(x, y, input_gradient=False)
     assert all((a == b).all() for a, b in zip(full.deltas, short.deltas, strict=True))
-    assert (net.backward(net.forward(x), y).dx == full.dx).all()
+    assert (net.backward(net.forward(x), y, MAIN, softmax_cross_entropy).dx == full.dx).all()
     with pytest.raises(NnliteError, match="input_gradient=False"):
         _ = short.dx
 
@@ -164,7 +164,7 @@ def test_what_belongs_to_a_net_of_other_layers_is_an_error():
     flat_net = Network((short.layers[0], short.layers[2]))  # says the same of itself as `short`
     for wrong in (
         lambda: short.tangent(deep.run(x, y), x),
-        lambda: short.backward(deep.forward(x), y),
+        lambda: short.backward(deep.forward(x), y, MAIN, softmax_cross_entropy),
         lambda: headed.rebuild(headed.layers),
     ):
         with pytest.raises(ValueError, match=r"zip\(\)"):
