@@ -1,10 +1,10 @@
-"""Attacks: what an adversary adds to an image so that a net takes it for something else.
+"""Attacks: what an adversary adds to an image so that a net misclassifies it.
 
 Noise is the paper's (section 3): one step of size phi along R's gradient at the input gradient. R1 noise is
 phi sign(J), the fast gradient sign method; R2 noise is phi 2J. The paper does not clip to [0, 1]. The direction
 does not depend on phi, so one backward pass serves every phi. PGD takes many such steps within a ball.
 
-An attack is a value that crafts. It forms no weight gradient, and draws from the generator it is given.
+An attack is a value that crafts. It forms no weight gradient, and draws only from the generator that it is given.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,15 @@ STEEPEST = {"linf": L1.gradient, "l2": L2_NORM.gradient}  # the step of length 1
 
 @dataclass(frozen=True, eq=False)
 class Crafted:
-    """What an attack made of a batch: `images`, one array (..., N, D) for each phi.
+    """What an attack made of a batch of N images.
 
-    zeros: how many entries of the input gradient at the clean images are exactly 0, where it was looked at.
-    failed: (..., N), where the attack itself did not work, as a search that did not converge; None for an attack
-    that cannot fail so. smallest: (..., N, D), for an attack that searches the smallest noise: what it found whatever
-    phi, and the clean image where it found nothing or needs nothing.
+    Arguments:
+        images: One array (..., N, D) for each phi.
+        zeros: How many entries of the input gradient at the clean images are exactly 0, or None.
+        failed: (..., N), true where the attack itself did not work, such as a search that did not converge; None for an
+            attack that always works.
+        smallest: (..., N, D), from an attack that searches for the smallest noise: the image that it found, whatever
+            phi, or the clean image where it found none or needs none.
     """
 
     images: list[Array]
@@ -40,7 +43,7 @@ class Crafted:
 
 
 class Attack(Protocol):
-    """What every attack has: the norm that phi is measured in, whether pixels stay within [0, 1], and `craft`.
+    """What every attack has: the norm that measures phi, whether pixels stay within [0, 1], and `craft`.
 
     norm is "linf" or "l2", or None where phi is no radius, as for R2 noise.
     """
@@ -52,13 +55,13 @@ class Attack(Protocol):
     def clip(self) -> bool: ...  # noqa: D102
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
-        """Return what becomes of x (..., N, D), labels y (..., N), at each of `phi`; at phi = 0 it is x."""
+        """Return what becomes of the images x (..., N, D) with labels y (..., N) at each phi; at phi 0 they are x."""
         ...
 
 
 @dataclass(frozen=True)
 class Noise:
-    """One step phi along R's gradient at J, as in the paper; it draws nothing."""
+    """One step phi along R's gradient at J, as in section 3 of the paper; it draws nothing."""
 
     penalty: Penalty
     clip: bool = False
@@ -66,7 +69,7 @@ class Noise:
 
     @property
     def norm(self) -> str | None:
-        """Where no step is longer than phi, as for R1 noise; the size of R2 noise follows the gradient."""
+        """The norm in which no step is longer than phi: "linf" for R1; None for R2, whose size follows the gradient."""
         return self.penalty.ball if self.penalty.ball in NORMS else None
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
@@ -84,9 +87,15 @@ NOISES = {"r1": R1, "r2": R2}
 class PGD:
     """Projected gradient descent (Madry et al. 2018): `steps` steepest steps within a ball of radius phi.
 
-    norm: "linf" or "l2". stride: the size of a step as a share of phi; 2.5 / steps where it is not given. The
-    first of the `restarts` begins at the image itself, each further one at a random point of the ball, for the
-    images that none has fooled yet. Kept is a misclassified end point, else the one of the highest loss.
+    A misclassified end point is kept, else the one of the highest loss.
+
+    Arguments:
+        norm: "linf" or "l2".
+        steps: How many.
+        restarts: The first starts at the image itself; each other one at a random point of the ball, for the images
+            that are still classified correctly.
+        stride: The size of a step as a share of phi; by default 2.5 / steps.
+        clip: Whether pixels stay within [0, 1].
     """
 
     norm: str = "linf"
@@ -109,7 +118,7 @@ class PGD:
         return 2.5 / self.steps if self.stride is None else self.stride
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
-        """Return the kept end point of each image for each phi; the same random starts, scaled, serve every phi."""
+        """Return the end point that is kept of each image for each phi; the same random starts, scaled, serve all."""
         starts = [_in_unit_ball(self.norm, x, rng) for _ in range(self.restarts - 1)]
         return Crafted([self._best(net, x, y, size, starts) if size else x for size in phi])
 
@@ -154,9 +163,15 @@ def perturb(x: Array, direction: Array, phi: float | Array, *, clip: bool = Fals
 
 
 def project(point: Array, x: Array, radius: float, norm: str, *, clip: bool, out: Array | None = None) -> Array:
-    """Return `point` (..., N, D) moved into the ball around x, and into [0, 1] with `clip`; x lies in [0, 1].
+    """Return `point` moved into the ball around x, and with `clip` into [0, 1].
 
-    norm: "linf" or "l2"; radius: above 0. out: where to write the result; it may be `point` itself.
+    Arguments:
+        point: (..., N, D).
+        x: The centre of the ball, (..., N, D), within [0, 1].
+        radius: Above 0.
+        norm: "linf" or "l2".
+        clip: Whether to stay within [0, 1].
+        out: Where to write the result; it may be `point` itself.
     """
     xp = get_xp(point, x)
     if norm == "l2" and clip:  # into [0, 1] first: what lies beyond would use up the radius

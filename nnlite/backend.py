@@ -21,7 +21,7 @@ def get_xp(*arrays: Array) -> Any:
     """Return the module, `numpy` or `cupy`, that all `arrays` belong to; a mixture raises TypeError."""
     if all(isinstance(array, np.ndarray) for array in arrays):
         return np
-    cupy = sys.modules.get("cupy")  # whoever holds a CuPy array has imported it
+    cupy = sys.modules.get("cupy")  # a CuPy array at hand means that it is imported
     if cupy is not None and all(isinstance(array, cupy.ndarray) for array in arrays):
         return cupy
     kinds = ", ".join(sorted({type(array).__module__ + "." + type(array).__name__ for array in arrays}))

@@ -1,4 +1,4 @@
-"""The errors that nnlite raises on purpose, and how they show what a stranger may have written."""
+"""The errors that nnlite raises on purpose, and how they show text that comes from outside."""
 
 import reprlib
 from typing import Any
@@ -7,9 +7,9 @@ LIMIT = 700  # characters of a message
 
 
 class NnliteError(ValueError):
-    """Something the user can put right: the message says what was expected, found, and what to do.
+    """An error that the user can put right: the message says what was expected, what was found, and what to do.
 
-    It is one line of printable characters, LIMIT at most, whatever a file put into it.
+    The message is one line of at most LIMIT printable characters, whatever was put into it.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -18,16 +18,16 @@ class NnliteError(ValueError):
 
 
 class DivergedError(NnliteError):
-    """A training whose loss is no longer finite, before there was a net worth keeping."""
+    """The loss is no longer finite, and there was no net worth keeping before."""
 
 
 def printable(text: str) -> str:
-    """Return `text` with a blank for each character that could move the cursor, or be no text at all."""
+    """Return `text` with each unprintable character, which could move the cursor, replaced by a blank."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message, cut short; it may be nested without end, or have more digits than Python prints."""
+    """Return a value as text for a message, cut short, however deep or long it is."""
     try:
         return reprlib.repr(value)
     except ValueError:

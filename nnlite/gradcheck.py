@@ -26,7 +26,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Check:
-    """One array's comparison: its name, shape, the entries compared, and the relative error."""
+    """The comparison of one array: its name, its shape, how many entries were compared, and the relative error."""
 
     name: str
     shape: tuple[int, ...]
@@ -42,12 +42,18 @@ class Check:
 def check_network(
     net: Network, x: Array, y: Labels, *, entries: int = 100, seed: int = 0, step: float = STEP
 ) -> list[Check]:
-    """Compare backprop with central differences for every parameter of `net` and for the input.
+    """Compare backprop with central differences for each parameter of `net` and for the input, a Check for each array.
 
-    net: float64, one model or a stack; x: (..., N, D) float64; y: (..., N), or the labels of each task by
-    name, whose losses are then added. Arrays of more than `entries` entries are checked at that many, drawn by `seed`.
-    The error is relative to no less than 1e-5 of the loss: below that, its rounding hides the slope. Returns one Check
-    for each array; NnliteError for a net or input that is not float64.
+    The error is relative to no less than 1e-5 of the loss: below that, the rounding of the loss hides the slope.
+    NnliteError for a net or an input that is not float64.
+
+    Arguments:
+        net: One model or a stack, in float64.
+        x: (..., N, D), in float64.
+        y: Labels (..., N), or those of each task by name, whose losses are then added.
+        entries: How many entries of a larger array are compared.
+        seed: Draws these entries.
+        step: Of the differences.
     """
     labels = y if isinstance(y, Mapping) else {MAIN: y}
     expect_float64(net, x)
@@ -75,15 +81,23 @@ def check_network(
 def check_penalty(
     net: Network, x: Array, y: Array, penalty: Penalty, *, directions: int = 3, seed: int = 0, step: float = 1e-3
 ) -> list[Check]:
-    """Compare the exact update of a penalty, the weight gradient of the batch mean of R(J), with central differences.
+    """Compare a penalty's exact update, the weight gradient of the batch mean of R(J), with central differences.
 
-    net: float64, one model or a stack; x: (..., N, D) float64; y: (..., N). The derivative is that of the smooth piece
-    that the net stands on, and the differences stay on it: no ReLU changes side (`Held`), and an example's L1 or LINF
-    goes on as y . J, with y = dR/dJ, where an entry of J changes sign or another becomes the largest. (L2_NORM has a
-    tip at J = 0 that nothing leads around; a net of one or two inputs may meet it.) Each array moves along `directions`
-    random ones of length 1, for most entries of a trained net's update are too small to be checked one at a time. The
-    error is relative to no less than 1e-4 R: below that, the rounding of R hides the slope. NnliteError for another
-    type than float64.
+    The derivative is that of the smooth piece that the net is on, and the differences stay on it: no ReLU changes side
+    (`Held`), and a piecewise linear penalty goes on as y . J, with y = dR/dJ, where an entry of J changes sign or
+    another becomes the largest. (L2_NORM has a tip at J = 0 that cannot be avoided; a net of one or two inputs may meet
+    it.) Each array moves along random directions, since most entries of a trained net's update are too small to be
+    checked one at a time. The error is relative to no less than 1e-4 R: below that, the rounding of R hides the slope.
+    NnliteError for a net or an input that is not float64.
+
+    Arguments:
+        net: One model or a stack, in float64.
+        x: (..., N, D), in float64.
+        y: Labels (..., N).
+        penalty: R.
+        directions: How many directions of length 1 for each array.
+        seed: Draws them.
+        step: Of the differences.
     """
     expect_float64(net, x)
     rng = np.random.default_rng(seed)
@@ -117,14 +131,14 @@ def check_penalty(
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """An activation, linear but for kinks, that stays on the side of each kink that it is on at `seen`."""
+    """A piecewise linear activation that stays on the piece that it is on at `seen`, whatever it is given."""
 
     layer: Any
     seen: Array
     parameters: ClassVar[Parameters] = {}
 
     def forward(self, x: Array) -> Array:
-        """Return what the layer gives, as if the linear piece at `seen` went on for ever."""
+        """Return the value at x of the linear piece at `seen`."""
         y: Array = self.layer.forward(self.seen) + self.layer.tangent(self.seen, x - self.seen)
         return y
 
@@ -139,8 +153,8 @@ def numerical_gradient(
 ) -> Array:
     """Return df/da by central differences for the entries `indices` of the flattened `array`, all by default.
 
-    Two of them, over 2h and 4h with h = `step`: their errors are as 1 to 4, and cancel (Richardson's extrapolation). A
-    loss may curve a thousand times as much as it rises, so that one alone is not good for six digits.
+    Two differences, over 2h and 4h with h = `step`, have errors in the ratio 1 to 4, which cancel (Richardson's
+    extrapolation). A loss may curve a thousand times as much as it rises; then one of them alone has not six digits.
     """
     moved = array.copy()
     entries = moved.reshape(-1)
@@ -167,7 +181,7 @@ def relative_error(a: Array, b: Array, least: float = 0.0) -> float:
 def away_from_kinks(net: Network, x: Array, margin: float = 1e-2) -> Network:
     """Return `net` with biases moved so that no pre-activation at x (..., N, D) lies within `margin` of 0.
 
-    Each of N values rules out an open interval of shifts of width 2 margin, so one of the 2N + 1 shifts
+    Each of the N values at a unit rules out an open interval of shifts, 2 margin wide, so one of the 2N + 1 shifts
     0, 2 margin, -2 margin, 4 margin, ... is always free.
     """
     counts = np.arange(x.shape[-2] * 2 + 1)

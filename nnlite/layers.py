@@ -113,7 +113,7 @@ class ReLU:
 
 
 def is_piecewise_linear(layer: Layer) -> bool:
-    """Return whether a layer is linear but for kinks, as ReLU, by its own word."""
+    """Return whether a layer says that it is linear but for kinks, as ReLU does."""
     return getattr(layer, "piecewise_linear", False)
 
 

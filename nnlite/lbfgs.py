@@ -1,12 +1,12 @@
-"""The attack of Szegedy et al. 2013: the smallest noise r, in the L2 norm, that turns an image into another class.
+"""The attack of Szegedy et al. 2013: the smallest noise r, in the L2 norm, that makes a net misclassify an image.
 
-For a class that is wrong, the target, the noise minimises
+For a wrong class, the target, the noise minimises
 
     c |r|^2 + loss(x + r, target)    with x + r in [0, 1]
 
-by box-constrained L-BFGS (scipy's L-BFGS-B) with the input gradient of the net. The larger c, the smaller r; so a
-search finds the largest c whose minimiser is still taken for the target. Examples share no variables: the problems
-of a whole batch are solved as one, in which each has its own c. Each is divided by its c, which moves no minimiser:
+by box-constrained L-BFGS (SciPy's L-BFGS-B) with the input gradient of the net. The larger c, the smaller r; so a
+search finds the largest c whose minimiser is still classified as the target. Examples share no variables, so a whole
+batch is solved as one problem in which each has its own c. Each part is divided by its c, which moves no minimiser;
 otherwise one example of a large c would hold up all others.
 """
 
@@ -29,7 +29,7 @@ TOLERANCE = 0.25  # at the kinks of ReLU a gradient jumps: 0.02 to 0.17 are left
 class LBFGS:
     """The attack of Szegedy et al.; the target is the most likely wrong class. It draws nothing.
 
-    searches: how many c are tried for each example, the first one 1. iterations: the limit for each of them.
+    searches is how many c are tried for each example, from c = 1 on, and iterations the limit for each of them.
     """
 
     searches: int = 10
@@ -46,10 +46,10 @@ class LBFGS:
         return f"L-BFGS noise ({self.searches} searches of {self.iterations} iterations)"
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
-        """Return the nearest image found where it is within phi of x, and x elsewhere, for each phi.
+        """Return for each phi the nearest image that was found, where it is within phi of x, and x elsewhere.
 
-        An image that is misclassified already needs no noise. `failed` is where no noise was found, or where
-        the one found had not converged, and so may be larger than it need be.
+        An image that is misclassified already needs no noise. `failed` is true where no noise was found, and where the
+        noise had not converged, so that it may be larger than necessary.
         """
         xp = get_xp(x, y)
         logits = net.logits(x)
@@ -63,8 +63,8 @@ class LBFGS:
     def _nearest(self, net: Network, x: Array, target: Array) -> tuple[Array, Array]:
         """Return the image of the largest c that worked, or x where none did, and whether it has converged.
 
-        c goes up or down tenfold until it has worked and failed once, then to the middle of the two, by their logs. So
-        it is larger each time that it works.
+        c goes up or down tenfold until it has worked and failed once, then to the geometric mean of the two. So it is
+        larger each time that it works.
         """
         xp = get_xp(x, target)
         zero = xp.zeros(target.shape, x.dtype)
@@ -89,12 +89,18 @@ def runner_up(logits: Array, y: Array) -> Array:
 
 
 def minimise(net: Network, x: Array, target: Array, c: float | Array, iterations: int) -> tuple[Array, Array]:
-    """Return the minimiser of c |x_hat - x|^2 + loss(x_hat, target) in [0, 1], and where it has converged.
+    """Return the minimiser x_hat of c |x_hat - x|^2 + loss(x_hat, target), (..., N, D), and where it has converged.
 
-    x: (N, D) or (..., N, D), in [0, 1]; target: classes (..., N), with the leading axis of a stack; c: a number above
-    0, or one for each example, (..., N). Returns x_hat (..., N, D) and a bool (..., N). An example has converged where
-    the projected gradient of |r|^2 + loss / c is at most TOLERANCE times 2 |r|, r = x_hat - x; if the loss is convex
-    there, r is off by at most that share of its length. The net works in its own dtype, scipy in float64.
+    An example has converged where the projected gradient of |r|^2 + loss / c is at most TOLERANCE times 2 |r|, with
+    r = x_hat - x; if the loss is convex there, r is off by at most that share of its length. The net works in its own
+    dtype, SciPy in float64.
+
+    Arguments:
+        net: One model, or a stack.
+        x: (N, D) or (..., N, D), within [0, 1], where x_hat stays, too.
+        target: Classes (..., N), with the leading axis of a stack.
+        c: A number above 0, or one for each example, (..., N).
+        iterations: Of L-BFGS, at most.
     """
     from scipy.optimize import Bounds, minimize  # slow to import, and only this needs it
 

@@ -1,10 +1,10 @@
 """Penalties R and their gradients dR/da.
 
-DataGrad applies R to each example's own input gradient; dR/dJ there is the adversarial direction y of
-Eq. 3. The classical penalties apply the same R to the weights.
+DataGrad applies R to each example's own input gradient; dR/dJ there is the adversarial direction y of Eq. 3. The
+classical penalties apply the same R to the weights.
 
-L1, L2_NORM and LINF are the norms dual to the L-infinity, L2 and L1 balls: R(J) is how far the linearised loss
-can rise within a ball of radius 1, and dR/dJ is the step that raises it so far (Lyu et al. 2015).
+L1, L2_NORM and LINF are the norms dual to the L-infinity, L2 and L1 balls: R(J) is how far the linearised loss can rise
+within a ball of radius 1, and dR/dJ is the step that takes it there (Lyu et al. 2015).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +50,7 @@ def _sign(a: Array) -> Array:
 
 
 def _length(a: Array) -> Array:
-    """Return the Euclidean length of each row; scaled first, since squares of tiny gradients would be 0."""
+    """Return the Euclidean length of each row, scaled first, since the squares of tiny gradients would be 0."""
     xp = get_xp(a)
     largest = abs(a).max(axis=-1, keepdims=True)
     scale = xp.where(largest > 0, largest, 1)
@@ -102,10 +102,10 @@ PENALTIES = {penalty.name: penalty for penalty in (L1, L2, L2_NORM, LINF)}
 
 
 def masked(penalty: Penalty, mask: Array) -> Penalty:
-    """Return R(mask * a): features of weight 0 are free, and the direction leaves them as they are.
+    """Return the penalty R(mask * a): features of weight 0 are free, and the direction leaves them as they are.
 
-    mask: (D,), finite and at least 0; on a GPU a CuPy array. Its weights also scale the step, feature by feature.
-    NnliteError for another mask, or where the features are not D.
+    mask is (D,), finite and at least 0, on a GPU a CuPy array; its weights also scale the step, feature by feature.
+    NnliteError for another mask, and where the features are not D.
     """
     host = to_host(mask)
     if host.ndim != 1 or not ((host >= 0) & (host < np.inf)).all():
@@ -140,8 +140,15 @@ def add_weight_penalty(
 ) -> Iterator[Parameters]:
     """Yield `grads` plus the gradient of lam R(W) / N for each weight matrix; biases are free.
 
-    The batch loss is a mean over the N examples of the pass `clean`. The paper's lambda stands beside the batch sum, so
-    its share of the mean is lam / N: with lambda beside the mean, the paper's L1 row at 0.1 would be dead.
+    The paper's lambda stands beside the sum of the losses in a batch, so beside their mean it is lam / N: with lambda
+    itself there, the paper's L1 row at 0.1 would be dead.
+
+    Arguments:
+        penalty: R.
+        grads: Those of each of `net.all_layers`.
+        net: One model, or a stack.
+        clean: The pass over the N examples.
+        lam: lambda, or one for each model, (S,).
     """
     share = lam / clean.loss.shape[-1]
     for layer, grad in zip(net.all_layers, grads, strict=True):
@@ -156,10 +163,16 @@ def add_contractive_penalty(
 ) -> Iterator[Parameters]:
     """Yield `grads` plus the gradient of lam sum_j |dh_j/dh_(j-1)|^2, the layer-wise penalty of Gu and Rigazio (2014).
 
-    h_j are the outputs of the hidden layers, the last one the logits; the Frobenius norm of each layer's Jacobian is
-    squared, one example at a time, and averaged over the pass `clean`. A ReLU's derivative is 1 or 0, so the penalty is
-    lam |W_i|^2 for each unit i that is awake: in the mean, weight decay by the share of examples that wake it. So it is
-    with any activation that is linear but for kinks; NnliteError for another one.
+    h_j are the outputs of the hidden layers, and the logits. The Frobenius norm of each layer's Jacobian is squared for
+    each example, and averaged. A ReLU's derivative is 1 or 0, so the penalty is lam |W_i|^2 for each active unit i: in
+    the mean, weight decay by the share of examples that activate it. The same holds for any piecewise linear
+    activation; NnliteError for another one.
+
+    Arguments:
+        grads: Those of each of `net.all_layers`.
+        net: One model, or a stack.
+        clean: The pass that is averaged over.
+        lam: lambda, or one for each model, (S,).
     """
     slopes = [_mean_squared_slope(after, z) for after, z in zip(net.layers[1:], clean.inputs[1:], strict=True)]
     weights = [*slopes, *[1.0] * (1 + len(net.heads))]
@@ -175,7 +188,7 @@ def _mean_squared_slope(layer: Layer, z: Array) -> float | Array:
     if layer.parameters:
         return 1.0
     if not is_piecewise_linear(layer):
-        raise NnliteError(f"gu-rigazio: expected activations that are linear but for kinks, as ReLU, found {layer!r}")
+        raise NnliteError(f"gu-rigazio: expected piecewise linear activations, such as ReLU, found {layer!r}")
     slope = layer.backward(z, get_xp(z).ones_like(z))
     squared: Array = (slope * slope).mean(axis=-2)[..., None, :]
     return squared
