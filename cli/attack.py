@@ -154,7 +154,7 @@ def attack(
                 "noise": noise,
                 "norm": made.norm,
                 "clip": made.clip,
-                "parameters": parameters(made),
+                "parameters": made.parameters,
                 "seed": seed if "seed" in TAKES[noise] else None,
                 "dtype": dtype,
                 "phi": table.phi,
@@ -212,19 +212,10 @@ def _identity(run: Run) -> Net:
     return Net(run.name, weights_sha256(weights_of(run.net)))
 
 
-def parameters(made: Attack) -> dict[str, Any]:
-    """Return how hard an attack tries."""
-    if isinstance(made, LBFGS):
-        return {"searches": made.searches, "iterations": made.iterations}
-    if isinstance(made, PGD):
-        return {"steps": made.steps, "restarts": made.restarts, "stride": made.share}
-    return dict(getattr(made, "options", {}))  # one of ART's
-
-
 def describe(noise: str, made: Attack, seed: int) -> str:
     """Say how the noise is made, such as: L2 norm, steps 40, restarts 5, stride 0.0625, seed 0, clipped to [0, 1]."""
     words = [f"{NORM_NAMES[made.norm]} norm"] if made.norm and noise not in NOISES else []
-    words += [f"{name} {value:g}" for name, value in parameters(made).items()]
+    words += [f"{name} {value:g}" for name, value in made.parameters.items()]
     words += [f"seed {seed}"] if "seed" in TAKES[noise] else []
     return ", ".join([*words, "clipped to [0, 1]" if made.clip else "not clipped"])
 

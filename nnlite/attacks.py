@@ -45,7 +45,8 @@ class Crafted:
 class Attack(Protocol):
     """What every attack has: the norm that measures phi, whether pixels stay within [0, 1], and `craft`.
 
-    norm is "linf" or "l2", or None where phi is no radius, as for R2 noise.
+    norm is "linf" or "l2", or None where phi is no radius, as for R2 noise. parameters says how hard the attack tries,
+    by names and numbers such as {"steps": 40}.
     """
 
     @property
@@ -53,6 +54,9 @@ class Attack(Protocol):
 
     @property
     def clip(self) -> bool: ...  # noqa: D102
+
+    @property
+    def parameters(self) -> dict[str, float]: ...  # noqa: D102
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return what becomes of the images x (..., N, D) with labels y (..., N) at each phi; at phi 0 they are x."""
@@ -71,6 +75,11 @@ class Noise:
     def norm(self) -> str | None:
         """The norm in which no step is longer than phi: "linf" for R1; None for R2, whose size follows the gradient."""
         return self.penalty.ball if self.penalty.ball in NORMS else None
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """None: it is a single step."""
+        return {}
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return x + phi dR/dJ for each phi, from one backward pass."""
@@ -116,6 +125,11 @@ class PGD:
     def share(self) -> float:
         """The size of a step as a share of phi."""
         return 2.5 / self.steps if self.stride is None else self.stride
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The number and the size of the steps, and the number of starts."""
+        return {"steps": self.steps, "restarts": self.restarts, "stride": self.share}
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return the end point that is kept of each image for each phi; the same random starts, scaled, serve all."""

@@ -42,6 +42,11 @@ class LBFGS:
         check_count("searches", self.searches)
         check_count("iterations", self.iterations)
 
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The number of searches, and the limit for each of them."""
+        return {"searches": self.searches, "iterations": self.iterations}
+
     def __str__(self) -> str:
         return f"L-BFGS noise ({self.searches} searches of {self.iterations} iterations)"
 

@@ -153,7 +153,7 @@ def art_classifier(
 
 @dataclass(frozen=True)
 class ArtAttack:
-    """One of ART's attacks, by a name of ART_ATTACKS; pixels stay within [0, 1].
+    """One of ART's attacks, by its name; pixels stay within [0, 1].
 
     Within an L-infinity radius of phi, begun `restarts` times: "square" (Andriushchenko et al. 2020) sees nothing but
     logits, and asks for them `queries` times; "autopgd" (Croce and Hein 2020) takes `steps` along the gradient.
@@ -182,8 +182,8 @@ class ArtAttack:
                 raise NnliteError(f"{option}: expected an integer of at least 1, found {value}")
 
     @property
-    def options(self) -> dict[str, int]:
-        """How hard it tries: what was given, and the usual value of the rest."""
+    def parameters(self) -> dict[str, float]:
+        """The numbers that were given, and the usual value of the others."""
         return {name: getattr(self, name) or usual for name, usual in _OPTIONS[self.name].items()}
 
     @property
@@ -248,7 +248,7 @@ class ArtAttack:
         return _Classifier(net, (pixels,), (0.0, 1.0))
 
     def _attack(self, on: _Classifier, size: float) -> Any:
-        own = {name: getattr(self, name) or usual for name, usual in _OPTIONS[self.name].items()}
+        own = self.parameters
         steps, restarts = own.get("steps"), own.get("restarts")
         usual = {"batch_size": _ROWS, "verbose": False}
         match self.name:
