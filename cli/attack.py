@@ -24,9 +24,8 @@ from nnlite.cli.options import (
 )
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import PAPER_PHI, AttackTable, first_of_each_class
-from nnlite.evaluation.accuracy import attack as attack_all
-from nnlite.evaluation.attack_file import Net, Record, clean_sha256, layout, new_attack, weights_of, weights_sha256
+from nnlite.evaluation.accuracy import PAPER_PHI, AttackTable, evaluate_attack, first_of_each_class
+from nnlite.evaluation.attack_file import NetId, Record, clean_sha256, layout, new_attack, weights_of, weights_sha256
 from nnlite.evaluation.pictures import check_format, plot_accuracy, plot_examples
 from nnlite.interop import ART_ATTACKS
 from nnlite.lbfgs import LBFGS
@@ -125,7 +124,7 @@ def attack(
     sizes = (L2_PHI if made.norm == "l2" else PAPER_PHI) if phi is None else phi
     name, how = f"{NAMES.get(noise, noise)} noise", describe(noise, made, seed)
     if save is None:
-        table = attack_all(net, nets, test, made, sizes, seed=seed)
+        table = evaluate_attack(net, nets, test, made, sizes, seed=seed)
     else:
         rows = np.arange(len(test))
         record = Record(
@@ -141,8 +140,8 @@ def attack(
         size = size_of(layout(record, (len(test), dataset.features), dtype))
         message(f"keeps {len(test):,} images at {len(sizes)} phi, {size / 1e6:,.1f} MB, in {save}")
         with new_attack(save, record, dataset.test, rows, dtype) as file:
-            table = attack_all(net, nets, test, made, sizes, seed=seed, keep=file.keep)
-            file.score(np.stack([table.standing[run.name].sum(axis=-1) for run in scored]))
+            table = evaluate_attack(net, nets, test, made, sizes, seed=seed, keep=file.keep)
+            file.score(np.stack([table.correct[run.name].sum(axis=-1) for run in scored]))
 
     figures = {victim: [float(value) for value in values] for victim, values in table.accuracy.items()}
     if as_json:
@@ -208,8 +207,8 @@ def make_attack(noise: str, clip: bool | None, given: dict[str, Any]) -> Attack:
     return LBFGS()
 
 
-def _identity(run: Run) -> Net:
-    return Net(run.name, weights_sha256(weights_of(run.net)))
+def _identity(run: Run) -> NetId:
+    return NetId(run.name, weights_sha256(weights_of(run.net)))
 
 
 def describe(noise: str, made: Attack, seed: int) -> str:

@@ -10,25 +10,26 @@ import click
 from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.evaluation.attack_file import AttackFile, Check, check, find_weights, open_attack
+from nnlite.evaluation.attack_file import AttackFile, Verification, find_weights, open_attack
+from nnlite.evaluation.attack_file import verify as verify_file
 
 NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--run", "names", multiple=True, help="Run to classify the images: name or path; may be repeated.")
+@click.option("--run", "names", multiple=True, help="Run that classifies the images: its name or path; may be repeated.")
 @runs_option
 @json_option
 def verify(file: Path, names: tuple[str, ...], runs: Path, as_json: bool) -> None:
     """Check the images that nnlite attack --save kept in FILE, without the attack's code.
 
-    Loads the clean images and compares: those in FILE must be finite, within phi of them, equal to them at phi 0,
-    and within [0, 1] where the attack was to keep them there. Each --run must classify as many of them rightly as
-    FILE says. Without --run no accuracy is checked.
+    Compares them with the clean images: those in FILE must be finite, within phi of the clean ones, equal to them at
+    phi 0, and within [0, 1] if the attack promised that. Each --run must classify as many of them correctly as FILE
+    says; without --run no accuracy is checked.
 
     \b
-    exit code 0  all is as FILE says
+    exit code 0  everything is as FILE says
               1  something differs; each difference is printed
               2  FILE is no attack file, or other bad input
     """  # noqa: D301 - click wants the backspace itself
@@ -36,7 +37,7 @@ def verify(file: Path, names: tuple[str, ...], runs: Path, as_json: bool) -> Non
     weights = dict(find_weights(name, attack.record.data, runs) for name in names)
     if len(weights) < len(names):
         raise NnliteError("run: expected runs of different names, found one twice")
-    found = check(attack, load(attack.record.data).test, weights)
+    found = verify_file(attack, load(attack.record.data).test, weights)
     if as_json:
         print_json(_content(attack, found))
     else:
@@ -50,7 +51,7 @@ def verify(file: Path, names: tuple[str, ...], runs: Path, as_json: bool) -> Non
         sys.exit(1)
 
 
-def _content(attack: AttackFile, found: Check) -> dict[str, object]:
+def _content(attack: AttackFile, found: Verification) -> dict[str, object]:
     images = [
         {name: value if value is None or math.isfinite(value) else None for name, value in vars(size).items()}
         for size in found.sizes  # NaN is no JSON
@@ -79,7 +80,7 @@ def _percent(counts: tuple[int, ...] | None, attack: AttackFile) -> list[float] 
     return None if counts is None else [100 * count / attack.shape[0] for count in counts]
 
 
-def _print(attack: AttackFile, found: Check, file: Path) -> None:
+def _print(attack: AttackFile, found: Verification, file: Path) -> None:
     record, failed = attack.record, {failure.k for failure in found.failures}
     head = ["phi", f"{NORM_NAMES[record.norm or 'linf']} norm", "lowest pixel", "highest pixel"]
     rows = [[f"{size.phi:g}", *(f"{x:.6f}" for x in (size.norm, size.low, size.high))] for size in found.sizes]

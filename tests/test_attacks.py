@@ -20,7 +20,7 @@ from nnlite.attacks import (
 from nnlite.attacks import project as into_ball
 from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, accuracy, attack, first_of_each_class
+from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, accuracy, evaluate_attack, first_of_each_class
 from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
 from nnlite.evaluation.promises import check_crafted
 from nnlite.evaluation.random_signs import RandomSigns
@@ -188,8 +188,8 @@ def test_clipped_pgd_in_l2_is_the_worst_of_many_points():
 def test_more_steps_are_stronger_than_one_and_more_restarts_never_weaker(trained, norm, phi):
     data, net = trained
     stands = {
-        (steps, restarts): attack(net, {"net": net}, data.test, PGD(norm, steps, restarts), (phi,)).standing["net"]
-        for steps, restarts in [(1, 1), (1, 2), (1, 8), (20, 1)]
+        effort: evaluate_attack(net, {"net": net}, data.test, PGD(norm, *effort), (phi,)).correct["net"]
+        for effort in [(1, 1), (1, 2), (1, 8), (20, 1)]
     }
     assert stands[20, 1].sum() < stands[1, 1].sum()
     assert stands[1, 8].sum() < stands[1, 1].sum()
@@ -259,7 +259,7 @@ def test_no_attack_forms_a_weight_gradient(trained, monkeypatch, made):
         raise AssertionError("an attack formed a weight gradient")
 
     monkeypatch.setattr(Dense, "gradients", gradients)
-    attack(net, {"net": net}, data.test[:50], made, (0.1,))
+    evaluate_attack(net, {"net": net}, data.test[:50], made, (0.1,))
 
 
 def test_a_step_is_two_and_a_half_times_phi_over_all_steps_if_not_given():
@@ -327,7 +327,7 @@ def test_noise_beyond_its_promise_is_an_error(made, words):
     assert words in str(error.value)
     net = biased_mlp([4, 2], rng())
     with pytest.raises(AssertionError):
-        attack(net, {"net": net}, check_samples(x, np.array([0])), made, (0.1,))
+        evaluate_attack(net, {"net": net}, check_samples(x, np.array([0])), made, (0.1,))
     with pytest.raises(AssertionError):
         first_of_each_class(net, {"net": net}, check_samples(x, np.array([0])), made, (0.1,))
 
@@ -355,14 +355,14 @@ def test_the_slack_is_16_roundings_of_phi_and_of_the_pixels():
 @pytest.mark.parametrize("made", [R1, R2, Noise(L1, clip=True), Noise(L2, clip=True), PGD(steps=1), RandomSigns()])
 def test_phi_0_is_the_clean_accuracy_bit_for_bit(trained, made):
     data, net = trained
-    table = attack(net, {"net": net}, data.test, made, (0.0,))
+    table = evaluate_attack(net, {"net": net}, data.test, made, (0.0,))
     assert table.accuracy["net"][0] == accuracy(net, data.test)
 
 
 def test_accuracy_falls_with_phi_and_an_own_attack_hurts_most(trained):
     data, net = trained
     other = train(Settings(hidden=(64, 64), epochs=15, seed=1), data).net
-    table = attack(net, {"net": net, "other": other}, data.test, R1, PAPER_PHI)
+    table = evaluate_attack(net, {"net": net, "other": other}, data.test, R1, PAPER_PHI)
     own, foreign = table.accuracy["net"], table.accuracy["other"]
     assert (np.diff(own) <= 0).all()
     assert own[-1] < foreign[-1] < foreign[0]
@@ -371,7 +371,7 @@ def test_accuracy_falls_with_phi_and_an_own_attack_hurts_most(trained):
 def test_the_table_says_which_examples_stand_and_each_block_draws_from_its_own_generator(trained):
     data, net = trained
     made, phi = PGD(steps=1, restarts=2), (0.0, 0.05)
-    table = attack(net, {"net": net}, data.test, made, phi, seed=3)
+    table = evaluate_attack(net, {"net": net}, data.test, made, phi, seed=3)
     assert len(data.test) > BLOCK
     expected = []
     for start in range(0, len(data.test), BLOCK):
@@ -379,9 +379,9 @@ def test_the_table_says_which_examples_stand_and_each_block_draws_from_its_own_g
         images = made.craft(net, x, y, phi, generator(3, "attack", start)).images
         expected.append([net.predict(image) == y for image in images])
     expected = np.concatenate(expected, axis=-1)
-    assert (table.standing["net"] == expected).all()
+    assert (table.correct["net"] == expected).all()
     assert table.accuracy["net"].tolist() == [100 * stands.sum() / len(data.test) for stands in expected]
-    assert (attack(net, {"net": net}, data.test, made, phi, seed=4).standing["net"] != expected).any()
+    assert (evaluate_attack(net, {"net": net}, data.test, made, phi, seed=4).correct["net"] != expected).any()
 
 
 def test_a_stack_of_victims_and_adversaries_equals_its_models(trained):
@@ -390,10 +390,10 @@ def test_a_stack_of_victims_and_adversaries_equals_its_models(trained):
     pair = stack([net, other])
     assert accuracy(pair, data.test).tolist() == [accuracy(net, data.test), accuracy(other, data.test)]
     for made in (R1, PGD(steps=3)):
-        tables = attack(pair, {"pair": pair, "net": net}, data.test, made)
-        assert tables.standing["net"].shape == (5, 2, len(data.test))
+        tables = evaluate_attack(pair, {"pair": pair, "net": net}, data.test, made)
+        assert tables.correct["net"].shape == (5, 2, len(data.test))
         for k, one in enumerate((net, other)):
-            alone = attack(one, {"one": one, "net": net}, data.test, made)
+            alone = evaluate_attack(one, {"one": one, "net": net}, data.test, made)
             assert tables.accuracy["pair"][:, k] == pytest.approx(alone.accuracy["one"], abs=0.21)
             assert tables.accuracy["net"][:, k] == pytest.approx(alone.accuracy["net"], abs=0.21)
 
@@ -404,19 +404,19 @@ def test_the_share_of_zero_gradients_is_counted_by_the_noise_that_looks(trained)
     weights[:16] = 0  # a quarter of the pixels is ignored, and so has no gradient
     net = Network((Dense(weights, np.zeros(10)),))
     for crafting in (net, stack([net, net])):
-        assert attack(crafting, {"net": net}, data.test, R1).zero_share == 0.25
-    assert attack(net, {"net": net}, data.test, PGD(steps=1), (0.1,)).zero_share is None
+        assert evaluate_attack(crafting, {"net": net}, data.test, R1).zero_share == 0.25
+    assert evaluate_attack(net, {"net": net}, data.test, PGD(steps=1), (0.1,)).zero_share is None
 
 
 def test_failures_and_the_size_of_the_smallest_noise_are_told():
     samples = check_samples(np.full((3, 4), 0.5), np.array([0, 1, 1]))
     net = biased_mlp([4, 2], rng())
-    table = attack(net, {"net": net}, samples, Fake(0.1, failed=(True, False, True), smallest=1), (0.1,))
+    table = evaluate_attack(net, {"net": net}, samples, Fake(0.1, failed=(True, False, True), smallest=1), (0.1,))
     assert table.failed == 2
     assert table.lengths == {"l2": pytest.approx(0.2), "linf": pytest.approx(0.1)}
-    table = attack(net, {"net": net}, samples, Fake(0.0, failed=(True, True, True), smallest=3), (0.1,))
+    table = evaluate_attack(net, {"net": net}, samples, Fake(0.0, failed=(True, True, True), smallest=3), (0.1,))
     assert np.isnan(table.lengths["l2"])  # nothing was found, so there is no median
-    table = attack(net, {"net": net}, samples, R1)
+    table = evaluate_attack(net, {"net": net}, samples, R1)
     assert table.failed is None
     assert table.lengths == {}
 
@@ -425,7 +425,7 @@ def test_nets_that_do_not_know_all_classes_are_refused(trained):
     data, net = trained
     small = Network((Dense(np.zeros((64, 7), np.float32), np.zeros(7, np.float32)),))
     words = "expected labels below 7, the number of its classes, found 9"
-    for call in (attack, first_of_each_class):
+    for call in (evaluate_attack, first_of_each_class):
         with pytest.raises(NnliteError, match=f"adversary: {words}"):
             call(small, {"net": net}, data.test, R1)
         with pytest.raises(NnliteError, match=f"small: {words}"):
@@ -435,7 +435,7 @@ def test_nets_that_do_not_know_all_classes_are_refused(trained):
 @pytest.mark.parametrize("phi", [(), (-0.1,), (0.1, float("nan")), (float("inf"),)])
 def test_a_phi_that_is_no_size_is_refused(trained, phi):
     data, net = trained
-    for call in (attack, first_of_each_class):
+    for call in (evaluate_attack, first_of_each_class):
         with pytest.raises(NnliteError, match="phi: expected"):
             call(net, {"net": net}, data.test, R1, phi)
 
@@ -446,10 +446,11 @@ def test_float32_attacks_a_confident_net_as_float64_does(trained):
     last = net.layers[-1]
     sure = Network((*net.layers[:-1], Dense(10 * last.W, 10 * last.b)))
     exact = sure.astype(np.float64)
-    single = attack(sure, {"sure": sure}, data.test, R1).accuracy["sure"]
-    double = attack(exact, {"sure": exact}, data.test, R1).accuracy["sure"]
+    single = evaluate_attack(sure, {"sure": sure}, data.test, R1).accuracy["sure"]
+    double = evaluate_attack(exact, {"sure": exact}, data.test, R1).accuracy["sure"]
     assert single == pytest.approx(double, abs=0.3)
-    trap = attack(sure, {"sure": sure}, data.test, Noise(L1, loss=naive_softmax_cross_entropy)).accuracy["sure"]
+    naive = Noise(L1, loss=naive_softmax_cross_entropy)
+    trap = evaluate_attack(sure, {"sure": sure}, data.test, naive).accuracy["sure"]
     assert trap[-1] > double[-1] + 5  # the attack only looks weaker
 
 

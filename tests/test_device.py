@@ -24,7 +24,7 @@ from nnlite.bench.workload import Work
 from nnlite.cli.main import main
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets import Samples
-from nnlite.evaluation.accuracy import accuracy, attack, first_of_each_class
+from nnlite.evaluation.accuracy import accuracy, evaluate_attack, first_of_each_class
 from nnlite.init import generator
 from nnlite.lbfgs import LBFGS
 from nnlite.network import mlp, stack
@@ -296,8 +296,8 @@ def test_the_accuracy_is_that_of_the_cpu(gpu, digits, nets):
 @pytest.mark.parametrize("clip", [False, True])
 def test_the_table_of_an_attack_is_that_of_the_cpu(gpu, digits, nets, penalty, clip):
     noise = Noise(penalty, clip)
-    found = attack(on("gpu", nets)["rect"], on("gpu", nets), digits.train.to("gpu"), noise)
-    expected = attack(nets["rect"], nets, digits.train, noise)
+    found = evaluate_attack(on("gpu", nets)["rect"], on("gpu", nets), digits.train.to("gpu"), noise)
+    expected = evaluate_attack(nets["rect"], nets, digits.train, noise)
     assert found.phi == expected.phi
     assert found.accuracy.keys() == expected.accuracy.keys()
     for name, figures in found.accuracy.items():
@@ -310,7 +310,7 @@ def test_the_table_of_an_attack_is_that_of_the_cpu(gpu, digits, nets, penalty, c
 
 def test_an_attack_copies_to_the_host_once_for_each_block_and_each_victim(cupy, digits, nets):
     moved, samples = on("gpu", nets), digits.train.to("gpu")
-    attack(moved["rect"], moved, samples, R1, (0.0, 0.1, 0.2))
+    evaluate_attack(moved["rect"], moved, samples, R1, (0.0, 0.1, 0.2))
     # The largest label; size, lowest and highest pixel at each phi; who stands, at each phi; the count of zeros.
     assert cupy.copied_to_host == [(), *5 * [(3, 3)], *2 * [(3, 1097)], ()]
 

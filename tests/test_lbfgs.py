@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 
 from nnlite.attacks import Noise
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import attack
+from nnlite.evaluation.accuracy import evaluate_attack
 from nnlite.layers import Dense
 from nnlite.lbfgs import LBFGS, TOLERANCE, minimise, runner_up
 from nnlite.losses import softmax_cross_entropy
@@ -179,7 +179,7 @@ def test_what_has_not_converged_or_found_nothing_has_failed(trained):
     x, y = data.test.batch(slice(0, 80))
     right, short = net.predict(x) == y, LBFGS(searches=1, iterations=1)
     assert short.craft(net, x, y, (), rng()).failed.tolist() == right.tolist()
-    assert attack(net, {"net": net}, data.test[:80], short, (1.0,)).failed == right.sum() < 80
+    assert evaluate_attack(net, {"net": net}, data.test[:80], short, (1.0,)).failed == right.sum() < 80
     unreachable = Network((Dense(np.array([[1.0, -1.0]]), np.array([9.0, 0.0])),))  # class 1 begins beyond x = 1
     crafted = LBFGS().craft(unreachable, np.array([[0.2], [0.9]]), np.array([0, 0]), (5.0,), rng())
     assert crafted.failed.tolist() == [True, True]
@@ -222,7 +222,7 @@ def test_no_attack_forms_a_weight_gradient(trained, monkeypatch):
         raise AssertionError("the attack formed a weight gradient")
 
     monkeypatch.setattr(Dense, "gradients", gradients)
-    attack(net, {"net": net}, data.test[:10], LBFGS(2, 2), (0.1,))
+    evaluate_attack(net, {"net": net}, data.test[:10], LBFGS(2, 2), (0.1,))
 
 
 @pytest.mark.parametrize("options", [{"searches": 0}, {"iterations": -1}, {"iterations": 1.5}])

@@ -13,7 +13,7 @@ import pytest
 from nnlite.attacks import R1, R2
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import accuracy, attack
+from nnlite.evaluation.accuracy import accuracy, evaluate_attack
 from nnlite.grid.jobs import missing, train_all
 from nnlite.grid.pool import in_processes
 from nnlite.paper.reproduction import Plan, Reproduction, naive_attack, reproduce
@@ -70,10 +70,10 @@ def test_the_scores_are_those_of_the_attacks(whole):
     runs = {model: Reproduction(folder, PLAN).best(model)[0] for model in (Model("Rect"), Model("L1", 0.001))}
     test = load("digits").test
     rect, l1 = (found.net for found in runs.values())
-    expected = attack(rect, {"l1": l1}, test, R1).accuracy["l1"]
+    expected = evaluate_attack(rect, {"l1": l1}, test, R1).accuracy["l1"]
     found = [float(row[-1]) for row in rows if row[:3] == ["rect", "r1", "l1-lam0.001"]]
     assert found == pytest.approx(expected.tolist())
-    expected = attack(rect, {"rect": rect}, test, R2).accuracy["rect"]
+    expected = evaluate_attack(rect, {"rect": rect}, test, R2).accuracy["rect"]
     assert [float(row[-1]) for row in rows if row[:3] == ["rect", "r2", "rect"]] == pytest.approx(expected.tolist())
 
 

@@ -32,7 +32,7 @@ class AttackTable:
 
     zero_share: the share of the adversary's input-gradient entries that are exactly 0, None where the attack does
     not count them. They leave their pixels untouched under R1, so a large share makes an attack look weaker than
-    it is. standing: which examples each victim still classifies rightly, (phi, N) or (phi, S, N). failed: on how
+    it is. correct: which examples each victim still classifies correctly, (phi, N) or (phi, S, N). failed: on how
     many examples the attack itself failed, () or (S,), or None for one that cannot. lengths: for an attack that
     searches the smallest noise, the median size of what it found, in the L2 and the L-infinity norm. norm: the norm
     that phi is measured in.
@@ -41,14 +41,14 @@ class AttackTable:
     phi: tuple[float, ...]
     accuracy: dict[str, FloatArray]
     zero_share: float | None
-    standing: dict[str, BoolArray] = field(default_factory=dict)
+    correct: dict[str, BoolArray] = field(default_factory=dict)
     failed: npt.NDArray[np.int64] | None = None
     lengths: dict[str, FloatArray] = field(default_factory=dict)
     norm: str | None = "linf"
 
 
 def accuracy(net: Network, samples: Samples) -> FloatArray:
-    """Return the percentage of `samples` that `net` classifies rightly, shape () or (S,)."""
+    """Return the percentage of `samples` that `net` classifies correctly, shape () or (S,)."""
     _check_features(net, samples, "net")
     correct = []
     for start in range(0, len(samples), BLOCK):
@@ -57,7 +57,7 @@ def accuracy(net: Network, samples: Samples) -> FloatArray:
     return np.asarray(100.0 * to_host(sum(correct[1:], correct[0])) / len(samples))
 
 
-def attack(
+def evaluate_attack(
     adversary: Network,
     victims: Mapping[str, Network],
     samples: Samples,
@@ -98,12 +98,12 @@ def attack(
             noise = crafted.smallest - x
             for norm, measure in NORMS.items():
                 lengths[norm].append(measure(noise))
-    standing = {name: _joined(blocks) for name, blocks in right.items()}
+    correct = {name: _joined(blocks) for name, blocks in right.items()}
     return AttackTable(
         phi=tuple(phi),
-        accuracy={name: np.asarray(100.0 * ones.sum(axis=-1) / len(samples)) for name, ones in standing.items()},
+        accuracy={name: np.asarray(100.0 * ones.sum(axis=-1) / len(samples)) for name, ones in correct.items()},
         zero_share=float(to_host(sum(zeros[1:], zeros[0]))) / entries if zeros else None,
-        standing=standing,
+        correct=correct,
         failed=_joined(failed).sum(axis=-1) if failed else None,
         lengths={norm: _median_above_0(_joined(blocks)) for norm, blocks in lengths.items() if blocks},
         norm=attack.norm,

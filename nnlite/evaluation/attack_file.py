@@ -1,13 +1,13 @@
-"""The attack file: the images that an attack made, and what was found with them, for others to check.
+"""The attack file: the images that an attack made, and how many of them each net got right, for others to check.
 
     rows       int64 (N,)              which images of the split were attacked
     labels     int64 (N,)              their labels
     images0    float32 (N, D)          what became of them at the first phi, then images1, ...
-    right      int64 (victims, phi)    how many of them each victim classified rightly
+    right      int64 (victims, phi)    how many of them each victim classified correctly
 
-and a Record, as JSON, among the metadata. `check` computes everything anew from the images: the size of the noise, the
-range of the pixels, and what a net takes them for. It runs neither nnlite's attacks nor its engine, as an error there
-must not hide itself: the few lines of plain NumPy are meant to be read.
+and a Record, as JSON, among the metadata. `verify` recomputes everything from the images: the size of the noise, the
+range of the pixels, and the class that a net sees. It runs neither nnlite's attacks nor its engine, so that no error
+there can hide itself; its few lines of plain NumPy are meant to be read.
 """
 
 import hashlib
@@ -43,8 +43,8 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Net:
-    """A net by its name, and by the SHA-256 of its weights, which is the same in whatever file they are."""
+class NetId:
+    """The name of a net, and the SHA-256 of its weights, which is the same whichever file they are kept in."""
 
     name: str
     sha256: str
@@ -52,10 +52,11 @@ class Net:
 
 @dataclass(frozen=True)
 class Record:
-    """What an attack file says of itself.
+    """What an attack file says about itself.
 
-    attack: its name with all that it was told. norm: what phi is measured in, "linf", "l2", or None where phi is no
-    radius; clip: whether the pixels were kept within [0, 1]. clean: the SHA-256 of the clean images and labels.
+    attack: the name of the attack and its options, in words. norm: what phi is measured in, "linf", "l2", or None
+    where phi is no radius; clip: whether the pixels were kept within [0, 1]. clean: the SHA-256 of the clean images
+    and their labels.
     """
 
     attack: str
@@ -64,8 +65,8 @@ class Record:
     phi: tuple[float, ...]
     data: str
     clean: str
-    adversary: Net
-    victims: tuple[Net, ...]
+    adversary: NetId
+    victims: tuple[NetId, ...]
     split: str = SPLIT
     nnlite: str = __version__
     format: int = FORMAT
@@ -73,46 +74,46 @@ class Record:
 
 @dataclass(frozen=True)
 class AttackFile:
-    """An attack file whose header fits together; the arrays are still on the disk."""
+    """An attack file whose header is consistent; the arrays are still on disk."""
 
     record: Record
     arrays: ArrayFile
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The number of images, and that of their pixels."""
+        """The number of images, and the number of pixels in each."""
         return self.arrays.places["images0"].shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the pixels, in which the nets computed, too."""
+        """The type of the pixels, and of the nets' arithmetic."""
         return self.arrays.places["images0"].dtype
 
 
 class AttackWriter:
-    """Fills an attack file while the attack is at work."""
+    """Fills an attack file while the attack runs."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     def keep(self, start: int, images: Sequence[Array]) -> None:
-        """Write a block of images (n, D), one for each phi, as those from number `start` on."""
+        """Write a block of images, one array (n, D) for each phi, from image number `start` on."""
         for k, block in enumerate(images):
             self._writer.put(f"images{k}", to_host(block), start)
 
-    def score(self, right: IntArray) -> None:
-        """Write how many images each victim classified rightly at each phi, (victims, phi)."""
-        self._writer.put("right", right)
+    def score(self, correct: IntArray) -> None:
+        """Write how many images each victim classified correctly at each phi, (victims, phi)."""
+        self._writer.put("right", correct)
 
 
 @contextmanager
 def new_attack(
     path: Path, record: Record, split: Samples, rows: IntArray, dtype: npt.DTypeLike
 ) -> Iterator[AttackWriter]:
-    """Give an AttackWriter for the `rows` of `split`; the file stands there at the end of the block, or not at all.
+    """Yield an AttackWriter for the images `rows` of `split`; only a block that ends without an error leaves a file.
 
-    dtype: that of the images, float32 or float64. NnliteError: a record that could not be read again, a file that is
-    there already or cannot be written.
+    dtype: that of the images, float32 or float64. NnliteError: a record that could not be read back, a file that
+    exists already or cannot be written.
     """
     text = json.dumps(asdict(record))
     try:
@@ -126,7 +127,7 @@ def new_attack(
 
 
 def open_attack(path: Path) -> AttackFile:
-    """Read what an attack file says of itself; NnliteError where it is none, or its parts do not fit together."""
+    """Read the record of an attack file; NnliteError for another kind of file, or parts that do not fit together."""
     arrays = open_arrays(path)
     try:
         if KEY not in arrays.metadata:
@@ -166,7 +167,7 @@ def clean_sha256(samples: Samples) -> str:
 
 
 def weights_of(net: Network) -> Weights:
-    """Return the weights of a net on the host; those of further heads play no part in an attack."""
+    """Return the weights of a net on the host; auxiliary heads play no part in an attack."""
     return [(to_host(layer.W), to_host(layer.b)) for layer in net.layers if isinstance(layer, Dense)]
 
 
@@ -176,7 +177,7 @@ def weights_sha256(weights: Weights) -> str:
 
 
 def load_weights(folder: Path) -> Weights:
-    """Return the weights of the run in `folder`; NnliteError where they are no chain of finite float32 layers."""
+    """Return the weights of the run in `folder`; NnliteError unless they are a chain of finite float32 layers."""
     path = folder / WEIGHTS
     file = open_arrays(path)
     try:
@@ -186,7 +187,7 @@ def load_weights(folder: Path) -> Weights:
 
 
 def find_weights(name: str, data: str, runs: Path) -> tuple[str, Weights]:
-    """Return name and weights of the run `name` on `data` below `runs`, or of that in the folder `name`."""
+    """Return name and weights of the run `name` on `data` below `runs`, or of the run in the folder `name`."""
     for folder in (runs / data / name, Path(name)):
         if name and os.path.isfile(folder / WEIGHTS):  # False, not an error, for a name too long
             return folder.resolve().name, load_weights(folder)
@@ -195,7 +196,7 @@ def find_weights(name: str, data: str, runs: Path) -> tuple[str, Weights]:
 
 @dataclass(frozen=True)
 class Size:
-    """Of the images at one phi: the largest norm of the noise, what it may be, and the range of the pixels.
+    """What was measured at one phi: the largest norm of the noise, its limit, and the range of the pixels.
 
     limit: None where phi is no radius.
     """
@@ -209,9 +210,9 @@ class Size:
 
 @dataclass(frozen=True)
 class Score:
-    """How many images a net classifies rightly at each phi, as recorded, None where nothing was, and as found."""
+    """How many images a net classifies correctly at each phi, as recorded, None if nothing was, and as found."""
 
-    run: Net
+    run: NetId
     recorded: tuple[int, ...] | None
     found: tuple[int, ...]
     note: str
@@ -219,26 +220,26 @@ class Score:
 
 @dataclass(frozen=True)
 class Failure:
-    """One difference between what a file says and what was found; `k` is the number of its phi, None for all."""
+    """One difference between what a file says and what was found, at phi number `k`, or at all of them for None."""
 
     k: int | None
     text: str
 
 
 @dataclass
-class Check:
-    """All that was found; `failures` is empty where everything is as the file says."""
+class Verification:
+    """All that was found; `failures` is empty if everything is as the file says."""
 
     sizes: list[Size] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
 
-def check(file: AttackFile, split: Samples, runs: Mapping[str, Weights]) -> Check:
-    """Measure the images of an attack file against the clean ones of `split`, and let `runs`, by name, classify them.
+def verify(file: AttackFile, split: Samples, runs: Mapping[str, Weights]) -> Verification:
+    """Compare the images of an attack file with the clean ones of `split`, and have `runs`, by name, classify them.
 
-    The norm is taken in float64; it may exceed phi by `slack`, as the attack rounded its pixels. A run that the file
-    names must classify exactly as many images rightly as recorded. NnliteError: a split or a run for images of
+    The norm is computed in float64; it may exceed phi by `slack`, as the attack rounded its pixels. A run that the
+    file names must classify exactly as many images correctly as recorded. NnliteError: a split or a run for images of
     another size, rows that the split does not have.
     """
     record, rows = file.record, _rows(file, split)
@@ -248,18 +249,18 @@ def check(file: AttackFile, split: Samples, runs: Mapping[str, Weights]) -> Chec
                 f"{name}: expected a run for images of {file.shape[1]} pixels, found one for {len(weights[0][0])}"
             )
     nets = {name: [(W.astype(file.dtype), b.astype(file.dtype)) for W, b in runs[name]] for name in runs}
-    right = {name: [0] * len(record.phi) for name in runs}
-    report = Check()
+    correct = {name: [0] * len(record.phi) for name in runs}
+    verification = Verification()
 
     def blame(k: int | None, bad: npt.NDArray[np.bool_], what: str) -> None:
         if bad.any():
             where = f"{bad.sum():,} of {len(rows):,} images, the first in row {rows[bad.argmax()]:,}"
-            report.failures.append(Failure(k, f"{what}: {where}"))
+            verification.failures.append(Failure(k, f"{what}: {where}"))
 
     found = clean_sha256(split[rows])
     if found != record.clean:
         both = f"SHA-256 {found[:12]} here, {record.clean[:12]} in the file"
-        report.failures.append(Failure(None, f"the clean images or their labels are others: {both}"))
+        verification.failures.append(Failure(None, f"the clean images or their labels are others: {both}"))
     blame(None, file.arrays.read("labels") != split.labels[rows], "labels that differ from those of the data")
     for k, phi in enumerate(record.phi):
         measured = []
@@ -269,10 +270,10 @@ def check(file: AttackFile, split: Samples, runs: Mapping[str, Weights]) -> Chec
             with np.errstate(all="ignore"):  # what is not finite is a failure of its own
                 measured.append(_measure(image, clean, record.norm))
                 for name, net in nets.items():
-                    right[name][k] += int((predict(net, image) == labels).sum())
+                    correct[name][k] += int((predict(net, image) == labels).sum())
         finite, noise, low, high, changed = (np.concatenate(parts) for parts in zip(*measured, strict=True))
         limit = None if record.norm is None else phi + slack(phi, file.dtype)
-        report.sizes.append(Size(phi, float(noise.max()), limit, float(low.min()), float(high.max())))
+        verification.sizes.append(Size(phi, float(noise.max()), limit, float(low.min()), float(high.max())))
         blame(k, ~finite, "NaN or infinity")
         if limit is not None:
             blame(k, noise > limit, "noise larger than phi")
@@ -282,14 +283,14 @@ def check(file: AttackFile, split: Samples, runs: Mapping[str, Weights]) -> Chec
             blame(k, changed, "pixels that differ from the clean image")
     recorded = file.arrays.read("right")
     if (recorded < 0).any() or (recorded > len(rows)).any():
-        report.failures.append(Failure(None, f"recorded counts outside 0 to {len(rows):,}"))
-    for name, counts in right.items():
-        _compare(report, record, Net(name, weights_sha256(runs[name])), recorded, tuple(counts), len(rows))
-    return report
+        verification.failures.append(Failure(None, f"recorded counts outside 0 to {len(rows):,}"))
+    for name, counts in correct.items():
+        _compare(verification, record, NetId(name, weights_sha256(runs[name])), recorded, tuple(counts), len(rows))
+    return verification
 
 
 def slack(phi: float, dtype: npt.DTypeLike) -> float:
-    """Return by how much rounding in `dtype` may carry noise beyond phi: 16 units in the last place of 1 + phi."""
+    """Return how far rounding in `dtype` may carry noise beyond phi: 16 units in the last place of 1 + phi."""
     return 16 * float(np.finfo(dtype).eps) * (1 + phi)
 
 
@@ -302,7 +303,7 @@ def predict(weights: Weights, x: Array) -> IntArray:
 
 
 def _measure(image: Array, clean: Array, norm: str | None) -> tuple[npt.NDArray[Any], ...]:
-    """Return for each image: is it finite, the norm of its noise, its lowest and highest pixel, is any bit changed."""
+    """Return for each image: is it finite, the norm of its noise, its lowest and highest pixel, has any bit changed."""
     noise = image.astype(np.float64) - clean.astype(np.float64)
     size = np.sqrt((noise**2).sum(axis=-1)) if norm == "l2" else np.abs(noise).max(axis=-1)
     bits = f"u{image.dtype.itemsize}"
@@ -310,29 +311,31 @@ def _measure(image: Array, clean: Array, norm: str | None) -> tuple[npt.NDArray[
     return np.all(np.isfinite(image), axis=-1), size, image.min(axis=-1), image.max(axis=-1), changed
 
 
-def _compare(report: Check, record: Record, run: Net, right: IntArray, found: tuple[int, ...], examples: int) -> None:
-    """Add the score of `run`, and what of it differs from the record."""
+def _compare(
+    verification: Verification, record: Record, run: NetId, counts: IntArray, found: tuple[int, ...], examples: int
+) -> None:
+    """Add the score of `run`, and where it differs from the record."""
     names = {net.name: net.sha256 for net in (record.adversary, *record.victims)}
     known = [k for k, net in enumerate(record.victims) if net.sha256 == run.sha256]
     known.sort(key=lambda k: record.victims[k].name != run.name)  # one net may have been scored by two names
-    recorded, note = tuple(map(int, right[known[0]])) if known else None, ""
+    recorded, note = tuple(map(int, counts[known[0]])) if known else None, ""
     if recorded is not None:
         for k, (expected, count) in enumerate(zip(recorded, found, strict=True)):
             if expected != count:
-                text = f"{run.name} classifies {count:,} of {examples:,} images rightly, recorded are {expected:,}"
-                report.failures.append(Failure(k, text))
+                text = f"{run.name} classifies {count:,} of {examples:,} images correctly, recorded are {expected:,}"
+                verification.failures.append(Failure(k, text))
     elif run.sha256 == record.adversary.sha256:
         note = f"{run.name} crafted the noise, but was not scored: its accuracy is compared with nothing"
     elif run.name in names:
         text = f"{run.name} has other weights: SHA-256 {run.sha256[:12]} here, {names[run.name][:12]} in the file"
-        report.failures.append(Failure(None, text))
+        verification.failures.append(Failure(None, text))
     else:
         note = f"{run.name} is unknown to the file: its accuracy is compared with nothing"
-    report.scores.append(Score(run, recorded, found, note))
+    verification.scores.append(Score(run, recorded, found, note))
 
 
 def _rows(file: AttackFile, split: Samples) -> IntArray:
-    """Return the row numbers of a file, which are rising, each one in the split; its sizes are looked at first."""
+    """Return the row numbers of a file, which rise and lie in the split; the sizes are checked first."""
     path, (count, features) = file.arrays.path, file.shape
     if features != split.images.shape[1]:
         raise NnliteError(f"{path}: expected images of {split.images.shape[1]} pixels, as the data, found {features}")
@@ -345,13 +348,13 @@ def _rows(file: AttackFile, split: Samples) -> IntArray:
 
 
 def _record(content: Any) -> Record:
-    """Return the Record that a JSON object holds; ValueError says which field is not as it should be."""
+    """Return the Record that a JSON object holds; ValueError says which field is wrong."""
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise ValueError(f"format: expected {FORMAT}, found {reprlib.repr(content.get('format'))}")
     record = _fields(Record, content)
     if not isinstance(record["phi"], list) or not isinstance(record["victims"], list):
         raise ValueError("phi, victims: expected lists")
-    adversary, *victims = (Net(**_fields(Net, net)) for net in (record["adversary"], *record["victims"]))
+    adversary, *victims = (NetId(**_fields(NetId, net)) for net in (record["adversary"], *record["victims"]))
     phi, names = record["phi"], [net.name for net in victims]
     for name, good, expected in (
         ("attack", _is_text(record["attack"]), "a text of one line"),
@@ -379,7 +382,7 @@ def _fields(kind: type, content: Any) -> dict[str, Any]:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether `value` may be printed: a stranger's text could move the cursor, or be no text at all."""
+    """Return whether `value` may be printed: text from a stranger could move the cursor, or be no text at all."""
     return isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
 
 
@@ -391,5 +394,5 @@ def _is_sha256(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
-def _is_net(net: Net) -> bool:
+def _is_net(net: NetId) -> bool:
     return _is_text(net.name) and _is_sha256(net.sha256)

@@ -18,8 +18,7 @@ from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, check_count, pro
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy
-from nnlite.evaluation.accuracy import attack as score
+from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy, evaluate_attack
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.network import Network
 
@@ -137,7 +136,7 @@ def audit(
             on_progress(stage, 0, len(rows))
             chosen = samples[get_xp(samples.labels).asarray(rows)]
             told = _Told(attack, lambda done: on_progress(stage, done, len(rows)))
-            stands[:, rows] = score(crafting, {"net": net}, chosen, told, at, seed=seed).standing["net"]
+            stands[:, rows] = evaluate_attack(crafting, {"net": net}, chosen, told, at, seed=seed).correct["net"]
         return stands
 
     standing = {"r1": stand("R1", r1, phi, rows), "r2": stand("R2", r2, phi, rows)}

@@ -24,7 +24,7 @@ from nnlite.attacks import NOISES, Noise
 from nnlite.backend import to_device
 from nnlite.datasets.catalog import load
 from nnlite.errors import DivergedError, NnliteError, shown
-from nnlite.evaluation.accuracy import PAPER_PHI, attack, first_of_each_class
+from nnlite.evaluation.accuracy import PAPER_PHI, evaluate_attack, first_of_each_class
 from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
 from nnlite.grid.jobs import Training, check_fit, in_stacks, missing, train_all
 from nnlite.grid.pool import in_processes
@@ -237,7 +237,7 @@ def score(
 def naive_attack(run: Run) -> npt.NDArray[np.float64]:
     """Return the accuracies (phi,) of a net under its own R1 noise, crafted with the naive logit error."""
     test = load(run.settings.data).test
-    table = attack(run.net, {"self": run.net}, test, Noise(L1, loss=naive_softmax_cross_entropy))
+    table = evaluate_attack(run.net, {"self": run.net}, test, Noise(L1, loss=naive_softmax_cross_entropy))
     return table.accuracy["self"]
 
 
@@ -299,5 +299,5 @@ def _attack(adversary: Run, noise: str, victims: Sequence[Run]) -> npt.NDArray[n
     settings = adversary.settings
     test = load(settings.data).test.to(settings.device)
     nets = {str(run.path): run.net.to(settings.device) for run in victims}
-    table = attack(adversary.net.to(settings.device), nets, test, NOISES[noise], PAPER_PHI)
+    table = evaluate_attack(adversary.net.to(settings.device), nets, test, NOISES[noise], PAPER_PHI)
     return np.stack([table.accuracy[str(run.path)] for run in victims])

@@ -27,7 +27,7 @@ import safetensors.numpy
 from nnlite.attacks import NOISES
 from nnlite.datasets.samples import Dataset
 from nnlite.errors import DivergedError, NnliteError, shown
-from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, attack
+from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, evaluate_attack
 from nnlite.methods import METHODS
 from nnlite.network import Network
 from nnlite.storage.files import heal, identity, lock, new_folder, read_file, recover
@@ -128,7 +128,7 @@ def make_run(
 def evaluate(trained: Trained, best: Epoch, settings: Settings, data: Dataset) -> Results:
     """Return how a training ended, with the accuracies of its net, which is on the device of `settings`."""
     test = data.test.to(settings.device)
-    table = attack(trained.net, {"self": trained.net}, test, NOISES["r1"], PAPER_PHI)
+    table = evaluate_attack(trained.net, {"self": trained.net}, test, NOISES["r1"], PAPER_PHI)
     return Results(
         status=trained.status,
         best_epoch=best.epoch,

@@ -11,8 +11,8 @@ import safetensors.numpy
 
 from nnlite.attacks import PGD, R1, R2
 from nnlite.datasets import Dataset, check_samples, load
-from nnlite.evaluation.accuracy import AttackTable, attack
-from nnlite.evaluation.attack_file import check, open_attack, weights_of
+from nnlite.evaluation.accuracy import AttackTable, evaluate_attack
+from nnlite.evaluation.attack_file import open_attack, verify, weights_of
 from nnlite.lbfgs import LBFGS
 from nnlite.training.runs import load_run, make_run
 from nnlite.training.settings import Settings
@@ -40,7 +40,7 @@ def test_json_holds_the_librarys_figures(attacked, trained):
     result = attacked("--adversary", "rect", "--json")
     assert result.exit_code == 0
     rect, robust = trained[1]
-    table = attack(rect.net, {"rect": rect.net, robust.name: robust.net}, load("digits").test, R1)
+    table = evaluate_attack(rect.net, {"rect": rect.net, robust.name: robust.net}, load("digits").test, R1)
     assert json.loads(result.stdout) == {
         "adversary": "rect",
         "data": "digits",
@@ -63,7 +63,7 @@ def test_options_reach_the_library(attacked, trained):
     options = ("--noise", "r2", "--phi", "0,0.5", "--clip", "--dtype", "float64", "--victim", "rect")
     result = attacked("--adversary", "dgl1-lam0.01-phi0.1", *options, "--json")
     rect, robust = (run.net.astype(np.float64) for run in trained[1])
-    table = attack(robust, {"rect": rect}, load("digits").test, replace(R2, clip=True), (0.0, 0.5))
+    table = evaluate_attack(robust, {"rect": rect}, load("digits").test, replace(R2, clip=True), (0.0, 0.5))
     content = json.loads(result.stdout)
     assert content["accuracy"] == {"rect": table.accuracy["rect"].tolist()}
     assert (content["noise"], content["clip"], content["dtype"], content["phi"]) == ("r2", True, "float64", [0, 0.5])
@@ -78,7 +78,7 @@ def test_pgd_is_the_librarys_with_its_options_and_its_seed(attacked, trained, no
     made = PGD(norm, steps=5, restarts=2, stride=0.4)
     assert tuple(content["phi"]) == phi
     assert content["accuracy"]["rect"] == list(
-        attack(net, {"rect": net}, load("digits").test, made, phi, seed=3).accuracy["rect"]
+        evaluate_attack(net, {"rect": net}, load("digits").test, made, phi, seed=3).accuracy["rect"]
     )
     assert (content["norm"], content["clip"], content["seed"]) == (norm, True, 3)
     assert content["parameters"] == {"steps": 5, "restarts": 2, "stride": 0.4}
@@ -101,7 +101,7 @@ def test_the_title_names_the_attack_with_all_it_was_told(attacked):
 def test_only_the_first_images_are_attacked_on_request(attacked, trained):
     content = json.loads(attacked("--adversary", "rect", "--first", 30, "--victim", "rect", "--json").stdout)
     net = trained[1][0].net
-    table = attack(net, {"rect": net}, load("digits").test[:30], R1)
+    table = evaluate_attack(net, {"rect": net}, load("digits").test[:30], R1)
     assert content["accuracy"]["rect"] == table.accuracy["rect"].tolist()
     assert content["examples"] == 30
 
@@ -110,7 +110,7 @@ def test_lbfgs_is_the_librarys_and_says_what_it_found(attacked, trained):
     result = attacked("--adversary", "rect", "--noise", "lbfgs", "--victim", "rect", "--first", 40, "--json")
     content = json.loads(result.stdout)
     net = trained[1][0].net
-    table = attack(net, {"rect": net}, load("digits").test[:40], LBFGS(), (0.0, 0.25, 0.5, 1.0, 2.0))
+    table = evaluate_attack(net, {"rect": net}, load("digits").test[:40], LBFGS(), (0.0, 0.25, 0.5, 1.0, 2.0))
     assert content["accuracy"]["rect"] == table.accuracy["rect"].tolist()
     assert content["median_noise"] == table.lengths
     assert content["parameters"] == {"searches": 10, "iterations": 50}
@@ -125,7 +125,7 @@ def test_what_an_attack_could_not_do_is_told(attacked, monkeypatch, failed, size
     figures = {"rect": np.array([90.0])}
     lengths = {norm: np.array(size) for norm in ("l2", "linf")}
     table = AttackTable((1.0,), figures, None, failed=np.array(failed), lengths=lengths)
-    monkeypatch.setattr("nnlite.cli.attack.attack_all", lambda *args, **options: table)
+    monkeypatch.setattr("nnlite.cli.attack.evaluate_attack", lambda *args, **options: table)
     result = attacked("--adversary", "rect", "--noise", "lbfgs", "--victim", "rect", "--json")
     content = json.loads(result.stdout, parse_constant=pytest.fail)  # NaN is no JSON
     assert content["failed"] == failed
@@ -234,7 +234,7 @@ def test_save_keeps_the_images_with_all_that_made_them(attacked, trained, tmp_pa
     assert (record.norm, record.clip, record.phi, record.data) == ("l2", True, (0, 1), "digits")
     assert [net.name for net in (record.adversary, *record.victims)] == ["rect", "rect", "dgl1-lam0.01-phi0.1"]
     runs = {run.name: weights_of(run.net) for run in trained[1]}
-    found = check(file, load("digits").test, runs)
+    found = verify(file, load("digits").test, runs)
     assert found.failures == []
     for score in found.scores:
         percent = [100 * count / 500 for count in score.found]
@@ -243,7 +243,7 @@ def test_save_keeps_the_images_with_all_that_made_them(attacked, trained, tmp_pa
 
 def test_save_replaces_no_file_and_says_so_before_the_attack(attacked, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("precious")
-    monkeypatch.setattr("nnlite.cli.attack.attack_all", pytest.fail)
+    monkeypatch.setattr("nnlite.cli.attack.evaluate_attack", pytest.fail)
     result = attacked("--adversary", "rect", "--save", "file")
     assert result.exit_code == 2
     assert "file: there is such a file; choose another name, or delete it" in result.stderr
@@ -255,7 +255,7 @@ def test_an_interrupted_attack_leaves_no_file(attacked, tmp_path, monkeypatch):
         keep(0, [np.zeros((5, 64), np.float32)] * 5)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nnlite.cli.attack.attack_all", stop)
+    monkeypatch.setattr("nnlite.cli.attack.evaluate_attack", stop)
     assert attacked("--adversary", "rect", "--save", "new/file").exit_code == 130
     assert not list((tmp_path / "new").iterdir())
 

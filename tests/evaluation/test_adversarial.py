@@ -23,12 +23,11 @@ from nnlite.datasets import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import accuracy as evaluation
 from nnlite.evaluation import attack_file as adversarial
-from nnlite.evaluation.accuracy import attack
+from nnlite.evaluation.accuracy import evaluate_attack
 from nnlite.evaluation.attack_file import (
     KEY,
-    Net,
+    NetId,
     Record,
-    check,
     clean_sha256,
     find_weights,
     load_weights,
@@ -36,6 +35,7 @@ from nnlite.evaluation.attack_file import (
     open_attack,
     predict,
     slack,
+    verify,
     weights_of,
     weights_sha256,
 )
@@ -49,7 +49,7 @@ COUNT = 300  # more than a block, less than two
 
 
 def identity(name, net):
-    return Net(name, weights_sha256(weights_of(net)))
+    return NetId(name, weights_sha256(weights_of(net)))
 
 
 def save(path, made, nets, split, dtype=np.float32, phi=PHI, rows=None, device="cpu"):
@@ -59,8 +59,8 @@ def save(path, made, nets, split, dtype=np.float32, phi=PHI, rows=None, device="
     record = Record("noise", made.norm, made.clip, tuple(phi), "digits", clean_sha256(split[rows]), names[0], names)
     nets = {name: net.astype(dtype).to(device) for name, net in nets.items()}
     with new_attack(path, record, split, rows, dtype) as file:
-        table = attack(next(iter(nets.values())), nets, split[rows].to(device), made, phi, keep=file.keep)
-        file.score(np.stack([ones.sum(axis=-1) for ones in table.standing.values()]))
+        table = evaluate_attack(next(iter(nets.values())), nets, split[rows].to(device), made, phi, keep=file.keep)
+        file.score(np.stack([ones.sum(axis=-1) for ones in table.correct.values()]))
     return table
 
 
@@ -100,8 +100,8 @@ def tampered(saved, tmp_path):
 
 
 def failures(file, digits, nets):
-    """Return what `check` found wrong, as (phi number, text)."""
-    found = check(file, digits.test, {name: weights_of(net) for name, net in nets.items()})
+    """Return what `verify` found wrong, as (phi number, text)."""
+    found = verify(file, digits.test, {name: weights_of(net) for name, net in nets.items()})
     return [(failure.k, failure.text) for failure in found.failures]
 
 
@@ -202,7 +202,7 @@ def test_the_forward_pass_is_the_engines_bit_for_bit(nets, digits):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_sizes_are_those_by_brute_force(nets, digits, tmp_path, norm):
     save(tmp_path / "file", PGD(norm, steps=2), nets, digits.test)
-    found = check(open_attack(tmp_path / "file"), digits.test, {})
+    found = verify(open_attack(tmp_path / "file"), digits.test, {})
     back = safetensors.numpy.load_file(tmp_path / "file")
     clean = (digits.test.images[:COUNT] / 16).astype(np.float32).astype(np.float64)
     for k, size in enumerate(found.sizes):
@@ -230,10 +230,10 @@ from pathlib import Path
 package = types.ModuleType("nnlite")
 package.__path__, package.__version__ = [{os.path.dirname(nnlite.__file__)!r}], "0"
 sys.modules["nnlite"] = package
-from nnlite.evaluation.attack_file import check, find_weights, open_attack
+from nnlite.evaluation.attack_file import find_weights, open_attack, verify
 from nnlite.datasets.catalog import load
 runs = dict(find_weights(name, "digits", Path()) for name in ("rect", "other"))
-found = check(open_attack(Path({str(saved)!r})), load("digits").test, runs)
+found = verify(open_attack(Path({str(saved)!r})), load("digits").test, runs)
 assert len(found.scores) == 2 and not found.failures, found
 print(*sorted(name for name in sys.modules if name.startswith("nnlite.")))
 """
@@ -303,7 +303,7 @@ def test_another_recorded_accuracy_is_found(tampered, saved, digits, nets, by):
         arrays["right"][0, 1] += by
 
     count = safetensors.numpy.load_file(saved)["right"][0, 1]
-    words = [(1, f"rect classifies {count} of 300 images rightly, recorded are {count + by}")]
+    words = [(1, f"rect classifies {count} of 300 images correctly, recorded are {count + by}")]
     assert failures(tampered(edit), digits, nets) == words
 
 
@@ -374,14 +374,14 @@ def test_all_differences_are_told_not_only_the_first(tampered, digits, nets):
 
 def test_a_known_net_is_known_by_its_weights_whatever_its_name(saved, digits, nets):
     weights = weights_of(nets["other"])
-    (score,) = check(open_attack(saved), digits.test, {"moved": weights}).scores
+    (score,) = verify(open_attack(saved), digits.test, {"moved": weights}).scores
     assert score.recorded == score.found == tuple(safetensors.numpy.load_file(saved)["right"][1])
     assert score.note == ""
 
 
 def test_an_unknown_net_is_scored_and_compared_with_nothing(saved, digits):
     net = mlp((64, 5, 10), generator(1, "weights"))
-    found = check(open_attack(saved), digits.test, {"new": weights_of(net)})
+    found = verify(open_attack(saved), digits.test, {"new": weights_of(net)})
     arrays = safetensors.numpy.load_file(saved)
     counts = [int((net.predict(arrays[f"images{k}"]) == arrays["labels"]).sum()) for k in range(3)]
     assert found.failures == []
@@ -393,7 +393,7 @@ def test_an_unknown_net_is_scored_and_compared_with_nothing(saved, digits):
 def test_an_adversary_that_was_no_victim_is_told(tampered, digits, nets):
     names = [dataclasses.asdict(identity("other", nets["other"]))]
     file = tampered(record={"victims": names}, arrays={"right": np.zeros((1, 3), np.int64)})
-    found = check(file, digits.test, {"rect": weights_of(nets["rect"])})
+    found = verify(file, digits.test, {"rect": weights_of(nets["rect"])})
     assert found.failures == []
     assert "crafted the noise, but was not scored" in found.scores[0].note
 
@@ -452,7 +452,7 @@ def test_a_run_is_found_by_name_and_by_path(digits, tmp_path):
 def test_a_run_for_other_images_is_our_own_error(saved, digits):
     net = mlp((784, 10), generator(0, "weights"))
     with pytest.raises(NnliteError, match="rect: expected a run for images of 64 pixels, found one for 784"):
-        check(open_attack(saved), digits.test, {"rect": weights_of(net)})
+        verify(open_attack(saved), digits.test, {"rect": weights_of(net)})
 
 
 # Strangers
@@ -549,7 +549,7 @@ def test_rows_that_the_data_lack_are_our_own_error(tampered, digits, rows):
     part = {f"images{k}": np.zeros((3, 64), np.float32) for k in range(3)}
     file = tampered(arrays={"rows": np.array(rows), "labels": np.zeros(3, np.int64), **part})
     with pytest.raises(NnliteError, match="rising row numbers below 500"):
-        check(file, digits.test, {})
+        verify(file, digits.test, {})
 
 
 @pytest.mark.parametrize("shape", [(3, 784), (501, 64), (2**27, 64)])
@@ -567,7 +567,7 @@ def test_more_or_larger_images_than_the_data_are_our_own_error_before_they_are_r
     tracemalloc.start()
     start = time.perf_counter()
     with pytest.raises(NnliteError, match=r"expected (images of 64 pixels|500 images at most)"):
-        check(open_attack(tmp_path / "hole"), digits.test, {})
+        verify(open_attack(tmp_path / "hole"), digits.test, {})
     assert time.perf_counter() - start < 1
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
@@ -594,7 +594,7 @@ def test_whatever_is_changed_it_is_read_or_our_own_error(small, digits, nets, ed
         content[place : place + length] = piece
     small[1].write_bytes(content)
     try:
-        found = check(open_attack(small[1]), digits.test, {"other": weights_of(nets["other"])})
+        found = verify(open_attack(small[1]), digits.test, {"other": weights_of(nets["other"])})
     except NnliteError as error:
         text = str(error)
         assert len(text) < 600

@@ -309,14 +309,14 @@ def test_square_is_tried_where_all_others_failed_on_the_smallest_margins(audited
 
 def test_the_rules_see_what_was_asked(nets, no_art, monkeypatch):
     tried, seen = [], {}
-    score, monotone_rule = audit_module.score, audit_module.monotone
+    score, monotone_rule = audit_module.evaluate_attack, audit_module.monotone
 
     def noted(crafting, victims, samples, attack, phi, **more):
         table = score(crafting, victims, samples, attack, phi, **more)
-        tried.append((attack._attack, tuple(phi), len(samples), int(table.standing["net"].sum())))
+        tried.append((attack._attack, tuple(phi), len(samples), int(table.correct["net"].sum())))
         return table
 
-    monkeypatch.setattr(audit_module, "score", noted)
+    monkeypatch.setattr(audit_module, "evaluate_attack", noted)
     monkeypatch.setattr(
         audit_module, "monotone", lambda phi, found, *more: seen.update(found) or monotone_rule(phi, found, *more)
     )

@@ -24,13 +24,13 @@ from nnlite.datasets import DATASETS, load, rotation
 from nnlite.datasets.idx import IDX_IMAGES, read_idx
 from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.evaluation.attack_file import (
-    Net,
+    NetId,
     Record,
-    check,
     clean_sha256,
     load_weights,
     new_attack,
     open_attack,
+    verify,
     weights_of,
     weights_sha256,
 )
@@ -108,7 +108,7 @@ def rotated(content):
 
 def attack(content):
     (FOLDER / "attack").write_bytes(content)
-    found = check(open_attack(FOLDER / "attack"), DATA.test, {"net": weights_of(RUN.net)})
+    found = verify(open_attack(FOLDER / "attack"), DATA.test, {"net": weights_of(RUN.net)})
     return DIFFERS if found.failures else READ
 
 
@@ -201,7 +201,7 @@ def attack_file():
     """Return a small attack file that is all right: noise of phi 0.1, made without an attack."""
     rows = np.array([0, 7, 499])
     x, y = DATA.test.batch(rows)
-    net = Net("net", weights_sha256(weights_of(RUN.net)))
+    net = NetId("net", weights_sha256(weights_of(RUN.net)))
     record = Record("noise", "linf", True, (0.0, 0.1), "digits", clean_sha256(DATA.test[rows]), net, (net,))
     noisy = (x + np.float32(0.1)).clip(0, 1)
     with new_attack(FOLDER / "attack", record, DATA.test, rows, np.float32) as file:
