@@ -10,7 +10,6 @@ import click
 
 from nnlite.attacks import PGD
 from nnlite.bench.peers import PRODUCTS, Contestant, contestants
-from nnlite.bench.process import processors
 from nnlite.bench.race import checkpoint_times, machine, race, read_reports, report
 from nnlite.bench.workload import Work
 from nnlite.cli.options import (
@@ -27,6 +26,7 @@ from nnlite.cli.options import (
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
 from nnlite.evaluation.pictures import check_format, plot_times
+from nnlite.grid.pool import available_cpus
 from nnlite.methods import EXAMPLES, METHODS
 from nnlite.training.runs import check_writable
 from nnlite.training.settings import USUAL_GAMMA, Settings
@@ -38,7 +38,7 @@ Report = dict[str, Any]
 threads_option = click.option(
     "--threads",
     type=click.IntRange(1),
-    default=min(2, len(processors())),
+    default=min(2, len(available_cpus())),
     show_default=True,
     help="Threads, and processors, of each contestant.",
 )

@@ -9,20 +9,19 @@ from typing import Any
 import click
 
 from nnlite.backend import DEVICES
-from nnlite.bench.process import processors
 from nnlite.cli.options import FLOATS, INTEGERS, WIDTHS, jobs_option, json_option, print_json, print_table, runs_option
 from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import DivergedError
 from nnlite.evaluation.accuracy import PAPER_PHI
-from nnlite.grid.cluster import LOCAL, on_cluster
+from nnlite.grid.cluster import LOCAL, run_on_cluster
 from nnlite.grid.combinations import make_grid, read_grid
-from nnlite.grid.jobs import Training, check_fit, in_stacks, missing, train_all
-from nnlite.grid.pool import in_processes
+from nnlite.grid.jobs import Job, check_fit, group_into_stacks, pending, train_jobs
+from nnlite.grid.pool import default_processes, run_in_pool
 from nnlite.methods import DUALS, GRADIENTS, METHODS
 from nnlite.training.runs import load_run
 
-PHI = PAPER_PHI[-1]
+_PHI = PAPER_PHI[-1]
 
 
 @click.command()
@@ -41,7 +40,7 @@ PHI = PAPER_PHI[-1]
 @click.option("--lr", type=FLOATS, help="Learning rate.  [default: 0.1]")
 @click.option("--epochs", type=INTEGERS, help="Number of epochs.  [default: 60]")
 @click.option("--batch-size", type=INTEGERS, help="Examples in a step.  [default: 100]")
-@click.option("--multitask", is_flag=True, help="Add a head that tells how far an image is rotated (Eq. 6).")
+@click.option("--multitask", is_flag=True, help="Add a head that predicts how far an image is rotated (Eq. 6).")
 @click.option("--gamma", type=FLOATS, help="Weight of the rotation loss.  [default with --multitask: 0.5]")
 @click.option("--seed", type=INTEGERS, help="Seed.  [default: 0]")
 @click.option("--device", type=click.Choice(DEVICES), help="NumPy or, with CuPy, one GPU.  [default: cpu]")
@@ -50,10 +49,12 @@ PHI = PAPER_PHI[-1]
 @click.option(
     "--stack",
     type=click.IntRange(1),
-    help="Models trained side by side, where the method is the same.  [default: on a CPU 1, on a GPU all that fit]",
+    help="Nets of the same method trained side by side.  [default: 1 on a CPU, as many as fit on a GPU]",
 )
-@click.option("--scheduler", metavar="ADDRESS", help="Train on the Dask cluster there, as tcp://HOST:8786, or local.")
-@click.option("--dry-run", is_flag=True, help="Train nothing; list what there is, and what would be trained.")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Train on a Dask cluster: tcp://HOST:8786, or local for one made here."
+)
+@click.option("--dry-run", is_flag=True, help="Train nothing; list the runs, and which of them are missing.")
 @json_option
 def grid(
     file: Path | None,
@@ -68,25 +69,24 @@ def grid(
     """Train many settings and seeds at once.
 
     FILE is a grid in TOML (docs/grid.md). Without it the options make one: --lam 0.001,0.01 --seed 0,1,2 trains all
-    six combinations. Runs that are there are kept, those that are missing are trained; stopped, the same command goes
-    on.
+    six combinations. Finished runs are kept and missing ones are trained; after Ctrl-C, the same command continues.
     """
-    trainings = _trainings(file, runs, {key: value for key, value in options.items() if value not in (None, (), False)})
-    gpu = any(training.settings.device == "gpu" for training in trainings)
-    if gpu and scheduler is not None and not stack:
-        raise click.UsageError("--stack: expected with --scheduler and a GPU, whose memory is not known here; give one")
-    left = missing(trainings)
-    stacks = in_stacks(left, stack)
+    wanted = _jobs(file, runs, {key: value for key, value in options.items() if value not in (None, (), False)})
+    device = "gpu" if any(job.settings.device == "gpu" for job in wanted) else "cpu"
+    if device == "gpu" and scheduler is not None and not stack:
+        raise click.UsageError("--stack: needed with --scheduler and a GPU, whose memory is not known here; give one")
+    left = pending(wanted)
+    stacks = group_into_stacks(left, stack)
     if dry_run:
-        _print_plan(trainings, stacks, as_json)
+        _print_plan(wanted, stacks, as_json)
         return
-    jobs = jobs or (1 if gpu else len(processors()))
+    processes = jobs or default_processes(device)
     if scheduler in (None, LOCAL):
-        check_fit(stacks, jobs)
-    workers = partial(in_processes, jobs=jobs)
+        check_fit(stacks, processes)
+    executor = partial(run_in_pool, processes=processes)
     if scheduler is not None:
-        workers = partial(on_cluster, address=scheduler, jobs=jobs)
-    total, done = sum(training.cost for training in left), 0.0
+        executor = partial(run_on_cluster, address=scheduler, processes=processes)
+    total, done = sum(job.cost for job in left), 0.0
     with progress() as on_progress:
 
         def advance(cost: float, text: str = "") -> None:
@@ -94,16 +94,16 @@ def grid(
             done += cost
             on_progress(done, total, text)
 
-        advance(0, f"{len(left)} of {len(trainings)} nets are left to train")
+        advance(0, f"{len(left)} of {len(wanted)} nets are left to train")
         try:
-            for training, failure in train_all(stacks, workers, advance):
-                advance(0, failure or f"trained {training.path.name}")
+            for job, failure in train_jobs(stacks, executor, advance):
+                advance(0, failure or f"trained {job.path.name}")
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("Interrupted: finished runs are kept; the same command goes on.") from None
-    _print_runs(trainings, as_json)
+            raise KeyboardInterrupt("Interrupted: finished runs are kept; the same command continues.") from None
+    _print_runs(wanted, as_json)
 
 
-def _trainings(file: Path | None, runs: Path, given: dict[str, Any]) -> list[Training]:
+def _jobs(file: Path | None, runs: Path, given: dict[str, Any]) -> list[Job]:
     if (file is None) == (not given):
         raise click.UsageError("expected a grid FILE, or settings as options, such as --lr 0.05,0.1")
     if file:
@@ -114,64 +114,48 @@ def _trainings(file: Path | None, runs: Path, given: dict[str, Any]) -> list[Tra
     return make_grid([table], runs, "options")
 
 
-def _print_plan(trainings: Sequence[Training], stacks: Sequence[Sequence[Training]], as_json: bool) -> None:
-    """Print what would be trained, and in which stack; the stacks are numbered in their order."""
-    numbers = {training.path: number for number, stack in enumerate(stacks, 1) for training in stack}
+def _entry(job: Job) -> dict[str, Any]:
+    return {"name": job.path.name, "path": str(job.path), "settings": dataclasses.asdict(job.settings)}
+
+
+def _print_plan(jobs: Sequence[Job], stacks: Sequence[Sequence[Job]], as_json: bool) -> None:
+    """Print which runs are there, and in which stack each other one would be trained, the first stack first."""
+    numbers = {job.path: number for number, stack in enumerate(stacks, 1) for job in stack}
     if as_json:
-        print_json(
-            [
-                {
-                    "name": training.path.name,
-                    "path": str(training.path),
-                    "settings": dataclasses.asdict(training.settings),
-                    "cost": training.cost,
-                    "stack": numbers.get(training.path),
-                }
-                for training in trainings
-            ]
-        )
+        print_json([{**_entry(job), "cost": job.cost, "stack": numbers.get(job.path)} for job in jobs])
         return
-    cost = sum(training.cost for stack in stacks for training in stack)
     rows = [
         [
-            f"{training.settings.data}/{training.path.name}",
-            f"{training.cost:g}",
-            str(numbers.get(training.path, "")),
-            "missing" if training.path in numbers else "there",
+            f"{job.settings.data}/{job.path.name}",
+            f"{job.cost:g}",
+            str(numbers.get(job.path, "")),
+            "missing" if job.path in numbers else "trained",
         ]
-        for training in trainings
+        for job in jobs
     ]
-    left = f"{len(numbers)} of {len(trainings)} nets are left to train"
+    cost = sum(job.cost for stack in stacks for job in stack)
+    left = f"{len(numbers)} of {len(jobs)} nets are left to train"
     title = f"{left}, in {len(stacks)} stacks, at the cost of {cost:,g} epochs of a plain net"
     print_table(title, ["run", "cost", "stack", "state"], rows)
 
 
-def _print_runs(trainings: Sequence[Training], as_json: bool) -> None:
-    found = {training.path: load_run(training.path) for training in trainings if training.path.is_dir()}
+def _print_runs(jobs: Sequence[Job], as_json: bool) -> None:
+    runs = {job: load_run(job.path) for job in jobs if job.path.is_dir()}
     if as_json:
-        print_json(
-            [
-                {
-                    "name": training.path.name,
-                    "path": str(training.path),
-                    "settings": dataclasses.asdict(training.settings),
-                    "results": dataclasses.asdict(found[training.path].results) if training.path in found else None,
-                }
-                for training in trainings
-            ]
-        )
+        results = {job: dataclasses.asdict(run.results) for job, run in runs.items()}
+        print_json([{**_entry(job), "results": results.get(job)} for job in jobs])
     else:
         rows = []
-        for training in trainings:
-            name, run = f"{training.settings.data}/{training.path.name}", found.get(training.path)
-            if run is None:
-                rows.append([name, "-", "-", "-", "diverged"])
-                continue
-            attacked = dict(zip(run.results.phi, run.results.self_attack, strict=True))[PHI]
-            figures = (run.results.validation, run.results.test, attacked)
-            rows.append([name, *(f"{figure:.2f}" for figure in figures), run.results.status])
-        title = "Runs: accuracy in %, and under the run's own R1 noise"
-        print_table(title, ["run", "valid.", "test", f"phi {PHI:g}", "status"], rows)
-    diverged = len(trainings) - sum(run.results.status != "diverged" for run in found.values())
+        for job in jobs:
+            figures, status = ["-"] * 3, "diverged"
+            if job in runs:
+                found = runs[job].results
+                attacked = dict(zip(found.phi, found.self_attack, strict=True))[_PHI]
+                figures = [f"{figure:.2f}" for figure in (found.validation, found.test, attacked)]
+                status = found.status
+            rows.append([f"{job.settings.data}/{job.path.name}", *figures, status])
+        title = "Runs: accuracy in %, clean and under the run's own R1 noise"
+        print_table(title, ["run", "valid.", "test", f"phi {_PHI:g}", "status"], rows)
+    diverged = len(jobs) - sum(run.results.status != "diverged" for run in runs.values())
     if diverged:
-        raise DivergedError(f"{diverged} of {len(trainings)} trainings diverged; try another --lr")
+        raise DivergedError(f"{diverged} of {len(jobs)} nets diverged; try another --lr")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from nnlite.bench.process import processors
 from nnlite.cli.options import FLOATS, INTEGERS, data_option, device_option, hidden_option, jobs_option
 from nnlite.cli.progress import progress
+from nnlite.grid.pool import default_processes
 from nnlite.paper.reproduction import Plan
 from nnlite.paper.reproduction import reproduce as reproduce_all
 from nnlite.paper.tables import BEST_MODELS, MODELS, TARGETS
@@ -59,7 +59,7 @@ def reproduce(
             plan,
             list(TARGETS) if "all" in targets else list(dict.fromkeys(targets)),
             ROWS[models],
-            jobs=jobs or (1 if device == "gpu" else len(processors())),
+            processes=jobs or default_processes(device),
             command=_command(targets, models, plan),
             on_progress=on_progress,
         )

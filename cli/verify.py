@@ -18,7 +18,9 @@ NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--run", "names", multiple=True, help="Run that classifies the images: its name or path; may be repeated.")
+@click.option(
+    "--run", "names", multiple=True, help="Run that classifies the images: its name or path; may be repeated."
+)
 @runs_option
 @json_option
 def verify(file: Path, names: tuple[str, ...], runs: Path, as_json: bool) -> None:

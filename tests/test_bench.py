@@ -15,10 +15,11 @@ from nnlite.attacks import PGD
 from nnlite.bench import race as bench
 from nnlite.bench.matmuls import attack_products, step_products
 from nnlite.bench.peers import Contestant, contestants, own
-from nnlite.bench.process import Worker, processors
+from nnlite.bench.process import Worker
 from nnlite.bench.race import Standing, race, report
 from nnlite.bench.workload import Work
 from nnlite.errors import NnliteError
+from nnlite.grid.pool import available_cpus
 from nnlite.layers import Dense
 from nnlite.methods import EXAMPLES, METHODS
 from nnlite.network import mlp
@@ -111,7 +112,7 @@ def test_a_report_is_sorted_and_leaves_out_what_is_not_offered():
 
 
 def test_a_worker_has_a_process_and_processors_of_its_own():
-    with Worker("one", "fake_peers:about", WORK, processors()[:1]) as worker:
+    with Worker("one", "fake_peers:about", WORK, available_cpus()[:1]) as worker:
         threads, cpus, setting, process = worker.ask("result")[0]
     assert (threads, cpus, setting) == (1, 1, 1)
     assert process != os.getpid()
@@ -145,7 +146,7 @@ def test_a_contestant_that_fails_is_named(build, words):
 
 def test_more_threads_than_processors_are_refused():
     with pytest.raises(NnliteError, match=r"threads: expected at most \d+"):
-        race([Contestant("first", "fake_peers:right", WORK)], threads=len(processors()) + 1, rounds=3)
+        race([Contestant("first", "fake_peers:right", WORK)], threads=len(available_cpus()) + 1, rounds=3)
 
 
 # --- who takes part

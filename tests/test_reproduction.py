@@ -14,8 +14,8 @@ from nnlite.attacks import R1, R2
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy, evaluate_attack
-from nnlite.grid.jobs import missing, train_all
-from nnlite.grid.pool import in_processes
+from nnlite.grid.jobs import pending, train_jobs
+from nnlite.grid.pool import run_in_pool
 from nnlite.paper.reproduction import Plan, Reproduction, naive_attack, reproduce
 from nnlite.paper.tables import BEST_MODELS, MODELS, TARGETS, Model
 from nnlite.training.runs import load_run
@@ -28,7 +28,7 @@ def run(folder, targets, models=BEST_MODELS, plan=PLAN, jobs=2):
     """Reproduce, and return the report's path, and what was told."""
     told = []
     report = reproduce(
-        folder, plan, targets, models, jobs=jobs, command="a command", on_progress=lambda *what: told.append(what)
+        folder, plan, targets, models, processes=jobs, command="a command", on_progress=lambda *what: told.append(what)
     )
     return report, told
 
@@ -144,7 +144,7 @@ def test_a_search_takes_the_best_on_the_validation_set(tmp_path, monkeypatch):
     assert [found.settings.lr for found in chosen.best(Model("Rect"))] == [0.2, 0.2]
 
     def validation(gamma):
-        runs = [load_run(chosen.training(Model("MT"), seed, 0.2, gamma).path) for seed in plan.seeds]
+        runs = [load_run(chosen.job(Model("MT"), seed, 0.2, gamma).path) for seed in plan.seeds]
         return np.mean([run.results.validation for run in runs])
 
     assert chosen.best(Model("MT"))[0].settings.gamma == max(plan.gamma, key=validation)
@@ -167,23 +167,23 @@ def test_a_net_that_diverges_is_left_out_and_said(tmp_path, monkeypatch):
 
 def test_an_interrupted_run_is_trained_again(tmp_path):
     made = Reproduction(tmp_path, PLAN)
-    (training,) = made.trainings([Model("Rect")])
-    list(train_all([[training]], partial(in_processes, jobs=1), lambda cost: None))
-    assert missing([training]) == []
-    results = json.loads((training.path / "results.json").read_text())
-    (training.path / "results.json").write_text(json.dumps({**results, "status": "interrupted"}))
-    assert missing([training]) == [training]
+    (job,) = made.jobs([Model("Rect")])
+    list(train_jobs([[job]], partial(run_in_pool, processes=1), lambda cost: None))
+    assert pending([job]) == []
+    results = json.loads((job.path / "results.json").read_text())
+    (job.path / "results.json").write_text(json.dumps({**results, "status": "interrupted"}))
+    assert pending([job]) == [job]
 
 
 def test_a_run_of_other_settings_in_its_place_is_refused(tmp_path):
     made = Reproduction(tmp_path, PLAN)
-    (training,) = made.trainings([Model("Rect")])
-    list(train_all([[training]], partial(in_processes, jobs=1), lambda cost: None))
-    settings = json.loads((training.path / "settings.json").read_text())
+    (job,) = made.jobs([Model("Rect")])
+    list(train_jobs([[job]], partial(run_in_pool, processes=1), lambda cost: None))
+    settings = json.loads((job.path / "settings.json").read_text())
     settings["settings"]["lr"] = 0.2
-    (training.path / "settings.json").write_text(json.dumps(settings))
+    (job.path / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(NnliteError, match="other settings"):
-        missing([training])
+        pending([job])
 
 
 def test_of_two_plans_that_claim_a_folder_at_once_one_has_it(tmp_path):
@@ -212,9 +212,9 @@ def test_of_two_plans_that_claim_a_folder_at_once_one_has_it(tmp_path):
 
 
 def test_all_46_nets_are_trained_where_they_are_wanted():
-    trainings = Reproduction(Path("x"), PLAN).trainings(MODELS)
-    assert len({training.path for training in trainings}) == 46
-    assert max(training.cost for training in trainings) == 2 * 5 * 1
+    jobs = Reproduction(Path("x"), PLAN).jobs(MODELS)
+    assert len({job.path for job in jobs}) == 46
+    assert max(job.cost for job in jobs) == 2 * 5 * 1
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, nnlite, ctrl_c):

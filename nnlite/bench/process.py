@@ -74,13 +74,6 @@ class Worker:
         return content
 
 
-def processors() -> list[int]:
-    """Return the numbers of the processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def _serve(pipe: Connection, build: str, work: Work, cpus: tuple[int, ...]) -> None:
     """Answer questions until the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the one that asks, which ends this one

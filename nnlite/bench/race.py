@@ -19,9 +19,10 @@ import threadpoolctl
 from nnlite import __version__
 from nnlite.backend import to_device
 from nnlite.bench.peers import LIBRARIES, PRODUCTS, Contestant
-from nnlite.bench.process import Worker, processors
+from nnlite.bench.process import Worker
 from nnlite.bench.workload import UNITS, Work
 from nnlite.errors import NnliteError
+from nnlite.grid.pool import available_cpus
 from nnlite.storage.files import read_file
 from nnlite.storage.tensors import parse_json
 from nnlite.training.checkpoint import write_checkpoint
@@ -66,7 +67,7 @@ def race(
     The first one gives the result that the others are held to, where they do the same work. NnliteError for one whose
     result differs by more than TOLERANCE, for one that fails, and for more threads than there are processors.
     """
-    cpus = processors()
+    cpus = available_cpus()
     if threads > len(cpus):
         raise NnliteError(f"threads: expected at most {len(cpus)}, the processors at hand, found {threads}")
     to_device(np.zeros(1), contestants[0].work.settings.device)  # says so at once where there is no GPU

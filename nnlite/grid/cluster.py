@@ -1,6 +1,8 @@
-"""A Dask cluster: it carries out tasks on any number of machines, and a worker that dies costs time and nothing else.
+"""A Dask cluster, which runs tasks on any number of machines; a worker that dies costs time and nothing else.
 
-Nothing but the scheduler's address is shared: tasks carry all they need, and results come back over the network.
+Tasks carry everything they need and results come back over the network, so machines share nothing but the address of
+the scheduler. Dask does the work. joblib's backend for it was weighed, and has no channel for the progress of a running
+task, nor a way to compare the versions of the workers before anything starts: that wiring is here.
 """
 
 import logging
@@ -12,56 +14,62 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nnlite.errors import NnliteError
-from nnlite.grid.pool import OnReport, Task
+from nnlite.grid.pool import OnProgress, Task
 
-LOCAL = "local"  # the address of a cluster that is made here, for this call only
-TIMEOUT = 10  # seconds until a scheduler must have answered, and must have a worker
+LOCAL = "local"  # instead of an address: a cluster on this machine, for one call
+TIMEOUT = 10  # seconds within which a scheduler must answer, and have a worker
 TOPIC = "nnlite"
 
-# Run by each worker of a local cluster, for a terminal sends Ctrl-C to all: the client hears it and ends them.
-_LEAVE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+# Run by each worker of a local cluster: a terminal sends Ctrl-C to all of them, and the client handles it.
+_IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
-def on_cluster(
-    tasks: Sequence[Task], on_report: OnReport = lambda index, what: None, *, address: str, jobs: int
+def run_on_cluster(
+    tasks: Sequence[Task], on_progress: OnProgress = lambda index, progress: None, *, address: str, processes: int
 ) -> Iterator[tuple[int, Any]]:
-    """Carry out tasks on the cluster whose scheduler is at `address`, as Workers do, each in one BLAS thread.
+    """Run tasks on a Dask cluster, each in one BLAS thread, and yield (index, result) of each as it ends.
 
-    address: as tcp://10.0.0.5:8786, or LOCAL for one with `jobs` workers on this machine. Equal tasks have equal keys,
-    so a grid that is sent twice at the same time is trained once. NnliteError: no answer within TIMEOUT, a worker with
-    another nnlite or NumPy than here, a task that its worker refuses, or one whose worker died again and again.
+    Equal tasks have equal keys, so a grid that is sent twice at the same time is trained once. NnliteError: no answer
+    within TIMEOUT, a worker whose nnlite or NumPy is another version than here, a task that raises NnliteError, or one
+    whose workers died again and again.
+
+    Arguments:
+        tasks: functions with their arguments.
+        on_progress: is called with the index of a task and what it reports.
+        address: of the scheduler, such as tcp://10.0.0.5:8786, or LOCAL.
+        processes: how many workers a LOCAL cluster has.
     """
     if not tasks:
         return
-    with _connected(address, jobs) as client:
+    with _connected(address, processes) as client:
         import cloudpickle
         from dask.tokenize import tokenize
 
-        versions, carry_out = _travellers()
+        versions, run_remotely = _portable_functions()
         own = versions()
         _check_workers(client, address, versions, own)
         indices: dict[str, list[int]] = {}
         for index, task in enumerate(tasks):
             indices.setdefault(f"nnlite-{tokenize(task, own)}", []).append(index)
-        heard: SimpleQueue[tuple[str, Any, Any]] = SimpleQueue()  # (key, report, future): one of the two is None
-        client.subscribe_topic(TOPIC, lambda event: heard.put((*event[1], None)))
+        events: SimpleQueue[tuple[str, Any, Any]] = SimpleQueue()  # (key, progress, future); one of the two is None
+        client.subscribe_topic(TOPIC, lambda event: events.put((*event[1], None)))
         futures = [
-            client.submit(carry_out, key, own, cloudpickle.dumps(tasks[index]), key=key)
+            client.submit(run_remotely, key, own, cloudpickle.dumps(tasks[index]), key=key)
             for key, (index, *_) in indices.items()
         ]
         for future in futures:
-            future.add_done_callback(lambda done: heard.put((done.key, None, done)))
+            future.add_done_callback(lambda done: events.put((done.key, None, done)))
         try:
             left = set(indices)
             while left:
-                key, what, done = heard.get()
+                key, progress, done = events.get()
                 if done is not None:
                     result = _result(done, address, own)
-                    done.release()  # here, and not by __del__, which would swallow a Ctrl-C
+                    done.release()  # here and not in __del__, which would swallow a Ctrl-C
                     left.remove(key)
-                for index in indices.get(key, ()):  # other clients' reports come here, too
+                for index in indices.get(key, ()):  # the topic also carries what other clients' tasks report
                     if done is None:
-                        on_report(index, what)
+                        on_progress(index, progress)
                     else:
                         yield index, result
         finally:
@@ -69,8 +77,8 @@ def on_cluster(
 
 
 @contextmanager
-def _connected(address: str, jobs: int) -> Iterator[Any]:
-    """Connect to a scheduler, or make a cluster of one-thread processes, and part from it at the end."""
+def _connected(address: str, processes: int) -> Iterator[Any]:
+    """Give a client of the scheduler at `address`, or of a cluster of one-thread processes made here for LOCAL."""
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
@@ -78,49 +86,49 @@ def _connected(address: str, jobs: int) -> Iterator[Any]:
             f"scheduler: Dask is not installed or does not load ({error}); "
             f"install it with pip install '.[cluster]' in a clone of nnlite"
         ) from error
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what goes wrong, is said here in words
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # the errors below say it in one line
     with ExitStack() as stack:
         if address == LOCAL:
             folder = stack.enter_context(TemporaryDirectory(prefix="nnlite-"))
             cluster = LocalCluster(
-                n_workers=jobs,
+                n_workers=processes,
                 threads_per_worker=1,
                 dashboard_address="127.0.0.1:0",
                 local_directory=folder,
                 silence_logs=logging.CRITICAL,
-                preload=[_LEAVE_CTRL_C],
+                preload=[_IGNORE_CTRL_C],
             )
             address = stack.enter_context(cluster).scheduler_address
-        _knock(address)
+        _check_scheduler(address)
         yield stack.enter_context(Client(address, timeout=TIMEOUT, set_as_default=False))
 
 
-def _knock(address: str) -> None:
-    """Raise NnliteError unless a scheduler answers: a Client that fails at that lives on, and complains at its end."""
-    import asyncio  # not above: whoever starts nnlite would wait for it
+def _check_scheduler(address: str) -> None:
+    """Raise NnliteError unless a scheduler answers: a Client that cannot connect lives on, and complains at exit."""
+    import asyncio  # not at the top: every start of nnlite would wait for it
 
     from distributed.comm import connect
 
     async def knock() -> None:
-        async with asyncio.timeout(TIMEOUT + 1):  # for what takes the call and says nothing
+        async with asyncio.timeout(TIMEOUT + 1):  # for a server that accepts the connection and says nothing
             comm = await connect(address, timeout=TIMEOUT)
             await comm.close()
 
     try:
-        with ThreadPoolExecutor(1) as thread:  # this one may have an event loop, as in a notebook
+        with ThreadPoolExecutor(1) as thread:  # the caller's thread may have an event loop, as in a notebook
             thread.submit(asyncio.run, knock()).result()
-    except Exception as error:  # whatever else may listen there
+    except Exception as error:  # any server may listen there
         raise NnliteError(
             f"scheduler: none answers at {address} ({str(error) or 'silence'}); expected the address that dask "
-            f"scheduler prints, as tcp://HOST:8786: does it run, and does a firewall let you through?"
+            f"scheduler prints, such as tcp://HOST:8786: does it run, and does a firewall let you through?"
         ) from error
 
 
-def _travellers() -> tuple[Callable[[], dict[str, str]], Callable[..., Any]]:
-    """Return two functions that travel as code, and so reach a worker that has another nnlite, or none.
+def _portable_functions() -> tuple[Callable[[], dict[str, str]], Callable[..., Any]]:
+    """Return two functions that are pickled with their code, so that they run on a worker without this nnlite.
 
-    The first returns what must be the same everywhere, or the results may differ. The second carries out a task in one
-    BLAS thread, where they are: a worker may have joined after they were compared.
+    The first returns the versions that must be equal everywhere, since the results may differ otherwise. The second
+    runs a task in one BLAS thread where they are equal: a worker may have joined after they were compared.
     """
 
     def versions() -> dict[str, str]:
@@ -128,7 +136,7 @@ def _travellers() -> tuple[Callable[[], dict[str, str]], Callable[..., Any]]:
 
         return {name: import_module(name.lower()).__version__ for name in ("nnlite", "NumPy")}
 
-    def carry_out(key: str, expected: dict[str, str], task: bytes) -> tuple[str, Any, Any]:
+    def run_remotely(key: str, expected: dict[str, str], task: bytes) -> tuple[str, Any, Any]:
         from distributed import get_worker
 
         worker = get_worker()
@@ -142,16 +150,16 @@ def _travellers() -> tuple[Callable[[], dict[str, str]], Callable[..., Any]]:
         import threadpoolctl
 
         from nnlite.errors import NnliteError
-        from nnlite.grid.pool import call
+        from nnlite.grid.pool import run_task
 
-        threadpoolctl.threadpool_limits(1)  # of the whole process, and for good: the threads of a worker share it
+        threadpoolctl.threadpool_limits(1)  # of the whole process, and for good: a worker's threads share the limit
         try:
-            result = call(cloudpickle.loads(task), lambda what: worker.log_event(TOPIC, (key, what)))
+            result = run_task(cloudpickle.loads(task), lambda progress: worker.log_event(TOPIC, (key, progress)))
         except NnliteError as error:
             raise NnliteError(f"worker {worker.address}: {error}") from error
         return worker.address, found, result
 
-    return versions, carry_out
+    return versions, run_remotely
 
 
 def _check_workers(client: Any, address: str, versions: Callable[[], dict[str, str]], own: dict[str, str]) -> None:
@@ -169,8 +177,8 @@ def _check_versions(worker: str, found: dict[str, str] | Exception, own: dict[st
     if found != own:
         what = found if isinstance(found, Exception) else _words(found)
         raise NnliteError(
-            f"worker {worker}: expected {_words(own)} as here, found {what}; install the same there: "
-            f"other versions train to other bits"
+            f"worker {worker}: expected {_words(own)} as here, found {what}; install the same versions there, "
+            f"since others train to other bits"
         )
 
 
@@ -179,19 +187,19 @@ def _words(versions: dict[str, str]) -> str:
 
 
 def _result(future: Any, address: str, own: dict[str, str]) -> Any:
-    """Return the result of a task that has ended, or raise what it raised, in words."""
+    """Return the result of a task that has ended, or raise its error in words."""
     from distributed import CancelledError, KilledWorker
 
     try:
         worker, found, result = future.result()
     except KilledWorker as error:
         raise NnliteError(
-            f"scheduler: a task took {error.allowed_failures + 1} workers down with it, perhaps for lack of memory; "
-            f"what is finished is kept: call again with a smaller --stack, or give workers a larger --memory-limit"
+            f"scheduler: one task took down {error.allowed_failures + 1} workers, perhaps for lack of memory; finished "
+            f"runs are kept: repeat the call with a smaller --stack, or give the workers a larger --memory-limit"
         ) from error
     except CancelledError as error:
         raise NnliteError(
-            f"scheduler: the connection to {address} was lost; what is finished is kept: call again when it is back"
+            f"scheduler: lost the connection to {address}; finished runs are kept: repeat the call when it is back"
         ) from error
     _check_versions(worker, found, own)
     return result

@@ -1,7 +1,7 @@
-"""The grid: many settings at once, all combinations of some values.
+"""The grid: jobs for all combinations of some settings, from a TOML file or from tables.
 
-It is written as a TOML file. Its keys are those of Settings, and a list is a dimension. Each table [[models]] takes
-what stands above it and adds keys of its own.
+The keys are those of Settings, and a list is a dimension. Each [[models]] table inherits the keys above it and adds its
+own.
 """
 
 import dataclasses
@@ -14,53 +14,57 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nnlite.errors import NnliteError, shown
-from nnlite.grid.jobs import Training
+from nnlite.grid.jobs import Job
 from nnlite.methods import METHODS, USUAL_ALPHA
 from nnlite.storage.files import read_file
 from nnlite.training.runs import check_name
 from nnlite.training.settings import LISTS, USUAL_GAMMA, Settings
 
 FILE_LIMIT = 8_000  # bytes: tomllib takes 0.2 s for one dotted key as long as the file, and 17 s for 64 kB
-TRAININGS_LIMIT = 10_000  # beyond it is a mistake, not a grid
+JOBS_LIMIT = 10_000  # beyond that it is a mistake and not a grid
 
 _KEYS = [field.name for field in dataclasses.fields(Settings)]
-_IN_RUN_NAME = {"reg", "gradient", "multitask", "gamma"}  # and what the method takes
+_IN_RUN_NAME = {"reg", "gradient", "multitask", "gamma"}  # and the numbers that the method takes
 
 Table: TypeAlias = Mapping[str, Any]
 
 
-def read_grid(path: Path, runs: Path) -> list[Training]:
-    """Return the trainings of a grid file, whose runs go below `runs`; NnliteError says what is wrong with the file."""
+def read_grid(path: Path, runs: Path) -> list[Job]:
+    """Return the jobs of a grid file, with their runs below the folder `runs`; NnliteError says what is wrong in it."""
     try:
         table = tomllib.loads(read_file(path, FILE_LIMIT).decode("utf-8"))
     except OSError as error:
         raise NnliteError(f"{path}: cannot be read ({error.strerror}); give the path of a grid file") from error
-    except (ValueError, RecursionError) as error:  # tomllib lets int() and the stack speak for themselves
+    except (ValueError, RecursionError) as error:  # tomllib passes on what int() and deep nesting raise
         raise NnliteError(f"{path}: expected TOML ({error}); docs/grid.md shows an example") from error
     if "name" in table:
-        raise NnliteError(f"{path}: name: belongs into a table [[models]], for each needs its own")
+        raise NnliteError(f"{path}: name: belongs in a [[models]] table, since each needs its own; move it there")
     models = table.pop("models", None)
     if models is None:
         return make_grid([table], runs, str(path))
     if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
-        raise NnliteError(f"{path}: models: expected tables, each under a line [[models]]")
+        raise NnliteError(f"{path}: models: expected tables, each below a line [[models]]; see docs/grid.md")
     return make_grid([{**table, **model} for model in models], runs, str(path))
 
 
-def make_grid(tables: Sequence[Table], runs: Path, source: str) -> list[Training]:
-    """Return the trainings of all combinations of the values in each table; a list holds several.
+def make_grid(tables: Sequence[Table], runs: Path, source: str) -> list[Job]:
+    """Return a job for each combination of the values in each table.
 
-    Those of `hidden` and `term` are lists of lists. A key `name` replaces the method in the names of the runs.
-    source: where the tables come from, for errors. NnliteError: an unknown key, a value of another kind or out of its
-    range, no or too many trainings, two of the same name.
+    NnliteError: an unknown key, a value of the wrong type or out of range, no jobs or too many, two of the same name.
+
+    Arguments:
+        tables: settings by name, where a list holds several values; those of `hidden` and `term` are lists of lists.
+            A key `name` takes the place of the method in the names of the runs.
+        runs: the folder that the runs go into.
+        source: where the tables come from, for errors.
     """
     places = [source] if len(tables) == 1 else [f"{source}, models {k}" for k in range(1, len(tables) + 1)]
     dimensions = [_dimensions(table, place) for table, place in zip(tables, places, strict=True)]
     count = sum(math.prod(map(len, values.values())) for values in dimensions)
     if not any(tables):
         raise NnliteError(f"{source}: expected one or more settings, such as lr = [0.05, 0.1], found none")
-    if count > TRAININGS_LIMIT:
-        raise NnliteError(f"{source}: expected at most {TRAININGS_LIMIT:,} trainings, found {count:,}; split it")
+    if count > JOBS_LIMIT:
+        raise NnliteError(f"{source}: expected at most {JOBS_LIMIT:,} nets, found {count:,}; split it")
     blocks = [
         [_settings(dict(zip(values, chosen, strict=True)), place) for chosen in itertools.product(*values.values())]
         for values, place in zip(dimensions, places, strict=True)
@@ -75,11 +79,11 @@ def make_grid(tables: Sequence[Table], runs: Path, source: str) -> list[Training
             if path in found:
                 other, where = found[path]
                 raise NnliteError(
-                    f"{source}: two trainings are named {settings.data}/{path.name}: {_difference(other, settings)} "
-                    f"({where}; {place}); take one away, or give its [[models]] a name"
+                    f"{source}: two nets are named {settings.data}/{path.name}: {_difference(other, settings)} "
+                    f"({where}; {place}); remove one, or give its [[models]] table a name"
                 )
             found[path] = settings, place
-    return [Training(path, settings) for path, (settings, _) in found.items()]
+    return [Job(path, settings) for path, (settings, _) in found.items()]
 
 
 def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
@@ -93,7 +97,7 @@ def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
             continue
         if key not in _KEYS:
             near = difflib.get_close_matches(key, _KEYS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_KEYS)}, and name in [[models]]"
+            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(_KEYS)}, and name in [[models]]"
             raise NnliteError(f"{place}: unknown key {shown(key)}; {hint}")
         several = isinstance(value, list) and (key not in LISTS or any(isinstance(one, list) for one in value))
         dimensions[key] = value if several else [value]
@@ -105,10 +109,10 @@ def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
 
 
 def _settings(values: dict[str, Any], place: str) -> Settings:
-    """Return Settings, with what `nnlite train` takes where alpha or gamma is left out."""
+    """Return Settings, with the defaults of `nnlite train` where alpha or gamma is needed and not given."""
     usual: dict[str, Any] = {}
     reg = values.get("reg", "none")
-    if reg in list(METHODS) and "alpha" in METHODS[reg].takes:  # in a dict it would have to be hashable
+    if reg in list(METHODS) and "alpha" in METHODS[reg].takes:  # a list, since `reg` may be unhashable
         usual["alpha"] = USUAL_ALPHA
     if values.get("multitask"):
         usual["gamma"] = USUAL_GAMMA
@@ -120,11 +124,12 @@ def _settings(values: dict[str, Any], place: str) -> Settings:
 
 
 def _varied(models: Sequence[Settings]) -> set[str]:
-    """Return the keys with more than one value, but for data, which has folders of its own."""
+    """Return the keys with more than one value, without `data`, since each data set has a folder of its own."""
     return {key for key in _KEYS if key != "data" and len({getattr(settings, key) for settings in models}) > 1}
 
 
 def _name(stem: str, settings: Settings, keys: set[str]) -> str:
+    """Return the name of a run: the stem, and each of `keys` with its value."""
     given = {key: getattr(settings, key) for key in _KEYS if key in keys}
     parts = [f"{key.replace('_', '-')}{_short(value)}" for key, value in given.items() if value is not None]
     return check_name("-".join([stem, *parts]))

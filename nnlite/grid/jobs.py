@@ -1,4 +1,4 @@
-"""Trainings: what is there is kept, what is missing is trained, in stacks and by workers."""
+"""Jobs: the nets of a grid. Those that have a finished run are kept; the others are trained, in stacks."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.grid.pool import Workers, report
+from nnlite.grid.pool import Executor, report_progress
 from nnlite.storage.files import locks, recover
 from nnlite.training.checkpoint import checkpoint_of
 from nnlite.training.loop import Trained, train_stack
@@ -19,118 +19,122 @@ from nnlite.training.update import alike
 
 
 @dataclass(frozen=True)
-class Training:
-    """One net to train: where its run goes, and with which settings."""
+class Job:
+    """One net to train: the path of its run, and its settings."""
 
     path: Path
     settings: Settings
 
     @property
     def cost(self) -> float:
-        """Epochs, weighed by what one costs: two passes cost twice, five rotations five times as much."""
+        """The cost in epochs of a plain net: a term of Eq. 1 adds a pass, and rotations cost five times as much."""
         return (1 + len(self.settings.terms)) * (5 if self.settings.multitask else 1) * self.settings.epochs
 
 
-def missing(trainings: Iterable[Training]) -> list[Training]:
-    """Return the trainings that have no finished run; NnliteError where a run was made with other settings."""
-    left = []
-    for training in trainings:
-        if training.path.is_dir():
-            run = load_run(training.path)
-            if run.settings != training.settings:
-                raise NnliteError(
-                    f"{training.path} was made with other settings; move it away or choose another folder"
-                )
+def pending(jobs: Iterable[Job]) -> list[Job]:
+    """Return the jobs without a finished run; NnliteError where a run was made with other settings."""
+    found = []
+    for job in jobs:
+        if job.path.is_dir():
+            run = load_run(job.path)
+            if run.settings != job.settings:
+                raise NnliteError(f"{job.path} was made with other settings; move it away or choose another folder")
             if run.results.status != "interrupted":
                 continue
-        left.append(training)
-    return left
+        found.append(job)
+    return found
 
 
-def in_stacks(trainings: Iterable[Training], size: int | None = None) -> list[list[Training]]:
-    """Put at most `size` trainings that are alike together, the longest stacks first, so that no worker is late.
+def group_into_stacks(jobs: Iterable[Job], size: int | None = None) -> list[list[Job]]:
+    """Return the jobs in stacks that can be trained side by side, the most expensive stack first.
 
-    Without a size: one on a CPU, where processes of one thread are quicker; on a GPU all that fit into its memory.
+    size: how many jobs a stack holds at most. By default 1 on a CPU, where processes of one thread are faster, and on
+    a GPU as many as fit into its memory.
     """
-    groups: dict[tuple[Any, ...], list[Training]] = {}
-    for training in trainings:
-        groups.setdefault(alike(training.settings), []).append(training)
+    groups: dict[tuple[Any, ...], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(alike(job.settings), []).append(job)
     stacks = []
     for group in groups.values():
-        group.sort(key=lambda training: training.settings.seed)  # few seeds in a stack: each brings its own images
+        group.sort(key=lambda job: job.settings.seed)  # few seeds in a stack: each seed has images of its own
         while group:
-            count = size or _usual_size([training.settings for training in group])
+            count = size or _default_size([job.settings for job in group])
             stacks.append(group[:count])
             del group[:count]
-    return sorted(stacks, key=lambda stack: -sum(training.cost for training in stack))
+    return sorted(stacks, key=lambda stack: -sum(job.cost for job in stack))
 
 
-def _usual_size(models: Sequence[Settings]) -> int:
+def _default_size(models: Sequence[Settings]) -> int:
     return 1 if models[0].device == "cpu" else largest_stack(models, load(models[0].data))
 
 
-def check_fit(stacks: Sequence[Sequence[Training]], jobs: int) -> None:
-    """Raise NnliteError where `jobs` of the stacks do not fit into this machine's memory at the same time."""
-    models = [[training.settings for training in stack] for stack in stacks]
-    check_memory(models, {name: load(name) for name in {one.data for stack in models for one in stack}}, jobs)
+def check_fit(stacks: Sequence[Sequence[Job]], processes: int) -> None:
+    """Raise NnliteError unless the largest `processes` of the stacks fit into this machine's memory together."""
+    models = [[job.settings for job in stack] for stack in stacks]
+    check_memory(models, {name: load(name) for name in {one.data for stack in models for one in stack}}, processes)
 
 
-def train_all(
-    stacks: Sequence[Sequence[Training]], by: Workers, on_cost: Callable[[float], None]
-) -> Iterator[tuple[Training, str | None]]:
-    """Have each stack trained; yield each training when its run is written, with what went wrong or None.
+def train_jobs(
+    stacks: Sequence[Sequence[Job]], executor: Executor, on_cost: Callable[[float], None]
+) -> Iterator[tuple[Job, str | None]]:
+    """Train each stack, and yield each job when its run is written, with a sentence on what went wrong or None.
 
-    `on_cost` is told what has been done since it was last told. Stopped, this leaves the finished runs; those under
-    way are lost and start again the next time. NnliteError where another process trains one of them.
+    Stopped, this keeps the finished runs; those under way start again the next time. NnliteError where another
+    process trains one of them.
+
+    Arguments:
+        stacks: as from `group_into_stacks`.
+        executor: runs the tasks, one per stack.
+        on_cost: is called with the cost of what was done since its last call, in the unit of `Job.cost`.
     """
-    trainings = [training for stack in stacks for training in stack]
-    for folder in {training.path.parent for training in trainings}:
+    jobs = [job for stack in stacks for job in stack]
+    for folder in {job.path.parent for job in jobs}:
         check_writable(folder)
-    epochs = {training.path: 0 for training in trainings}
+    epochs = {job.path: 0 for job in jobs}
 
-    def tell(index: int, what: tuple[int, int]) -> None:
-        place, epoch = what
-        training = stacks[index][place]
-        further = max(0, epoch - epochs[training.path])  # whoever takes over from a dead worker begins again
-        epochs[training.path] += further
-        on_cost(further * training.cost / training.settings.epochs)
+    def advance(index: int, progress: tuple[int, int]) -> None:
+        place, epoch = progress
+        job = stacks[index][place]
+        new = max(0, epoch - epochs[job.path])  # where a worker dies, another one starts again at epoch 1
+        epochs[job.path] += new
+        on_cost(new * job.cost / job.settings.epochs)
 
-    with locks([training.path for training in trainings]):
-        for training in trainings:
-            recover(training.path)
-        left = {training.path for training in missing(trainings)}  # another call may have finished some
-        on_cost(sum(training.cost for training in trainings if training.path not in left))
-        stacks = [some for stack in stacks if (some := [training for training in stack if training.path in left])]
-        tasks = [(train_models, tuple(training.settings for training in stack)) for stack in stacks]
-        for index, outcomes in by(tasks, tell):
-            for place, (training, outcome) in enumerate(zip(stacks[index], outcomes, strict=True)):
-                failure = _keep(training, *outcome)
-                tell(index, (place, training.settings.epochs))  # it may have ended early
-                yield training, failure
+    with locks([job.path for job in jobs]):
+        for job in jobs:
+            recover(job.path)
+        left = {job.path for job in pending(jobs)}  # another call may have finished some
+        on_cost(sum(job.cost for job in jobs if job.path not in left))
+        stacks = [some for stack in stacks if (some := [job for job in stack if job.path in left])]
+        tasks = [(train_and_evaluate, tuple(job.settings for job in stack)) for stack in stacks]
+        for index, outcomes in executor(tasks, advance):
+            for place, (job, outcome) in enumerate(zip(stacks[index], outcomes, strict=True)):
+                failure = _write(job, *outcome)
+                advance(index, (place, job.settings.epochs))  # it may have ended early
+                yield job, failure
 
 
-def train_models(models: Sequence[Settings]) -> list[tuple[Trained, Results | None]]:
-    """Train a stack of `models` and evaluate each net; on the host, without results where there is no net.
+def train_and_evaluate(models: Sequence[Settings]) -> list[tuple[Trained, Results | None]]:
+    """Return the trained nets of a stack, on the host, and their results, None for a net that diverged at once.
 
-    This is a task: it needs nothing but its settings and the data set, and reports (place, epoch).
+    As a task it needs nothing but its settings and the data set, and reports (place in the stack, epoch).
     """
     data = {one.seed: load(one.data, one.seed) for one in models}
     check_memory([models], {models[0].data: data[models[0].seed]})
     outcomes = []
-    trained = train_stack(models, data, lambda place, epoch: report((place, epoch.epoch)))
+    trained = train_stack(models, data, lambda place, epoch: report_progress((place, epoch.epoch)))
     for settings, one in zip(models, trained, strict=True):
         results = evaluate(one, one.best, settings, data[settings.seed]) if one.best else None
         outcomes.append((dataclasses.replace(one, net=one.net.to("cpu")), results))
     return outcomes
 
 
-def _keep(training: Training, trained: Trained, results: Results | None) -> str | None:
+def _write(job: Job, trained: Trained, results: Results | None) -> str | None:
     """Write the run, and return what went wrong in its training, or None."""
-    name = training.path.name
+    name = job.path.name
     if results is None:
-        return f"{name}: diverged in epoch 1; nothing was saved. {divergence_advice(training.settings)}"
-    write_run(training.path, training.settings, trained, results)
-    checkpoint_of(training.path).unlink(missing_ok=True)  # of nnlite train, stopped before
+        return f"{name}: diverged in epoch 1; nothing was saved. {divergence_advice(job.settings)}"
+    write_run(job.path, job.settings, trained, results)
+    checkpoint_of(job.path).unlink(missing_ok=True)  # of an earlier nnlite train that was stopped
     if results.status == "diverged":
         return f"{name}: diverged after epoch {len(trained.history)}; its net of epoch {results.best_epoch} is used"
     return None

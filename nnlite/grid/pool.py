@@ -1,6 +1,8 @@
-"""Processes of one thread each: they use the cores of a machine better than the threads of one matrix product do.
+"""A pool of processes with one BLAS thread each: they use the cores better than the threads of one matrix product do.
 
-A task is a function with its arguments, and may `report` to whoever waits for it while it is under way.
+A task is a function with its arguments, and may call `report_progress` while it runs. The pool is that of
+concurrent.futures. What is added by hand is missing there, and joblib with its loky pool was weighed and has no channel
+for progress either: tasks report while they run, Ctrl-C is left to the parent, and no process outlives its parent.
 """
 
 import multiprocessing
@@ -19,56 +21,70 @@ import threadpoolctl
 from nnlite.errors import NnliteError
 from nnlite.storage.interrupts import deaf_children
 
-Task: TypeAlias = tuple[Any, ...]  # (function, *arguments); both must be importable where it runs
-
-OnReport: TypeAlias = Callable[[int, Any], None]
-
-
-class Workers(Protocol):
-    """Whoever carries out tasks: yields (index, result) of each as they end, in any order.
-
-    What a task reports comes to `on_report`, with the task's index, in the meantime.
-    """
-
-    def __call__(self, tasks: Sequence[Task], on_report: OnReport = ...) -> Iterator[tuple[int, Any]]:
-        """Carry out `tasks`."""
+Task: TypeAlias = tuple[Any, ...]  # (function, *arguments); both must be importable where the task runs
+OnProgress: TypeAlias = Callable[[int, Any], None]  # takes the index of a task, and what it reports
 
 
-_way: ContextVar[Callable[[Any], None]] = ContextVar("_way", default=lambda what: None)
+class Executor(Protocol):
+    """What runs tasks: `run_in_pool` or `run_on_cluster` with its options bound, or a function of the user's own."""
+
+    def __call__(self, tasks: Sequence[Task], on_progress: OnProgress = ...) -> Iterator[tuple[int, Any]]:
+        """Run `tasks` and yield (index, result) of each as it ends, in any order.
+
+        `on_progress` is called in between, with what running tasks report.
+        """
 
 
-def report(what: Any) -> None:
-    """Tell `what` to whoever waits for the task that calls this; outside a task nobody hears it."""
-    _way.get()(what)
+_listener: ContextVar[Callable[[Any], None]] = ContextVar("_listener", default=lambda progress: None)
 
 
-def call(task: Task, tell: Callable[[Any], None]) -> Any:
-    """Carry out a task whose reports go to `tell`."""
-    before = _way.set(tell)
+def report_progress(progress: Any) -> None:
+    """Send `progress` to the process that waits for the running task; outside a task this does nothing."""
+    _listener.get()(progress)
+
+
+def run_task(task: Task, listener: Callable[[Any], None]) -> Any:
+    """Run a task and return its result; `listener` is called with what the task reports."""
+    before = _listener.set(listener)
     try:
         return task[0](*task[1:])
     finally:
-        _way.reset(before)
+        _listener.reset(before)
 
 
-def in_processes(
-    tasks: Sequence[Task], on_report: OnReport = lambda index, what: None, *, jobs: int
+def available_cpus() -> list[int]:
+    """Return the numbers of the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def default_processes(device: str) -> int:
+    """Return how many processes train at the same time by default: one per core, and a single one on a GPU."""
+    return 1 if device == "gpu" else len(available_cpus())
+
+
+def run_in_pool(
+    tasks: Sequence[Task], on_progress: OnProgress = lambda index, progress: None, *, processes: int
 ) -> Iterator[tuple[int, Any]]:
-    """Carry out tasks in `jobs` processes, as Workers do; NnliteError where a process is killed."""
+    """Run tasks in a pool of `processes` and yield (index, result) of each as it ends, in any order.
+
+    NnliteError where a process is killed; what a task raises is raised here.
+    """
     if not tasks:
         return
     context = multiprocessing.get_context("spawn")
     reports = context.SimpleQueue()
-    most = 61 if sys.platform == "win32" else jobs  # more it cannot wait for there
-    executor = ProcessPoolExecutor(min(jobs, most, len(tasks)), context, initializer=_start, initargs=(reports,))
+    limit = 61 if sys.platform == "win32" else processes  # Windows cannot wait for more
+    executor = ProcessPoolExecutor(min(processes, limit, len(tasks)), context, initializer=_start, initargs=(reports,))
     try:
         with deaf_children():
-            futures = {executor.submit(_call, index, task): index for index, task in enumerate(tasks)}
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+            futures = {executor.submit(_run, index, task): index for index, task in enumerate(tasks)}
+        running = set(futures)
+        while running:
+            done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             while not reports.empty():
-                on_report(*reports.get())
+                on_progress(*reports.get())
             for future in done:
                 yield futures[future], future.result()
     except BaseException as error:
@@ -77,22 +93,22 @@ def in_processes(
         executor.shutdown(wait=False, cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise NnliteError(
-                f"a process was killed, perhaps for lack of memory; what is finished is kept: call again, "
-                f"with fewer --jobs than {jobs} or a smaller --stack"
+                f"a process was killed, perhaps for lack of memory; finished runs are kept: repeat the call "
+                f"with fewer --jobs than {processes} or a smaller --stack"
             ) from error
         raise
-    executor.shutdown()  # waits: a worker that is still starting would miss what it was to share
+    executor.shutdown()  # waits: a process that is still starting would miss the queue that it is to share
 
 
-_reports: Any = None  # a worker's way to its parent
+_reports: Any = None  # in a process of the pool: the queue to its parent
 
 
-def _call(index: int, task: Task) -> Any:
-    return call(task, lambda what: _reports.put((index, what)))
+def _run(index: int, task: Task) -> Any:
+    return run_task(task, lambda progress: _reports.put((index, progress)))
 
 
 def _start(reports: Any) -> None:
-    """Leave Ctrl-C to the parent, which ends its workers; end with it where it is killed; and use one thread."""
+    """Leave Ctrl-C to the parent, which ends its children; end when the parent is killed; and use one thread."""
     global _reports
     _reports = reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -26,8 +26,8 @@ from nnlite.datasets.catalog import load
 from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation.accuracy import PAPER_PHI, evaluate_attack, first_of_each_class
 from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
-from nnlite.grid.jobs import Training, check_fit, in_stacks, missing, train_all
-from nnlite.grid.pool import in_processes
+from nnlite.grid.jobs import Job, check_fit, group_into_stacks, pending, train_jobs
+from nnlite.grid.pool import run_in_pool
 from nnlite.paper.report import SCORES, read_scores, write_report
 from nnlite.paper.tables import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
 from nnlite.penalties import L1
@@ -115,15 +115,15 @@ class Reproduction:
             what = ", ".join(f"{name} {shown(found.get(name))}" for name in changed)
             raise NnliteError(f"{self.folder} was made with other settings ({what}); choose another --folder")
 
-    def training(self, model: Model, seed: int, lr: float, gamma: float | None) -> Training:
-        """Return the training of `model` with these numbers, and where its run is kept."""
+    def job(self, model: Model, seed: int, lr: float, gamma: float | None) -> Job:
+        """Return the job that trains `model` with these numbers."""
         name = f"{model.slug}-lr{lr:g}" + ("" if gamma is None else f"-gamma{gamma:g}") + f"-seed{seed}"
-        return Training(self.folder / "runs" / self.plan.data / name, self.plan.settings(model, seed, lr, gamma))
+        return Job(self.folder / "runs" / self.plan.data / name, self.plan.settings(model, seed, lr, gamma))
 
-    def trainings(self, models: Iterable[Model]) -> list[Training]:
-        """Return every training that `models` need."""
+    def jobs(self, models: Iterable[Model]) -> list[Job]:
+        """Return all jobs that `models` need."""
         return [
-            self.training(model, seed, lr, gamma)
+            self.job(model, seed, lr, gamma)
             for model in models
             for seed in self.plan.seeds
             for lr, gamma in self.plan.candidates(model)
@@ -136,7 +136,7 @@ class Reproduction:
         """
         tried = []
         for lr, gamma in self.plan.candidates(model):
-            paths = [self.training(model, seed, lr, gamma).path for seed in self.plan.seeds]
+            paths = [self.job(model, seed, lr, gamma).path for seed in self.plan.seeds]
             if all(path.is_dir() for path in paths):
                 tried.append([load_run(path) for path in paths])
         return max(tried, key=lambda found: sum(run.results.validation for run in found), default=[])
@@ -163,7 +163,7 @@ def reproduce(
     targets: Sequence[str],
     models: Iterable[Model],
     *,
-    jobs: int,
+    processes: int,
     command: str,
     on_progress: Callable[[float, float, str], None],
 ) -> Path:
@@ -179,12 +179,12 @@ def reproduce(
     plans = [needed(target, wanted) for target in targets]
     wished = list(_lacking((one for some, _ in plans for one in some), {}))
     chosen = in_order(model for _, some in plans for model in some)
-    trainings = reproduction.trainings(chosen)
+    jobs = reproduction.jobs(chosen)
     reproduction.claim()
-    left = missing(trainings)
-    stacks = in_stacks(left)
-    check_fit(stacks, jobs)
-    total = sum(training.cost for training in left) + _ATTACK_COST * len(wished) * len(plan.seeds)
+    left = pending(jobs)
+    stacks = group_into_stacks(left)
+    check_fit(stacks, processes)
+    total = sum(job.cost for job in left) + _ATTACK_COST * len(wished) * len(plan.seeds)
     done = 0.0
 
     def advance(cost: float, text: str = "") -> None:
@@ -192,9 +192,9 @@ def reproduce(
         done += cost
         on_progress(done, total, text)
 
-    advance(0, f"{len(left)} of {len(trainings)} nets are left to train")
-    for training, failure in train_all(stacks, partial(in_processes, jobs=jobs), advance):
-        advance(0, failure or f"trained {training.path.name}")
+    advance(0, f"{len(left)} of {len(jobs)} nets are left to train")
+    for job, failure in train_jobs(stacks, partial(run_in_pool, processes=processes), advance):
+        advance(0, failure or f"trained {job.path.name}")
     runs = {model: found for model in MODELS if (found := reproduction.best(model))}
     if not runs:
         raise DivergedError(f"{folder}: no net came out of the trainings; try another --lr")
@@ -202,7 +202,7 @@ def reproduce(
     attacks = list(_lacking(wished, known))
     advance(_ATTACK_COST * (len(wished) - len(attacks)) * len(plan.seeds), f"{len(attacks)} attacks are left")
     possible = [_among(one, runs) for one in attacks if one.adversary in runs]
-    values = known | score(possible, runs, jobs, lambda: advance(_ATTACK_COST))
+    values = known | score(possible, runs, processes, lambda: advance(_ATTACK_COST))
     scores = Scores(PAPER_PHI, len(load(plan.data).test), values)
     rect = runs.get(Model("Rect"))
     naive = np.mean([naive_attack(run) for run in rect], axis=0) if rect else None
@@ -211,9 +211,9 @@ def reproduce(
 
 
 def score(
-    attacks: Iterable[Attack], runs: Mapping[Model, list[Run]], jobs: int, on_attack: Callable[[], None]
+    attacks: Iterable[Attack], runs: Mapping[Model, list[Run]], processes: int, on_attack: Callable[[], None]
 ) -> dict[ScoreKey, npt.NDArray[np.float64]]:
-    """Carry out `attacks` in `jobs` processes and return accuracies (seeds, phi) by adversary, noise and victim.
+    """Carry out `attacks` in `processes` and return accuracies (seeds, phi) by adversary, noise and victim.
 
     Each seed's adversary attacks the victims of its own seed.
     """
@@ -224,7 +224,7 @@ def score(
             keys.append(one)
             tasks.append((_attack, adversary, one.noise, [runs[victim][seed] for victim in one.victims]))
     done: dict[int, npt.NDArray[np.float64]] = {}
-    for index, figures in in_processes(tasks, jobs=jobs):
+    for index, figures in run_in_pool(tasks, processes=processes):
         done[index] = figures
         on_attack()
     values: dict[ScoreKey, list[npt.NDArray[np.float64]]] = {}

@@ -1,4 +1,4 @@
-"""`nnlite grid`: what it prints, that it goes on where it was, and how it ends."""
+"""`nnlite grid`: what it prints, that it continues where it was, and how it ends."""
 
 import json
 import sys
@@ -70,7 +70,7 @@ def test_a_diverged_net_has_a_row_and_the_exit_code_is_1(nnlite, lr, diverged):
     count = lr.count(",") + 1
     assert result.exit_code == 1
     assert [row[-1] for row in rows(result.stdout)] == ["finished"] * (count - diverged) + ["diverged"] * diverged
-    assert f"{diverged} of {count} trainings diverged; try another --lr" in result.stderr
+    assert f"{diverged} of {count} nets diverged; try another --lr" in result.stderr
 
 
 def test_a_dry_run_lists_and_trains_nothing(nnlite, file, tmp_path):
@@ -86,7 +86,7 @@ def test_a_dry_run_lists_and_trains_nothing(nnlite, file, tmp_path):
     ]
     assert not (tmp_path / "runs").exists()
     nnlite("grid", file, "--jobs", 1)
-    assert [row[2:] for row in rows(nnlite("grid", file, "--dry-run").stdout)] == [["there"]] * 3
+    assert [row[2:] for row in rows(nnlite("grid", file, "--dry-run").stdout)] == [["trained"]] * 3
     (entry, *_) = json.loads(nnlite("grid", file, "--dry-run", "--json").stdout)
     assert (entry["name"], entry["cost"], entry["stack"], entry["settings"]["lr"]) == (NAMES[0], 2, None, 0.1)
 
@@ -98,7 +98,7 @@ def test_a_dry_run_lists_and_trains_nothing(nnlite, file, tmp_path):
         (["grid.toml", "--lr", "0.1"], "expected a grid FILE, or settings as options"),
         (["nowhere.toml"], "nowhere.toml: cannot be read"),
         (["--lam", "0.1"], "options: lam: method none does not use it"),
-        (["--lr", "0.1,0.1"], "two trainings are named digits/rect"),
+        (["--lr", "0.1,0.1"], "two nets are named digits/rect"),
         (["--lr", "fast"], "fast"),
         (["--reg", "dgl9"], "dgl9"),
         (["--stack", "0", "--lr", "0.1"], "--stack"),
@@ -118,7 +118,7 @@ def test_bad_input_exits_2_before_anything_is_trained(nnlite, file, tmp_path, mo
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(nnlite, ctrl_c, tmp_path):
     arguments = ["grid", "--hidden", "64", "--epochs", "100", "--seed", "0,1,2,3", "--jobs", "2"]
-    assert ctrl_c(*arguments).endswith("Interrupted: finished runs are kept; the same command goes on.\n")
+    assert ctrl_c(*arguments).endswith("Interrupted: finished runs are kept; the same command continues.\n")
     folders = list((tmp_path / "runs" / "digits").glob("[!.]*"))
     assert {load_run(path).results.status for path in folders} == {"finished"}
     assert 1 <= len(folders) < 4

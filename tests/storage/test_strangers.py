@@ -312,7 +312,7 @@ GRIDS = {
     "a long name": (filled("a", '[[models]]\nname = "', '"'), r"name: expected a plain folder name .* aaa"),
     "a list in each of many models": (
         filled("[[models]]\n", f"seed = {[1] * 1500}\n"),
-        "at most 10,000 trainings, found",
+        "at most 10,000 nets, found",
     ),
     "layers in each of many models": (filled("[[models]]\n", f"hidden = {[1] * 1500}\n"), "hidden: expected a tuple"),
     "terms in each of many models": (

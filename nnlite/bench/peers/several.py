@@ -6,8 +6,9 @@ from typing import TypeAlias
 import numpy as np
 
 from nnlite.backend import Array
-from nnlite.bench.process import Worker, processors
+from nnlite.bench.process import Worker
 from nnlite.bench.workload import Runner, Work
+from nnlite.grid.pool import available_cpus
 
 Build: TypeAlias = Callable[[Work, int], Runner]
 
@@ -31,7 +32,7 @@ def processes(build: str) -> Build:
     """Return a build that gives each model a process of one thread, on the processors in turn."""
 
     def build_all(work: Work, threads: int) -> Runner:
-        cpus = processors()
+        cpus = available_cpus()
         workers = [
             Worker(f"model {k + 1}", build, work.alone(k), cpus[k % threads : k % threads + 1])
             for k in range(len(work.models))

@@ -165,14 +165,14 @@ def checkpoint(content):
 
 def grid(content):
     (FOLDER / "grid.toml").write_bytes(content)
-    trainings = read_grid(FOLDER / "grid.toml", FOLDER / "grid")
-    paths = {training.path for training in trainings}
-    assert len(paths) == len(trainings)
+    jobs = read_grid(FOLDER / "grid.toml", FOLDER / "grid")
+    paths = {job.path for job in jobs}
+    assert len(paths) == len(jobs)
     assert {path.parent.resolve() for path in paths} <= {FOLDER.resolve() / "grid" / name for name in DATASETS}
     said = tomllib.loads(content.decode())
     for name in {"lr", "seed", "epochs"} & said.keys() if "models" not in said else ():
         values = said[name] if isinstance(said[name], list) else [said[name]]
-        assert {getattr(training.settings, name) for training in trainings} == set(values)
+        assert {getattr(job.settings, name) for job in jobs} == set(values)
     return READ
 
 

@@ -1,4 +1,4 @@
-"""Processes that carry out tasks: their results and reports, and what happens where one of them, or who waits, ends."""
+"""The pool: the results and the progress of tasks, and what happens when a process of it, or its parent, is killed."""
 
 import os
 import subprocess
@@ -10,37 +10,39 @@ import pytest
 
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.grid.jobs import train_models
-from nnlite.grid.pool import call, in_processes, report
+from nnlite.grid.jobs import train_and_evaluate
+from nnlite.grid.pool import report_progress, run_in_pool, run_task
 from nnlite.training.settings import Settings
 
 TWO_SLEEPERS = (
-    "import time; from nnlite.grid.pool import in_processes; list(in_processes([(time.sleep, 600)] * 2, jobs=2))"
+    "import time; from nnlite.grid.pool import run_in_pool; list(run_in_pool([(time.sleep, 600)] * 2, processes=2))"
 )
 
 
 def test_a_process_that_is_killed_is_an_error_with_a_guess_at_the_cause():
     with pytest.raises(NnliteError, match=r"a process was killed.*memory.*--jobs than 1"):
-        list(in_processes([(os._exit, 1)], jobs=1))
+        list(run_in_pool([(os._exit, 1)], processes=1))
 
 
 def test_an_error_in_a_process_is_raised_here():
     with pytest.raises(NnliteError, match="data: expected one of"):
-        list(in_processes([(load, "cifar")], jobs=1))
+        list(run_in_pool([(load, "cifar")], processes=1))
 
 
-def test_a_report_comes_with_the_index_of_its_task():
+def test_progress_comes_with_the_index_of_its_task():
     told = []
-    results = dict(in_processes([(report, 5), (report, 6)], lambda *what: told.append(what), jobs=2))
+    results = dict(
+        run_in_pool([(report_progress, 5), (report_progress, 6)], lambda *what: told.append(what), processes=2)
+    )
     assert (sorted(told), results) == ([(0, 5), (1, 6)], {0: None, 1: None})
 
 
-def test_a_report_outside_any_task_is_heard_by_nobody():
+def test_progress_outside_any_task_is_dropped():
     told = []
-    call((report, 5), told.append)
-    report("a word")
+    run_task((report_progress, 5), told.append)
+    report_progress("a word")
     assert told == [5]
-    assert train_models([Settings(hidden=(), epochs=1)])[0][1].status == "finished"
+    assert train_and_evaluate([Settings(hidden=(), epochs=1)])[0][1].status == "finished"
 
 
 def test_they_end_with_a_parent_that_is_killed():

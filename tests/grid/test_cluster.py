@@ -1,4 +1,4 @@
-"""A Dask cluster: the same bits as one process, whoever dies; and what is refused."""
+"""A Dask cluster: the same bits as one process, whichever worker dies; and what is refused."""
 
 import json
 import os
@@ -11,10 +11,10 @@ import pytest
 from nnlite import __version__
 from nnlite.errors import NnliteError
 from nnlite.grid import cluster
-from nnlite.grid.cluster import LOCAL, on_cluster
+from nnlite.grid.cluster import LOCAL, run_on_cluster
 from nnlite.grid.combinations import make_grid
-from nnlite.grid.jobs import in_stacks, train_all, train_models
-from nnlite.grid.pool import in_processes, report
+from nnlite.grid.jobs import group_into_stacks, train_and_evaluate, train_jobs
+from nnlite.grid.pool import report_progress, run_in_pool
 from nnlite.training.runs import WEIGHTS
 from nnlite.training.settings import Settings
 
@@ -47,30 +47,30 @@ def client(dask):
 
 @pytest.fixture
 def soon(monkeypatch):
-    """Make whoever does not answer give up after a second."""
+    """Wait only a second for an answer."""
     monkeypatch.setattr(cluster, "TIMEOUT", 1)
 
 
-def carry_out(tasks, address, on_report=lambda *what: None):
-    return dict(on_cluster(tasks, on_report, address=address, jobs=1))
+def run(tasks, address, on_progress=lambda *what: None):
+    return dict(run_on_cluster(tasks, on_progress, address=address, processes=1))
 
 
 def weights(folder, table, workers, stack=1):
     """Train the grid `table` below `folder`; return the bytes of each run's weights."""
-    trainings = make_grid([table], folder, "a test")
-    failures = [what for _, what in train_all(in_stacks(trainings, stack), workers, lambda cost: None) if what]
+    jobs = make_grid([table], folder, "a test")
+    failures = [what for _, what in train_jobs(group_into_stacks(jobs, stack), workers, lambda cost: None) if what]
     assert not failures
-    return {training.path.name: (training.path / WEIGHTS).read_bytes() for training in trainings}
+    return {job.path.name: (job.path / WEIGHTS).read_bytes() for job in jobs}
 
 
-def in_one_process(tasks, on_report):
-    return in_processes(tasks, on_report, jobs=1)
+def in_one_process(tasks, on_progress):
+    return run_in_pool(tasks, on_progress, processes=1)
 
 
 @pytest.mark.parametrize("stack", [1, 3])
 def test_a_cluster_trains_to_the_bits_of_one_process(dask, tmp_path, stack):
-    def on_dask(tasks, on_report):
-        return on_cluster(tasks, on_report, address=dask.scheduler_address, jobs=1)
+    def on_dask(tasks, on_progress):
+        return run_on_cluster(tasks, on_progress, address=dask.scheduler_address, processes=1)
 
     expected = weights(tmp_path / "one", TABLE, in_one_process, stack)
     assert len(set(expected.values())) == 4
@@ -80,14 +80,14 @@ def test_a_cluster_trains_to_the_bits_of_one_process(dask, tmp_path, stack):
 def test_a_worker_killed_in_the_middle_costs_time_and_nothing_else(dask, client, tmp_path):
     victim, told = next(iter(client.run(os.getpid).values())), []
 
-    def on_dask(tasks, on_report):
+    def on_dask(tasks, on_progress):
         def kill(index, what):
             if len(told) == 20:
                 os.kill(victim, signal.SIGKILL)
             told.append((index, *what))
-            on_report(index, what)
+            on_progress(index, what)
 
-        return on_cluster(tasks, kill, address=dask.scheduler_address, jobs=1)
+        return run_on_cluster(tasks, kill, address=dask.scheduler_address, processes=1)
 
     found = weights(tmp_path / "many", LONG, on_dask)
     assert victim not in client.run(os.getpid).values()
@@ -98,8 +98,8 @@ def test_a_worker_killed_in_the_middle_costs_time_and_nothing_else(dask, client,
 def test_reports_and_results_come_with_the_index_of_their_task_and_equal_tasks_are_done_once(dask):
     models = [Settings(hidden=(8,), epochs=2, seed=seed) for seed in (0, 1, 0)]
     told = []
-    results = carry_out(
-        [(train_models, (one,)) for one in models], dask.scheduler_address, lambda *what: told.append(what)
+    results = run(
+        [(train_and_evaluate, (one,)) for one in models], dask.scheduler_address, lambda *what: told.append(what)
     )
     assert sorted(told) == [(index, (0, epoch)) for index in range(3) for epoch in (1, 2)]
     nets = [results[index][0][0].net.layers[0].W for index in range(3)]
@@ -111,15 +111,19 @@ def test_each_task_has_one_blas_thread_also_where_a_worker_has_several(monkeypat
     limits = []
     monkeypatch.setattr("threadpoolctl.threadpool_limits", limits.append)
     with local_cluster(tmp_path, n_workers=1, threads_per_worker=2, processes=False) as made:
-        carry_out([(abs, k) for k in range(4)], made.scheduler_address)
+        run([(abs, k) for k in range(4)], made.scheduler_address)
     assert limits == [1, 1, 1, 1]
 
 
 def test_a_local_cluster_needs_no_address():
     told = []
-    results = dict(on_cluster([(lambda: report(7) or 5,)], lambda *what: told.append(what), address=LOCAL, jobs=1))
+    results = dict(
+        run_on_cluster(
+            [(lambda: report_progress(7) or 5,)], lambda *what: told.append(what), address=LOCAL, processes=1
+        )
+    )
     assert (results, told) == ({0: 5}, [(0, 7)])
-    assert list(on_cluster([], address="nowhere", jobs=1)) == []
+    assert list(run_on_cluster([], address="nowhere", processes=1)) == []
 
 
 # --- what is refused
@@ -128,14 +132,14 @@ def test_a_local_cluster_needs_no_address():
 def test_a_scheduler_that_does_not_answer_is_said_within_the_time_limit(soon):
     start = time.monotonic()
     with pytest.raises(NnliteError, match=r"none answers at tcp://127\.0\.0\.1:9 .*expected the address .*firewall"):
-        carry_out([(abs, 1)], "tcp://127.0.0.1:9")
+        run([(abs, 1)], "tcp://127.0.0.1:9")
     assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("address", ["nonsense", "foo://x:1", "tcp://[::bad", ""])
 def test_what_is_no_address_is_said_at_once(address):
     with pytest.raises(NnliteError, match=r"scheduler: none answers at .*expected the address"):
-        carry_out([(abs, 1)], address)
+        run([(abs, 1)], address)
 
 
 def test_a_scheduler_without_workers_says_how_to_start_some(soon, tmp_path):
@@ -143,7 +147,7 @@ def test_a_scheduler_without_workers_says_how_to_start_some(soon, tmp_path):
         local_cluster(tmp_path, n_workers=0) as empty,
         pytest.raises(NnliteError, match=r"has no worker; start some with dask worker tcp://"),
     ):
-        carry_out([(abs, 1)], empty.scheduler_address)
+        run([(abs, 1)], empty.scheduler_address)
 
 
 @pytest.fixture
@@ -165,14 +169,14 @@ def test_a_worker_with_another_nnlite_is_refused_before_anything_starts(dask, od
     told = []
     words = rf"worker {odd}: expected nnlite {__version__} and NumPy .* found nnlite 0\.0 and NumPy"
     with pytest.raises(NnliteError, match=words):
-        carry_out([(report, k) for k in range(40)], dask.scheduler_address, lambda *what: told.append(what))
+        run([(report_progress, k) for k in range(40)], dask.scheduler_address, lambda *what: told.append(what))
     assert not told
 
 
 def test_a_worker_that_joins_later_with_another_nnlite_is_refused_by_each_task(dask, odd, monkeypatch):
     monkeypatch.setattr(cluster, "_check_workers", lambda *_: None)
     with pytest.raises(NnliteError, match=rf"worker {odd}: .* found nnlite 0\.0"):
-        carry_out([(divmod, k, 1) for k in range(40)], dask.scheduler_address)
+        run([(divmod, k, 1) for k in range(40)], dask.scheduler_address)
 
 
 @pytest.fixture
@@ -195,37 +199,37 @@ def bare(client):
 def test_a_worker_without_nnlite_is_refused(dask, bare, monkeypatch, joins_later):
     if joins_later:
         monkeypatch.setattr(cluster, "_check_workers", lambda *_: None)
-    with pytest.raises(NnliteError, match=r"worker tcp://.* found .*nnlite.*install the same there"):
-        carry_out([(train_models, (Settings(hidden=(8,), epochs=1),))], dask.scheduler_address)
+    with pytest.raises(NnliteError, match=r"worker tcp://.* found .*nnlite.*install the same versions there"):
+        run([(train_and_evaluate, (Settings(hidden=(8,), epochs=1),))], dask.scheduler_address)
 
 
 def test_a_worker_without_the_data_set_is_named(dask):
     with pytest.raises(NnliteError, match=r"^worker tcp://.*mnist: expected train-images.*NNLITE_DATA"):
-        carry_out([(train_models, (Settings(data="mnist", hidden=(8,), epochs=1),))], dask.scheduler_address)
+        run([(train_and_evaluate, (Settings(data="mnist", hidden=(8,), epochs=1),))], dask.scheduler_address)
 
 
 def test_a_stack_too_large_for_a_worker_is_refused_by_it(dask):
     settings = Settings(hidden=(10_000_000, 1000), epochs=1)
     with pytest.raises(NnliteError, match=r"^worker tcp://.*memory: 1 model needs about \d\d\d\.\d GB"):
-        carry_out([(train_models, (settings,))], dask.scheduler_address)
+        run([(train_and_evaluate, (settings,))], dask.scheduler_address)
 
 
 def test_a_task_that_takes_workers_down_is_given_up_with_a_guess_at_the_cause(dask, monkeypatch):
     monkeypatch.setattr(dask.scheduler, "allowed_failures", 0)
-    with pytest.raises(NnliteError, match=r"a task took 1 workers down.*memory.*--stack"):
-        carry_out([(os._exit, 1)], dask.scheduler_address)
+    with pytest.raises(NnliteError, match=r"one task took down 1 workers.*memory.*--stack"):
+        run([(os._exit, 1)], dask.scheduler_address)
 
 
 def test_a_scheduler_that_is_lost_in_the_middle_is_said(tmp_path):
     made = local_cluster(tmp_path, n_workers=1, threads_per_worker=1, processes=False)
-    with pytest.raises(NnliteError, match=r"the connection to .* was lost; what is finished is kept"):
-        carry_out([(lambda: report(1) or time.sleep(2),)], made.scheduler_address, lambda *_: made.close())
+    with pytest.raises(NnliteError, match=r"lost the connection to .*; finished runs are kept"):
+        run([(lambda: report_progress(1) or time.sleep(2),)], made.scheduler_address, lambda *_: made.close())
 
 
 def test_without_dask_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(NnliteError, match=r"pip install '\.\[cluster\]' in a clone of nnlite"):
-        carry_out([(abs, 1)], LOCAL)
+        run([(abs, 1)], LOCAL)
 
 
 def test_the_command_trains_on_a_cluster_and_goes_on(dask, nnlite, tmp_path):
@@ -240,5 +244,5 @@ def test_the_command_trains_on_a_cluster_and_goes_on(dask, nnlite, tmp_path):
 
 def test_ctrl_c_ends_a_local_cluster_and_keeps_what_is_finished(ctrl_c, tmp_path):
     arguments = ["grid", "--hidden", "64", "--epochs", "300", "--seed", "0,1,2,3", "--jobs", "2", "--scheduler", LOCAL]
-    assert ctrl_c(*arguments).splitlines()[-1] == "Interrupted: finished runs are kept; the same command goes on."
+    assert ctrl_c(*arguments).splitlines()[-1] == "Interrupted: finished runs are kept; the same command continues."
     assert list((tmp_path / "runs" / "digits").glob("[!.]*"))

@@ -1,4 +1,4 @@
-"""The grid: what its file means, what is refused, and that stacks and processes train what one process trains."""
+"""The grid: what its file means, what is refused, and that stacks and processes train to the bits of one process."""
 
 import itertools
 import json
@@ -14,8 +14,8 @@ import strict_cupy
 
 from nnlite.errors import NnliteError
 from nnlite.grid.combinations import FILE_LIMIT, make_grid, read_grid
-from nnlite.grid.jobs import check_fit, in_stacks, missing, train_all, train_models
-from nnlite.grid.pool import in_processes
+from nnlite.grid.jobs import check_fit, group_into_stacks, pending, train_and_evaluate, train_jobs
+from nnlite.grid.pool import run_in_pool
 from nnlite.training import memory
 from nnlite.training.memory import available_memory, check_memory, largest_stack, stack_bytes
 from nnlite.training.runs import SETTINGS, WEIGHTS, load_run, make_run
@@ -56,32 +56,32 @@ def written(tmp_path):
     return write
 
 
-def names(trainings):
-    return [training.path.name for training in trainings]
+def names(jobs):
+    return [job.path.name for job in jobs]
 
 
-def in_one_process(tasks, on_report):
+def in_one_process(tasks, on_progress):
     """Carry out tasks here, in their order."""
     for index, task in enumerate(tasks):
         yield index, task[0](*task[1:])
 
 
-def bits(trainings):
-    return {training.path.name: (training.path / WEIGHTS).read_bytes() for training in trainings}
+def bits(jobs):
+    return {job.path.name: (job.path / WEIGHTS).read_bytes() for job in jobs}
 
 
-def train(trainings, workers=in_one_process, stack=1, on_cost=lambda cost: None):
+def train(jobs, workers=in_one_process, stack=1, on_cost=lambda cost: None):
     """Train what is missing; return the names in the order they ended, and what went wrong."""
-    ended = list(train_all(in_stacks(missing(trainings), stack), workers, on_cost))
-    return [training.path.name for training, _ in ended], [failure for _, failure in ended if failure]
+    ended = list(train_jobs(group_into_stacks(pending(jobs), stack), workers, on_cost))
+    return [job.path.name for job, _ in ended], [failure for _, failure in ended if failure]
 
 
 # --- what a file means
 
 
 def test_the_example_gives_the_runs_counted_by_hand(written):
-    trainings = written(EXAMPLE)
-    assert names(trainings) == [
+    jobs = written(EXAMPLE)
+    assert names(jobs) == [
         "rect-lr0.1-seed0",
         "rect-lr0.2-seed0",
         "rect-lr0.1-seed1",
@@ -93,25 +93,25 @@ def test_the_example_gives_the_runs_counted_by_hand(written):
         "two-terms-seed0",
         "two-terms-seed1",
     ]
-    assert trainings[3].path == RUNS / "digits" / "rect-lr0.2-seed1"
-    assert trainings[3].settings == Settings(hidden=(8,), epochs=2, lr=0.2, seed=1)
-    assert trainings[5].settings == Settings(reg="dgl1", lam=0.01, phi=0.1, hidden=(8,), epochs=2)
-    assert trainings[8].settings.term == ("l1,0.01,0.1", "l2,0.01,exact")
+    assert jobs[3].path == RUNS / "digits" / "rect-lr0.2-seed1"
+    assert jobs[3].settings == Settings(hidden=(8,), epochs=2, lr=0.2, seed=1)
+    assert jobs[5].settings == Settings(reg="dgl1", lam=0.01, phi=0.1, hidden=(8,), epochs=2)
+    assert jobs[8].settings.term == ("l1,0.01,0.1", "l2,0.01,exact")
 
 
 def test_a_list_of_lists_is_a_dimension_where_a_list_is_a_value(written):
     assert [one.settings.hidden for one in written("hidden = [16, 8]")] == [(16, 8)]
-    trainings = written("hidden = [[], [8], [16, 8]]")
-    assert [one.settings.hidden for one in trainings] == [(), (8,), (16, 8)]
-    assert names(trainings) == ["rect-hiddennone", "rect-hidden8", "rect-hidden16-8"]
+    jobs = written("hidden = [[], [8], [16, 8]]")
+    assert [one.settings.hidden for one in jobs] == [(), (8,), (16, 8)]
+    assert names(jobs) == ["rect-hiddennone", "rect-hidden8", "rect-hidden16-8"]
     terms = written('reg = "datagrad"\nterm = [["l1,0.1,0.1"], ["l1,0.1,0.1", "l2,0.1,0.1"]]')
     assert [len(one.settings.terms) for one in terms] == [1, 2]
 
 
 def test_every_key_can_be_a_dimension(written):
-    trainings = written('data = ["digits", "mnist"]\nbatch_size = [50, 100]\nepochs = [1, 2]\ndevice = ["cpu", "gpu"]')
-    assert len({one.path for one in trainings}) == 16
-    assert trainings[-1].path == RUNS / "mnist" / "rect-epochs2-batch-size100-devicegpu"
+    jobs = written('data = ["digits", "mnist"]\nbatch_size = [50, 100]\nepochs = [1, 2]\ndevice = ["cpu", "gpu"]')
+    assert len({one.path for one in jobs}) == 16
+    assert jobs[-1].path == RUNS / "mnist" / "rect-epochs2-batch-size100-devicegpu"
 
 
 def test_what_train_takes_where_alpha_or_gamma_is_left_out_is_taken_here(written):
@@ -132,7 +132,7 @@ def test_a_named_table_tells_its_own_runs_apart(written):
     ("text", "words"),
     [
         ("lamm = 0.1", r"grid\.toml: unknown key 'lamm'; did you mean lam\?"),
-        ("zzz = 1", r"unknown key 'zzz'; there are reg, lam, .*, device, and name"),
+        ("zzz = 1", r"unknown key 'zzz'; the keys are reg, lam, .*, device, and name"),
         ("[[models]]\n[[models]]\nlearning_rate = 1", r"grid\.toml, models 2: unknown key"),
         ("", "expected one or more settings.*found none"),
         ("models = []", "expected one or more settings.*found none"),
@@ -152,14 +152,14 @@ def test_a_named_table_tells_its_own_runs_apart(written):
         ("reg = 'dgl1'", "lam: method dgl1 needs it"),
         ("lr = {a = 1}", "lr: expected a number"),
         ("lr = 2020-01-01", "lr: expected a number"),
-        ("name = 'x'", "name: belongs into a table"),
+        ("name = 'x'", r"name: belongs in a \[\[models\]\] table"),
         ("[[models]]\nname = 'a/b'", "name: expected a plain folder name"),
         ("[[models]]\nname = 3", "name: expected a text"),
-        ("models = 3", r"models: expected tables, each under a line \[\[models\]\]"),
+        ("models = 3", r"models: expected tables, each below a line \[\[models\]\]"),
         ("[models]\nlr = 1", "models: expected tables"),
         ("lr = ", "expected TOML"),
         ("lr = 1\nlr = 2", "expected TOML"),
-        ("lr = [0.1, 0.1]", r"two trainings are named digits/rect: their settings are equal"),
+        ("lr = [0.1, 0.1]", r"two nets are named digits/rect: their settings are equal"),
         ("lr = [0.12345678, 0.12345679]", "one with lr 0.12345678, one with lr 0.12345679"),
         ("[[models]]\nseed = [0, 1]\n[[models]]\nseed = 1", r"digits/rect-seed1: .* \(.*models 1; .*models 2\)"),
         (f"[[models]]\nname = '{'x' * 198}'\nlr = [1, 2]", "name: expected a plain folder name of at most 200 bytes"),
@@ -184,7 +184,7 @@ def test_files_that_are_missing_too_large_or_no_text_are_refused(tmp_path, writt
 
 def test_too_many_trainings_are_counted_and_not_made(written):
     many = list(range(1, 201))
-    with pytest.raises(NnliteError, match="at most 10,000 trainings, found 8,000,000; split it"):
+    with pytest.raises(NnliteError, match="at most 10,000 nets, found 8,000,000; split it"):
         written(f"seed = {many}\nepochs = {many}\nbatch_size = {many}")
 
 
@@ -194,16 +194,16 @@ def test_too_many_trainings_are_counted_and_not_made(written):
 def test_only_what_is_alike_stands_in_a_stack_and_the_longest_starts_first():
     table = {"hidden": [8], "lr": [0.1, 0.2], "seed": [0, 1, 2]}
     tables = [table, {**table, "reg": "dgl1", "lam": 0.01, "phi": 0.1}, {**table, "hidden": [9], "epochs": [30, 120]}]
-    trainings = make_grid(tables, RUNS, "a test")
-    stacks = in_stacks(trainings, 4)
-    assert sorted(itertools.chain(*stacks), key=str) == sorted(trainings, key=str)
+    jobs = make_grid(tables, RUNS, "a test")
+    stacks = group_into_stacks(jobs, 4)
+    assert sorted(itertools.chain(*stacks), key=str) == sorted(jobs, key=str)
     assert sorted(map(len, stacks)) == [2, 2, 2, 2, 4, 4, 4, 4]
     assert all(len({alike(one.settings) for one in stack}) == 1 for stack in stacks)
     assert all(len({one.settings.seed for one in stack}) <= 2 for stack in stacks)  # each seed brings its own images
     costs = [sum(one.cost for one in stack) for stack in stacks]
     assert costs == sorted(costs, reverse=True)
     assert costs[0] == 4 * 120
-    assert {len(stack) for stack in in_stacks(trainings)} == {1}
+    assert {len(stack) for stack in group_into_stacks(jobs)} == {1}
 
 
 ALIKE = {"hidden": [8], "epochs": 3, "seed": [0, 1], "lr": [0.1, 0.3]}
@@ -216,13 +216,13 @@ ALIKE = {"hidden": [8], "epochs": 3, "seed": [0, 1], "lr": [0.1, 0.3]}
 )
 def test_a_stack_trains_to_the_bits_of_single_runs(digits, tmp_path, monkeypatch, more):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    trainings = make_grid([{**ALIKE, **more}], tmp_path / "stacked", "a test")
-    assert len(in_stacks(trainings, 3)[0]) == 3
-    assert train(trainings, stack=3)[1] == []
-    for training in trainings:
-        alone = make_run(training.settings, digits, tmp_path / "alone", name=training.path.name)
-        stacked = load_run(training.path)
-        assert (training.path / WEIGHTS).read_bytes() == (alone.path / WEIGHTS).read_bytes()
+    jobs = make_grid([{**ALIKE, **more}], tmp_path / "stacked", "a test")
+    assert len(group_into_stacks(jobs, 3)[0]) == 3
+    assert train(jobs, stack=3)[1] == []
+    for job in jobs:
+        alone = make_run(job.settings, digits, tmp_path / "alone", name=job.path.name)
+        stacked = load_run(job.path)
+        assert (job.path / WEIGHTS).read_bytes() == (alone.path / WEIGHTS).read_bytes()
         assert [epoch[:3] for epoch in stacked.history] == [epoch[:3] for epoch in alone.history]
         assert stacked.results == alone.results
         assert stacked.settings == alone.settings
@@ -252,65 +252,65 @@ def test_processes_train_to_the_bits_of_one_process(tmp_path, written):
     one, many = (make_grid(tables, tmp_path / name, "a test") for name in ("one", "many"))
     told = []
     train(one)
-    train(many, lambda tasks, on_report: in_processes(tasks, on_report, jobs=2), 2, told.append)
+    train(many, lambda tasks, on_progress: run_in_pool(tasks, on_progress, processes=2), 2, told.append)
     assert bits(many) == bits(one)
     assert len(set(bits(one).values())) == 4
-    for training in many:  # as it was where it was trained
-        assert json.loads((training.path / SETTINGS).read_text("utf-8"))["versions"]["BLAS threads"] == "1"
-    assert sum(told) == sum(training.cost for training in many)
+    for job in many:  # as it was where it was trained
+        assert json.loads((job.path / SETTINGS).read_text("utf-8"))["versions"]["BLAS threads"] == "1"
+    assert sum(told) == sum(job.cost for job in many)
     assert len(told) > 4  # by epoch
 
 
 def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path):
-    trainings = make_grid([{**ALIKE, "epochs": 1}], tmp_path, "a test")
-    assert sorted(train(trainings, stack=2)[0]) == sorted(names(trainings))
-    before = bits(trainings)
-    times = {training.path: (training.path / WEIGHTS).stat().st_mtime_ns for training in trainings}
-    assert train(trainings) == ([], [])
-    lost = trainings[2]
+    jobs = make_grid([{**ALIKE, "epochs": 1}], tmp_path, "a test")
+    assert sorted(train(jobs, stack=2)[0]) == sorted(names(jobs))
+    before = bits(jobs)
+    times = {job.path: (job.path / WEIGHTS).stat().st_mtime_ns for job in jobs}
+    assert train(jobs) == ([], [])
+    lost = jobs[2]
     for file in lost.path.iterdir():
         file.unlink()
     lost.path.rmdir()
-    assert train(trainings, stack=2) == ([lost.path.name], [])
-    assert bits(trainings) == before
+    assert train(jobs, stack=2) == ([lost.path.name], [])
+    assert bits(jobs) == before
     changed = {path for path, then in times.items() if (path / WEIGHTS).stat().st_mtime_ns != then}
     assert changed == {lost.path}
     with pytest.raises(NnliteError, match="other settings"):
-        missing([replace(lost, settings=replace(lost.settings, epochs=2))])
+        pending([replace(lost, settings=replace(lost.settings, epochs=2))])
 
 
 def test_a_net_that_diverges_is_said_and_the_others_of_its_stack_are_kept(tmp_path):
-    trainings = make_grid([{"hidden": [16, 16, 16], "epochs": 1, "lr": [0.1, 1e8]}], tmp_path, "a test")
+    jobs = make_grid([{"hidden": [16, 16, 16], "epochs": 1, "lr": [0.1, 1e8]}], tmp_path, "a test")
     told = []
-    ended, failures = train(trainings, stack=2, on_cost=told.append)
+    ended, failures = train(jobs, stack=2, on_cost=told.append)
     assert len(ended) == 2
     assert failures == [
         "rect-lr1e+08: diverged in epoch 1; nothing was saved. Try a smaller learning rate, such as --lr 1e+07"
     ]
-    assert [training.path.is_dir() for training in trainings] == [True, False]
-    assert missing(trainings) == [trainings[1]]
+    assert [job.path.is_dir() for job in jobs] == [True, False]
+    assert pending(jobs) == [jobs[1]]
     assert sum(told) == 2  # what ends early is done, too
 
 
 def test_a_net_that_diverges_later_is_kept_and_said(tmp_path):
     table = {"hidden": [16], "epochs": 20, "reg": "l2", "lam": [0.01, 200.0], "lr": 1.0}
-    trainings = make_grid([table], tmp_path, "a test")
-    _, (failure,) = train(trainings, stack=2)
-    history = load_run(trainings[1].path).history
+    jobs = make_grid([table], tmp_path, "a test")
+    _, (failure,) = train(jobs, stack=2)
+    history = load_run(jobs[1].path).history
     assert failure.startswith(f"l2-lam200: diverged after epoch {len(history)}; its net of epoch")
-    assert missing(trainings) == []
+    assert pending(jobs) == []
 
 
 def test_an_epoch_that_is_told_twice_counts_once(tmp_path):
-    (training,) = make_grid([{"hidden": [8], "epochs": 3}], tmp_path, "a test")
+    (job,) = make_grid([{"hidden": [8], "epochs": 3}], tmp_path, "a test")
     told = []
 
-    def dies_once(tasks, on_report):
+    def dies_once(tasks, on_progress):
         for epoch in (1, 2, 1, 2, 3):
-            on_report(0, (0, epoch))
-        yield from in_one_process(tasks, on_report)
+            on_progress(0, (0, epoch))
+        yield from in_one_process(tasks, on_progress)
 
-    train([training], dies_once, on_cost=told.append)
+    train([job], dies_once, on_cost=told.append)
     assert sum(told) == 3
 
 
@@ -336,10 +336,10 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
 )
 def test_the_estimate_is_within_a_factor_of_two_of_the_peak(settings, count, digits):
     models = [replace(settings, lr=0.1 + 0.01 * k) for k in range(count)]
-    train_models(models)  # what is imported and cached once is not the stack's
+    train_and_evaluate(models)  # what is imported and cached once is not the stack's
     tracemalloc.start()
     try:
-        train_models(models)
+        train_and_evaluate(models)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -360,16 +360,16 @@ def test_a_stack_that_does_not_fit_is_refused_with_the_sizes_and_a_smaller_one(d
     monkeypatch.setattr(memory, "available_memory", lambda device: 1000)
     assert largest_stack(models, digits) == 1
     with pytest.raises(NnliteError, match=r"1 model needs .* narrower --hidden"):
-        train_models(models[:1])
+        train_and_evaluate(models[:1])
     with pytest.raises(NnliteError, match="memory: 1 model needs"):
         check_fit([make_grid([{"lr": 0.1}], tmp_path, "a test")], 2)
 
 
 def test_all_that_fit_stand_in_a_stack_on_a_gpu(digits, monkeypatch):
-    trainings = make_grid([{"device": "gpu", "lr": [0.1, 0.2, 0.3], "seed": [0, 1]}], RUNS, "a test")
-    free = stack_bytes([training.settings for training in trainings[:4]], digits)
+    jobs = make_grid([{"device": "gpu", "lr": [0.1, 0.2, 0.3], "seed": [0, 1]}], RUNS, "a test")
+    free = stack_bytes([job.settings for job in jobs[:4]], digits)
     monkeypatch.setattr(memory, "available_memory", lambda device: {"gpu": free}[device])
-    assert [len(stack) for stack in in_stacks(trainings)] == [4, 2]
+    assert [len(stack) for stack in group_into_stacks(jobs)] == [4, 2]
 
 
 def test_memory_is_that_of_the_device(monkeypatch):
