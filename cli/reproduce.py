@@ -1,5 +1,6 @@
 """`nnlite reproduce`: the paper's tables and figures, with the paper's own numbers beside ours."""
 
+import dataclasses
 from pathlib import Path
 
 import click
@@ -7,9 +8,10 @@ import click
 from nnlite.cli.options import FLOATS, INTEGERS, data_option, device_option, hidden_option, jobs_option
 from nnlite.cli.progress import progress
 from nnlite.grid.pool import default_processes
+from nnlite.paper import reproduction
 from nnlite.paper.reproduction import Plan
-from nnlite.paper.reproduction import reproduce as reproduce_all
-from nnlite.paper.tables import BEST_MODELS, MODELS, TARGETS
+from nnlite.paper.tables import BEST_MODELS, MODELS
+from nnlite.paper.targets import TARGETS
 
 ROWS = {"best": BEST_MODELS, "all": MODELS}
 
@@ -22,14 +24,14 @@ ROWS = {"best": BEST_MODELS, "all": MODELS}
 @data_option
 @click.option("--epochs", type=int, default=30, show_default=True, help="Epochs of a single-task net.")
 @click.option("--mt-epochs", type=int, default=8, show_default=True, help="Epochs of a multi-task net.")
-@click.option("--seeds", type=INTEGERS, default="0", show_default=True, help="Seeds; each trains all nets.")
+@click.option("--seeds", type=INTEGERS, default="0", show_default=True, help="Seeds; each one trains all nets.")
 @click.option("--lr", type=FLOATS, default="0.1", show_default=True, help="Learning rate; several are searched.")
 @click.option("--mt-lr", type=FLOATS, default="", help="Learning rate of multi-task nets.  [default: as --lr]")
 @click.option("--gamma", type=FLOATS, default="0.5", show_default=True, help="Weight of the rotation loss; as lr.")
 @hidden_option
 @jobs_option
 @device_option
-@click.option("--folder", type=click.Path(path_type=Path), help="Place of it all.  [default: reproduction/DATA]")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where it is kept.  [default: reproduction/DATA]")
 def reproduce(
     targets: tuple[str, ...],
     models: str,
@@ -47,14 +49,14 @@ def reproduce(
 ) -> None:
     """Make tables and figures of the paper.
 
-    TARGET is table1 to table8, fig1, fig2, fig3, or all. Nets that are missing are trained, those that are
-    there are used again; stopped, the same command goes on. The report stands beside the paper's numbers in
-    FOLDER/report.md, with CSV files and figures. With several --lr or --gamma the best on the validation set
-    counts, as in the paper.
+    TARGET is table1 to table8, fig1, fig2, fig3, or all. Missing nets are trained and finished ones are used again;
+    after Ctrl-C, the same command continues. The report, FOLDER/report.md, compares the results with the paper's own,
+    with CSV files and figures beside it. With several --lr or --gamma, those that are best on the validation set are
+    used, as in the paper.
     """
     plan = Plan(data, epochs, mt_epochs, seeds, lr, mt_lr, gamma, hidden, device)
     with progress() as on_progress:
-        report = reproduce_all(
+        report = reproduction.reproduce(
             folder or Path("reproduction") / data,
             plan,
             list(TARGETS) if "all" in targets else list(dict.fromkeys(targets)),
@@ -67,21 +69,10 @@ def reproduce(
 
 
 def _command(targets: tuple[str, ...], models: str, plan: Plan) -> str:
-    """Return the call in full, so that it makes the same report wherever the defaults have moved to."""
-
-    def several(numbers: tuple[float, ...]) -> str:
-        return ",".join(f"{number:g}" for number in numbers)
-
-    options = {
-        "models": models,
-        "data": plan.data,
-        "epochs": plan.epochs,
-        "mt-epochs": plan.mt_epochs,
-        "seeds": several(plan.seeds),
-        "lr": several(plan.lr),
-        "mt-lr": several(plan.mt_lr),
-        "gamma": several(plan.gamma),
-        "hidden": several(plan.hidden),
-        "device": plan.device,
-    }
-    return " ".join(["nnlite reproduce", *targets, *(f"--{name} {value}" for name, value in options.items() if value)])
+    """Return the whole command line, which makes the same report even where a later nnlite has other defaults."""
+    words = ["nnlite reproduce", *targets]
+    for name, value in {"models": models, **dataclasses.asdict(plan)}.items():
+        if value:
+            given = ",".join(f"{number:g}" for number in value) if isinstance(value, tuple) else value
+            words.append(f"--{name.replace('_', '-')} {given}")
+    return " ".join(words)

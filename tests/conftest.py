@@ -61,7 +61,7 @@ def no_art(monkeypatch):
 def figures(monkeypatch):
     """The figures that were drawn, kept here instead of written."""
     kept = []
-    monkeypatch.setattr("nnlite.evaluation.pictures._save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: kept.append(figure))
     return kept
 
 

@@ -1,11 +1,9 @@
 """The report: our scores beside the paper's, as Markdown, CSV and figures in one folder.
 
-Everything is computed from `Scores`. What is absent there is absent here, and the text says so.
+Everything is computed from `Scores`. What is missing there is missing here, and the text says so.
 """
 
 import csv
-import functools
-import io
 import math
 import os
 import shutil
@@ -15,10 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from nnlite.errors import NnliteError
-from nnlite.evaluation.pictures import Line, Strip, plot_panels, plot_strips
+from nnlite.paper.claims import Decision, decide_claims
+from nnlite.paper.pictures import Digits, draw_figures
+from nnlite.paper.scores import SCORES, SCORES_HEAD, Percent, Scores, paper_scores
 from nnlite.paper.tables import (
     ADVERSARIES,
     ADVERSARY_SOURCES,
@@ -27,31 +26,28 @@ from nnlite.paper.tables import (
     IMAGES,
     MODELS,
     PHI,
-    Claim,
     Model,
-    Percent,
-    Scores,
-    best_of_families,
-    claims,
     paper_accuracy,
-    paper_scores,
 )
-from nnlite.storage.files import read_file
 
 REPORT = "report.md"
-SCORES = "scores.csv"
-SCORES_LIMIT = 1 << 23  # bytes; all tables of the paper take 34,000
 _HEAD = ["model", *(f"φ = {size:g}" for size in PHI)]
 
 
 class Row(NamedTuple):
-    """One row of a table: ours, as a mean over `seeds`, the paper's, and ours less the paper's, shape (phi,)."""
+    """One row of a table: our accuracies as a mean over `seeds`, the paper's, and their difference, each (phi,)."""
 
     model: Model
     seeds: int
     ours: Percent
     paper: Percent
     difference: Percent
+
+    @classmethod
+    def of(cls, model: Model, accuracy: Percent, paper: Sequence[float]) -> "Row":
+        """Return the row of our accuracies (seeds, phi) beside the paper's (phi,)."""
+        ours = accuracy.mean(axis=0)
+        return cls(model, len(accuracy), ours, np.array(paper), ours - paper)
 
 
 class RankCorrelation(NamedTuple):
@@ -65,12 +61,10 @@ class RankCorrelation(NamedTuple):
 def table_rows(scores: Scores, number: int) -> list[Row]:
     """Return the rows of table `number` for which there are scores, in the paper's order."""
     adversary = ADVERSARIES[number]
-    rows = []
-    for model in scores.victims(adversary):
-        accuracy = scores.values[adversary, "r1", model]
-        ours, paper = accuracy.mean(axis=0), np.array(paper_accuracy(number, model))
-        rows.append(Row(model, len(accuracy), ours, paper, ours - paper))
-    return rows
+    return [
+        Row.of(model, scores.values[adversary, "r1", model], paper_accuracy(number, model))
+        for model in scores.victims(adversary)
+    ]
 
 
 def rank_correlation(rows: Sequence[Row]) -> RankCorrelation:
@@ -85,21 +79,24 @@ def write_report(
     folder: Path,
     facts: Mapping[str, str],
     naive: Percent | None = None,
-    digits: Mapping[Model, npt.NDArray[np.floating]] | None = None,
+    digits: Digits | None = None,
 ) -> Path:
-    """Write report.md, tableN.csv, claims.csv, scores.csv and the figures into `folder`; return report.md's path.
-
-    facts: how the scores were made, such as command, seeds, epochs, versions, hours. naive: accuracies (phi,) of
-    Rect under its own R1 noise with the logit error p - 1, over the same seeds. digits: images (n, phi, D) under
-    their own noise for the models of Figure 3, D a square.
+    """Write report.md, tableN.csv, claims.csv, scores.csv and the figures into `folder`; return the path of report.md.
 
     The files are made beside their places and then moved in, report.md last. NnliteError: they cannot be written.
+
+    Arguments:
+        scores: what came out of the attacks.
+        folder: is made where it is missing.
+        facts: how the scores were made, such as command, seeds, epochs, versions, hours.
+        naive: accuracies (phi,) of Rect under its own R1 noise with the logit error p - 1, over the same seeds.
+        digits: images (n, phi, D) for the models of Figure 3 under their own noise, D a square.
     """
     place = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
-        figures = _draw_figures(scores, digits or {}, place)
+        figures = draw_figures(scores, digits or {}, place)
         _write_tables(scores, place)
         (place / REPORT).write_text(_text(scores, facts, naive, figures), "utf-8")
         for path in sorted(place.iterdir(), key=lambda path: path.name == REPORT):
@@ -113,28 +110,6 @@ def write_report(
     return folder / REPORT
 
 
-def read_scores(folder: Path) -> dict[tuple[Model, str, Model], Percent]:
-    """Return the accuracies (seeds, phi) in the scores.csv of `folder`, by adversary, noise and victim; {} without one.
-
-    NnliteError: the file is damaged.
-    """
-    path = folder / SCORES
-    slugs = {model.slug: model for model in MODELS}
-    found: dict[tuple[Model, str, Model], dict[tuple[int, float], float]] = {}
-    try:
-        for row in csv.DictReader(io.StringIO(read_file(path, SCORES_LIMIT).decode("utf-8"))):
-            key = slugs[row["adversary"]], row["noise"], slugs[row["victim"]]
-            found.setdefault(key, {})[int(row["seed"]), float(row["phi"])] = float(row["accuracy"])
-        return {
-            key: np.array([[cells[seed, size] for size in PHI] for seed in range(len(cells) // len(PHI))])
-            for key, cells in found.items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise NnliteError(f"{path}: damaged ({type(error).__name__}: {error}); delete it to attack again") from error
-
-
 def _robustness(accuracy: Percent) -> float:
     return float(accuracy[1:].mean())
 
@@ -145,53 +120,6 @@ def _spearman(ours: Sequence[float], paper: Sequence[float]) -> float:
     if len(ours) < 3 or len(set(ours)) == 1 or len(set(paper)) == 1:
         return math.nan
     return float(spearmanr(ours, paper).statistic)
-
-
-# -- the figures
-
-
-def _line(scores: Scores, adversary: Model, noise: str, victim: Model) -> Line:
-    accuracy = scores.values[adversary, noise, victim].mean(axis=0)
-    return Line(victim.label, victim.reg, victim.multitask, accuracy)
-
-
-def _figure_1(scores: Scores) -> dict[str, list[Line]]:
-    """Each model its own adversary; the best model of each family with R2 scores, in both panels."""
-    chosen = best_of_families(scores.self_attacked("r2"))
-    panels = {
-        title: [_line(scores, model, noise, model) for model in chosen if (model, noise, model) in scores.values]
-        for title, noise in (("(a) R1 noise from the model itself", "r1"), ("(b) R2 noise from the model itself", "r2"))
-    }
-    return {title: lines for title, lines in panels.items() if lines}
-
-
-def _figure_2(scores: Scores) -> dict[str, list[Line]]:
-    """Rect and MT as adversaries of the best model of each family."""
-    return {
-        title: [_line(scores, adversary, "r1", model) for model in best_of_families(scores.victims(adversary))]
-        for title, adversary in (("(a) Rect is the adversary", Model("Rect")), ("(b) MT is the adversary", Model("MT")))
-        if scores.victims(adversary)
-    }
-
-
-def _draw_figures(scores: Scores, digits: Mapping[Model, npt.NDArray[np.floating]], folder: Path) -> list[int]:
-    """Draw each figure that there are scores for, as PNG and SVG; return their numbers."""
-    strips = [
-        Strip(model.label, model.reg, digits[model], scores.values[model, "r1", model].mean(axis=0))
-        for model in FIGURE_3
-        if model in digits and (model, "r1", model) in scores.values
-    ]
-    drawings: dict[int, Callable[[Path], None]] = {}
-    for number, panels in ((1, _figure_1(scores)), (2, _figure_2(scores))):
-        if panels:
-            drawings[number] = functools.partial(plot_panels, PHI, panels)
-    if strips:
-        side = math.isqrt(strips[0].images.shape[-1])
-        drawings[3] = functools.partial(plot_strips, PHI, strips, (side, side))
-    for number, draw in drawings.items():
-        for ending in ("png", "svg"):
-            draw(folder / f"figure{number}.{ending}")
-    return list(drawings)
 
 
 # -- the CSV files
@@ -210,22 +138,13 @@ def _write_tables(scores: Scores, folder: Path) -> None:
             for row in table_rows(scores, number)
         ]
         _write_csv(folder / f"table{number}.csv", ["adversary", "model", "seeds", *columns], lines)
-    _write_csv(
-        folder / SCORES,
-        ["adversary", "noise", "victim", "seed", "phi", "accuracy"],
-        (
-            [adversary.slug, noise, victim.slug, seed, size, float(value)]
-            for (adversary, noise, victim), accuracy in scores.values.items()
-            for seed, values in enumerate(accuracy)
-            for size, value in zip(PHI, values, strict=True)
-        ),
-    )
+    _write_csv(folder / SCORES, SCORES_HEAD, scores.lines())
     _write_csv(
         folder / "claims.csv",
         ["claim", "where_in_paper", "verdict", "evidence", "paper_verdict", "paper_evidence"],
         (
-            [ours.text, ours.where_in_paper, ours.verdict, ours.evidence, paper.verdict, paper.evidence]
-            for ours, paper in _both(scores)
+            [ours.claim.text, ours.claim.where_in_paper, ours.verdict, ours.evidence, paper.verdict, paper.evidence]
+            for ours, paper in _decisions(scores)
         ),
     )
 
@@ -233,29 +152,28 @@ def _write_tables(scores: Scores, folder: Path) -> None:
 # -- the text
 
 
-def _both(scores: Scores) -> list[tuple[Claim, Claim]]:
-    """Return each claim as our numbers decide it and as the paper's own do."""
-    return list(zip(claims(scores), claims(paper_scores()), strict=True))
+def _decisions(scores: Scores) -> list[tuple[Decision, Decision]]:
+    """Return the decision on each claim by our numbers and by the paper's own."""
+    return list(zip(decide_claims(scores), decide_claims(paper_scores()), strict=True))
 
 
 def _text(scores: Scores, facts: Mapping[str, str], naive: Percent | None, figures: Sequence[int]) -> str:
     sections = [
         "# The paper's results beside ours",
         _provenance(scores, facts),
-        _claims_section(scores),
-        _closeness_section(scores),
+        *_claims_section(scores),
+        *_closeness_section(scores),
         *(_table_section(scores, number) for number in ADVERSARIES),
         *(_figure_section(scores, number, figures) for number in (1, 2, 3)),
-        _float32_section(scores, naive),
+        *_float32_section(scores, naive),
         _files_section(scores),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Return a table; its first column is text, the others stand to the right."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *lines])
+def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]], rule: str = "---:") -> str:
+    """Return a table; its first column is aligned to the left, and the others to the right by default."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---", *[rule] * (len(head) - 1)], *lines])
 
 
 def _provenance(scores: Scores, facts: Mapping[str, str]) -> str:
@@ -272,43 +190,35 @@ def _provenance(scores: Scores, facts: Mapping[str, str]) -> str:
         lines += [
             "",
             f"The paper's figures are for MNIST and its {IMAGES:,} test images. These are other data: the order of the "
-            "models can be compared, the figures themselves cannot.",
+            "models can be compared, but not the figures themselves.",
         ]
     return "\n".join(lines)
 
 
-def _claims_section(scores: Scores) -> str:
-    both = _both(scores)
-    table = [
-        [str(k), ours.text, ours.where_in_paper, f"**{ours.verdict}**", paper.verdict]
-        for k, (ours, paper) in enumerate(both, 1)
-    ]
-    evidence = [
-        f"{k}. {ours.text}.\n   - Ours: **{ours.verdict}**. {_sentence(ours.evidence)}\n"
-        f"   - The paper's own numbers: {paper.verdict}. {_sentence(paper.evidence)}"
-        for k, (ours, paper) in enumerate(both, 1)
-    ]
+def _claims_section(scores: Scores) -> list[str]:
+    lines, evidence = [], []
+    for k, (ours, paper) in enumerate(_decisions(scores), 1):
+        lines.append([str(k), ours.claim.text, ours.claim.where_in_paper, f"**{ours.verdict}**", paper.verdict])
+        evidence.append(
+            f"{k}. {ours.claim.text}.\n   - Ours: **{ours.verdict}**. {_sentence(ours.evidence)}\n"
+            f"   - The paper's own numbers: {paper.verdict}. {_sentence(paper.evidence)}"
+        )
     head = ["", "claim", "where in the paper", "our numbers", "the paper's own numbers"]
-    return "\n\n".join(
-        [
-            "## The claims",
-            "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *table]),
-            _how_decided(scores),
-            "### The evidence",
-            "\n".join(evidence),
-        ]
-    )
+    rules = f"{_how_decided(scores)} {_RULE}"
+    return ["## The claims", _markdown(head, lines, "---"), rules, "### The evidence", "\n".join(evidence)]
 
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-_RULE = """A claim holds if every comparison is clearly above 0, and does not hold if one is clearly below; else it is
-too close to call. A claim of many comparisons is therefore a strict one: see how many hold. The best row of a
-family is the one with the highest mean accuracy at φ = 0.1 over the tables. It is chosen by the numbers that it is
-then judged by, which flatters both sides a little. The paper's own numbers are its Tables 1-8: single runs, 10,000
-images, R1 noise only."""
+_RULE = (
+    "A claim holds if every comparison is clearly above 0, and does not hold if one is clearly below; else it is too "
+    "close to call. So a claim of many comparisons is a strict one: see how many hold. The best row of a family is "
+    "the one with the highest mean accuracy at φ = 0.1 over the tables. It is chosen by the numbers that it is then "
+    "judged by, which flatters both sides a little. The paper's own numbers are its Tables 1-8: single runs, 10,000 "
+    "images, R1 noise only."
+)
 
 
 def _how_decided(scores: Scores) -> str:
@@ -317,59 +227,50 @@ def _how_decided(scores: Scores) -> str:
         "How a claim is decided. Each comparison is a difference of two accuracies with a 95 % confidence interval. "
         "Its variance is the binomial variance of both over images"
     )
-    if max(seeds, default=1) > 1:
-        text += (
-            ", and the variance of both means over seeds; the quantile is Student's t, so two or three seeds make wide "
-            "intervals."
+    if max(seeds, default=1) == 1:
+        return (
+            f"{text}. There is one seed, so the spread between seeds is **not** in the interval: it says nothing about "
+            "how another training would come out."
         )
-        if 1 in seeds:
-            text += " Where a model has one seed, its spread between seeds is **not** in the interval."
-    else:
-        text += (
-            ". There is one seed, so the spread between seeds is **not** in the interval: it says nothing of how "
-            "another training would come out."
-        )
-    return f"{text} {_flat(_RULE)}"
+    mixed = " Where a model has one seed, its spread between seeds is **not** in the interval." if 1 in seeds else ""
+    return (
+        f"{text}, and the variance of both means over seeds; the quantile is Student's t, so two or three seeds make "
+        f"wide intervals.{mixed}"
+    )
 
 
-def _flat(text: str) -> str:
-    return text.replace("\n", " ")
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
-def _number(value: float, form: str = ".2f") -> str:
-    return "-" if math.isnan(value) else format(value, form)
-
-
-def _closeness_section(scores: Scores) -> str:
+def _closeness_section(scores: Scores) -> list[str]:
     lines = []
     for number, adversary, _ in scores.tables():
         rows = table_rows(scores, number)
         ranks = rank_correlation(rows)
         clean, noisy = (float(np.mean([abs(row.difference[column]) for row in rows])) for column in (0, -1))
-        figures = [_number(ranks.at_largest_phi), _number(ranks.mean_over_noise), f"{clean:.2f}", f"{noisy:.2f}"]
+        figures = map(_number, (ranks.at_largest_phi, ranks.mean_over_noise, clean, noisy))
         lines.append([f"[Table {number}](#table-{number})", adversary.label, str(ranks.rows), *figures])
+    title = "## How close the tables come"
     if not lines:
-        return "## How close the tables come\n\nNo table was made."
+        return [title, "No table was made."]
     head = ["table", "adversary", "rows", "rank, φ = 0.1", "rank, mean φ > 0", "off, φ = 0", "off, φ = 0.1"]
     text = (
         "Rank is Spearman's rank correlation of our rows with the paper's: 1 is the same order. It needs three rows. "
         "Off is the mean absolute difference in points."
     )
-    return "\n\n".join(["## How close the tables come", _markdown(head, lines), text, *_family_order(scores)])
+    return [title, _markdown(head, lines), text, *_family_order(scores)]
 
 
 def _family_order(scores: Scores) -> list[str]:
     """Say how the families rank under Rect's attack at phi 0.1, ours and the paper's, on the same rows."""
-    rows = {row.model: row for row in table_rows(scores, 1)}
+    rows = table_rows(scores, 1)
     if not rows:
         return []
 
     def ranked(accuracy: Callable[[Row], float]) -> str:
-        best = {
-            family: max(accuracy(row) for model, row in rows.items() if model.family == family)
-            for family in FAMILIES
-            if any(model.family == family for model in rows)
-        }
+        groups = {family: [accuracy(row) for row in rows if row.model.family == family] for family in FAMILIES}
+        best = {family: max(found) for family, found in groups.items() if found}
         order = sorted(best, key=lambda family: -best[family])
         return ", ".join(f"{family} {best[family]:.2f}" for family in order)
 
@@ -405,10 +306,10 @@ def _table_section(scores: Scores, number: int) -> str:
 
 
 _CAPTIONS = {
-    1: "Each model is its own adversary, under R1 and under R2 noise. Of each family the row that is best in the "
-    "paper's tables, among those scored. The second panel has an axis of its own.",
-    2: "Rect and MT are the adversaries, R1 noise. Of each family the row that is best in the paper's tables, among "
-    "those scored.",
+    1: "Each model is its own adversary, under R1 and under R2 noise. Each family is shown by the row that is best in "
+    "the paper's tables, among those scored. The second panel has an axis of its own.",
+    2: "Rect and MT are the adversaries, R1 noise. Each family is shown by the row that is best in the paper's tables, "
+    "among those scored.",
     3: "Digits under each model's own R1 noise, and its accuracy on the whole test set.",
 }
 
@@ -425,43 +326,35 @@ def _figure_section(scores: Scores, number: int, figures: Sequence[int]) -> str:
 
 
 def _figure_3_table(scores: Scores) -> list[str]:
-    rows = []
-    for model, printed in FIGURE_3.items():
-        if (model, "r1", model) in scores.values:
-            accuracy, paper = scores.values[model, "r1", model], np.array(printed)
-            rows.append(Row(model, len(accuracy), accuracy.mean(axis=0), paper, accuracy.mean(axis=0) - paper))
-    lines = [[row.model.label, *_cells(row)] for row in rows]
-    return [_markdown(_HEAD, lines), "Each cell is ours (the paper's Figure 3, the difference)."] if rows else []
+    lines = [
+        [model.label, *_cells(Row.of(model, scores.values[model, "r1", model], printed))]
+        for model, printed in FIGURE_3.items()
+        if (model, "r1", model) in scores.values
+    ]
+    return [_markdown(_HEAD, lines), "Each cell is ours (the paper's Figure 3, the difference)."] if lines else []
 
 
-_TRAP = """The attack follows the error at the logits, p - onehot. On an example that the net is sure of, p of the true
-class rounds to 1 in float32. The true class then has the error 0, while the tiny errors of the others are kept. The
-input gradient points in a wrong direction, and the net looks more robust than it is. Written as minus the sum of the
-others, the true class's error keeps its digits. All other figures here are made so. Rect attacking itself, R1:"""
+_TRAP = (
+    "The attack follows the error at the logits, p - onehot. On an example that the net is sure of, p of the true "
+    "class rounds to 1 in float32. Then the error of the true class is 0, while the tiny errors of the others are "
+    "kept. The input gradient points in a wrong direction, and the net looks more robust than it is. Written as minus "
+    "the sum of the others, the error of the true class keeps its digits. All other figures here are made that way. "
+    "Rect attacking itself, R1:"
+)
 
 
-def _float32_section(scores: Scores, naive: Percent | None) -> str:
-    title = "## The float32 trap"
-    rect = Model("Rect")
+def _float32_section(scores: Scores, naive: Percent | None) -> list[str]:
+    title, rect = "## The float32 trap", Model("Rect")
     if naive is None or (rect, "r1", rect) not in scores.values:
-        return f"{title}\n\nNot made: it needs Rect's attack on itself, with our logit error and with the naive one."
+        return [title, "Not made: it needs Rect's attack on itself, with our logit error and with the naive one."]
     ours, paper = scores.values[rect, "r1", rect].mean(axis=0), np.array(paper_accuracy(1, rect))
     rows = {"float32, p - 1": naive, "ours: float32, minus the sum of the others": ours, "the paper's Rect": paper}
-    return "\n\n".join(
-        [
-            title,
-            _flat(_TRAP),
-            _markdown(
-                ["logit error", *_HEAD[1:]],
-                [[name, *(f"{value:.2f}" for value in values)] for name, values in rows.items()],
-            ),
-            _what_the_trap_means(naive, ours, paper if scores.images == IMAGES else None),
-        ]
-    )
+    table = _markdown(["logit error", *_HEAD[1:]], [[name, *map(_number, values)] for name, values in rows.items()])
+    return [title, _TRAP, table, _what_the_trap_means(naive, ours, paper if scores.images == IMAGES else None)]
 
 
 def _what_the_trap_means(naive: Percent, ours: Percent, paper: Percent | None) -> str:
-    """Say how much the naive error hides and, where the data are the paper's, which one its figure is nearer to."""
+    """Say how much the naive error hides and, on the paper's data, which of the two its figure is nearer to."""
     gaps = naive - ours
     column = int(np.abs(gaps).argmax())
     if abs(gaps[column]) < 0.5:
@@ -481,6 +374,6 @@ def _what_the_trap_means(naive: Percent, ours: Percent, paper: Percent | None) -
 
 
 def _files_section(scores: Scores) -> str:
-    tables = [f"table{number}.csv" for number, *_ in scores.tables()]
-    files = ", ".join(f"[{name}]({name})" for name in ["claims.csv", "scores.csv", *tables])
-    return f"## The numbers\n\n{files}. In scores.csv stands every accuracy of every seed; seeds are counted from 0."
+    names = ["claims.csv", SCORES, *(f"table{number}.csv" for number, *_ in scores.tables())]
+    files = ", ".join(f"[{name}]({name})" for name in names)
+    return f"## The numbers\n\n{files}. scores.csv holds every accuracy of every seed; seeds are counted from 0."

@@ -1,8 +1,7 @@
-"""The reproduction: train what a table or figure needs and is not there yet, attack, and score.
+"""The reproduction: train what tables and figures need and is not there yet, attack, and score.
 
-All of it stands in one folder: `plan.json` says with which settings, `runs/` holds the nets. A plan is
-never mixed with another: a folder made with other settings is refused. Trainings and attacks run in
-processes of one thread each.
+Everything is kept in one folder: `plan.json` holds the settings and `runs/` the nets. A folder belongs to one plan, and
+a call with other settings is refused. Nets are trained and attacked in processes of one thread each.
 """
 
 import dataclasses
@@ -14,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +26,10 @@ from nnlite.evaluation.accuracy import PAPER_PHI, evaluate_attack, first_of_each
 from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
 from nnlite.grid.jobs import Job, check_fit, group_into_stacks, pending, train_jobs
 from nnlite.grid.pool import run_in_pool
-from nnlite.paper.report import SCORES, read_scores, write_report
-from nnlite.paper.tables import FIGURE_3, MODELS, Attack, Model, Scores, in_order, needed
+from nnlite.paper.report import write_report
+from nnlite.paper.scores import SCORES, Percent, ScoreKey, Scores, read_scores
+from nnlite.paper.tables import FIGURE_3, MODELS, Model, in_order
+from nnlite.paper.targets import AttackSpec, attacks_for
 from nnlite.penalties import L1
 from nnlite.storage.files import create_file, read_file
 from nnlite.storage.tensors import parse_json
@@ -37,18 +37,15 @@ from nnlite.storage.weights import WEIGHTS
 from nnlite.training.runs import Run, load_run
 from nnlite.training.settings import Settings
 
-ScoreKey: TypeAlias = tuple[Model, str, Model]  # adversary, noise, victim
-
 PLAN = "plan.json"
 _ATTACK_COST = 3.0  # of one adversary with a dozen victims, in epochs of a plain net
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a reproduction is made with. Several lr or gamma mean a search on the validation set.
+    """The settings of a reproduction. Several lr or gamma mean a search on the validation set.
 
-    mt_epochs and mt_lr are for the multi-task nets, whose epoch is five times as long; without mt_lr, lr is for
-    them, too.
+    mt_epochs and mt_lr are for the multi-task nets, whose epoch takes five times as long; without mt_lr they take lr.
     """
 
     data: str = "digits"
@@ -91,13 +88,13 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Reproduction:
-    """A folder and the plan it is made with."""
+    """A folder and its plan."""
 
     folder: Path
     plan: Plan
 
-    def claim(self) -> None:
-        """Make the folder this plan's own; NnliteError where another plan made it, or it cannot be written."""
+    def reserve_folder(self) -> None:
+        """Make the folder this plan's own; NnliteError where it is another plan's, or cannot be written."""
         path = self.folder / PLAN
         wanted = json.loads(json.dumps(dataclasses.asdict(self.plan)))
         try:
@@ -141,8 +138,8 @@ class Reproduction:
                 tried.append([load_run(path) for path in paths])
         return max(tried, key=lambda found: sum(run.results.validation for run in found), default=[])
 
-    def known_scores(self) -> dict[ScoreKey, npt.NDArray[np.float64]]:
-        """Return the scores of an earlier call, but for nets that were trained again since."""
+    def known_scores(self) -> dict[ScoreKey, Percent]:
+        """Return the scores of an earlier call, except those of nets that were trained again since."""
         scores = read_scores(self.folder)
         if not scores:
             return {}
@@ -167,24 +164,30 @@ def reproduce(
     command: str,
     on_progress: Callable[[float, float, str], None],
 ) -> Path:
-    """Train what `targets` need and lack, attack, and write the report of all that is there; return its path.
+    """Train what `targets` need and is missing, attack, write the report of everything there is, and return its path.
 
-    models: the rows of the tables that are wanted. `on_progress` gets the work done, the whole work, and a line
-    to show or "". Stopped, it goes on where it was when called again: finished trainings are kept, and so are
-    the scores of a report.
+    Called again after it was stopped, this continues: finished runs are kept, and so are the scores of a report.
+
+    Arguments:
+        folder: where everything is kept.
+        plan: the settings.
+        targets: of TARGETS.
+        models: the rows of the tables that are wanted.
+        processes: how many nets are trained or attacked at the same time.
+        command: the command line to repeat the call, for the report.
+        on_progress: is called with the work done, the whole work, and a line to show or "".
     """
-    to_device(np.empty(0), plan.device)  # says at once where there is no GPU
+    to_device(np.empty(0), plan.device)  # fails here, before any work, where there is no GPU
     reproduction = Reproduction(folder, plan)
-    wanted = tuple(models)
-    plans = [needed(target, wanted) for target in targets]
-    wished = list(_lacking((one for some, _ in plans for one in some), {}))
-    chosen = in_order(model for _, some in plans for model in some)
-    jobs = reproduction.jobs(chosen)
-    reproduction.claim()
+    rows = tuple(models)
+    needed = [attacks_for(target, rows) for target in targets]
+    wanted = list(_without((one for attacks, _ in needed for one in attacks), {}))
+    jobs = reproduction.jobs(in_order(model for _, found in needed for model in found))
+    reproduction.reserve_folder()
     left = pending(jobs)
     stacks = group_into_stacks(left)
     check_fit(stacks, processes)
-    total = sum(job.cost for job in left) + _ATTACK_COST * len(wished) * len(plan.seeds)
+    total = sum(job.cost for job in left) + _ATTACK_COST * len(wanted) * len(plan.seeds)
     done = 0.0
 
     def advance(cost: float, text: str = "") -> None:
@@ -197,12 +200,11 @@ def reproduce(
         advance(0, failure or f"trained {job.path.name}")
     runs = {model: found for model in MODELS if (found := reproduction.best(model))}
     if not runs:
-        raise DivergedError(f"{folder}: no net came out of the trainings; try another --lr")
+        raise DivergedError(f"{folder}: every net diverged; try another --lr")
     known = reproduction.known_scores()
-    attacks = list(_lacking(wished, known))
-    advance(_ATTACK_COST * (len(wished) - len(attacks)) * len(plan.seeds), f"{len(attacks)} attacks are left")
-    possible = [_among(one, runs) for one in attacks if one.adversary in runs]
-    values = known | score(possible, runs, processes, lambda: advance(_ATTACK_COST))
+    attacks = list(_without(wanted, known))
+    advance(_ATTACK_COST * (len(wanted) - len(attacks)) * len(plan.seeds), f"{len(attacks)} attacks are left")
+    values = known | score_attacks(attacks, runs, processes, lambda: advance(_ATTACK_COST))
     scores = Scores(PAPER_PHI, len(load(plan.data).test), values)
     rect = runs.get(Model("Rect"))
     naive = np.mean([naive_attack(run) for run in rect], axis=0) if rect else None
@@ -210,31 +212,41 @@ def reproduce(
     return write_report(scores, folder, _facts(plan, command, runs), naive, digits)
 
 
-def score(
-    attacks: Iterable[Attack], runs: Mapping[Model, list[Run]], processes: int, on_attack: Callable[[], None]
-) -> dict[ScoreKey, npt.NDArray[np.float64]]:
-    """Carry out `attacks` in `processes` and return accuracies (seeds, phi) by adversary, noise and victim.
+def score_attacks(
+    attacks: Iterable[AttackSpec], runs: Mapping[Model, list[Run]], processes: int, on_attack: Callable[[], None]
+) -> dict[ScoreKey, Percent]:
+    """Carry out the attacks among models that have runs; return accuracies (seeds, phi) by adversary, noise, victim.
 
-    Each seed's adversary attacks the victims of its own seed.
+    The adversary of each seed attacks the victims of the same seed. `on_attack` is called after each.
     """
-    keys: list[Attack] = []
-    tasks: list[tuple[Any, ...]] = []
+    specs: list[AttackSpec] = []
+    tasks = []
     for one in attacks:
-        for seed, adversary in enumerate(runs[one.adversary]):
-            keys.append(one)
-            tasks.append((_attack, adversary, one.noise, [runs[victim][seed] for victim in one.victims]))
-    done: dict[int, npt.NDArray[np.float64]] = {}
-    for index, figures in run_in_pool(tasks, processes=processes):
-        done[index] = figures
+        victims = tuple(victim for victim in one.victims if victim in runs)
+        for seed, adversary in enumerate(runs.get(one.adversary, [])):
+            specs.append(one._replace(victims=victims))
+            tasks.append((_score, adversary, one.noise, [runs[victim][seed] for victim in victims]))
+    done: dict[int, Percent] = {}
+    for index, accuracies in run_in_pool(tasks, processes=processes):
+        done[index] = accuracies
         on_attack()
-    values: dict[ScoreKey, list[npt.NDArray[np.float64]]] = {}
-    for index, one in enumerate(keys):
-        for victim, figures in zip(one.victims, done[index], strict=True):
-            values.setdefault((one.adversary, one.noise, victim), []).append(figures)
+    values: dict[ScoreKey, list[Percent]] = {}
+    for index, one in enumerate(specs):
+        for victim, accuracy in zip(one.victims, done[index], strict=True):
+            values.setdefault((one.adversary, one.noise, victim), []).append(accuracy)
     return {key: np.stack(seeds) for key, seeds in values.items()}
 
 
-def naive_attack(run: Run) -> npt.NDArray[np.float64]:
+def _score(adversary: Run, noise: str, victims: Sequence[Run]) -> Percent:
+    """Return the accuracies (victims, phi) under the adversary's noise."""
+    settings = adversary.settings
+    test = load(settings.data).test.to(settings.device)
+    nets = {str(run.path): run.net.to(settings.device) for run in victims}
+    table = evaluate_attack(adversary.net.to(settings.device), nets, test, NOISES[noise], PAPER_PHI)
+    return np.stack([table.accuracy[str(run.path)] for run in victims])
+
+
+def naive_attack(run: Run) -> Percent:
     """Return the accuracies (phi,) of a net under its own R1 noise, crafted with the naive logit error."""
     test = load(run.settings.data).test
     table = evaluate_attack(run.net, {"self": run.net}, test, Noise(L1, loss=naive_softmax_cross_entropy))
@@ -246,24 +258,19 @@ def own_examples(run: Run) -> npt.NDArray[np.floating]:
     return first_of_each_class(run.net, {}, load(run.settings.data).test, NOISES["r1"]).images
 
 
-def _lacking(attacks: Iterable[Attack], known: Mapping[ScoreKey, object]) -> Iterator[Attack]:
-    """Yield the attacks on the victims without a score, all victims of one adversary and noise together."""
+def _without(attacks: Iterable[AttackSpec], known: Mapping[ScoreKey, object]) -> Iterator[AttackSpec]:
+    """Yield the attacks without the victims whose score is known, one for each adversary and noise."""
     victims: dict[tuple[Model, str], list[Model]] = {}
     for one in attacks:
         left = [victim for victim in one.victims if (one.adversary, one.noise, victim) not in known]
         victims.setdefault((one.adversary, one.noise), []).extend(left)
     for (adversary, noise), found in victims.items():
         if found:
-            yield Attack(adversary, noise, in_order(found))
-
-
-def _among(one: Attack, runs: Mapping[Model, list[Run]]) -> Attack:
-    """Return the attack without the victims that could not be trained."""
-    return one._replace(victims=tuple(victim for victim in one.victims if victim in runs))
+            yield AttackSpec(adversary, noise, in_order(found))
 
 
 def _facts(plan: Plan, command: str, runs: Mapping[Model, list[Run]]) -> dict[str, str]:
-    """Return what a reader needs to know of how the numbers came about."""
+    """Return what a reader needs to know about how the numbers were made."""
     every = [run for found in runs.values() for run in found]
     hours = sum(epoch.seconds for run in every for epoch in run.history) / 3600
     facts = {
@@ -292,12 +299,3 @@ def _list(numbers: Sequence[float]) -> str:
 
 def _numbers(settings: Settings) -> str:
     return f"lr {settings.lr:g}" + ("" if settings.gamma is None else f", gamma {settings.gamma:g}")
-
-
-def _attack(adversary: Run, noise: str, victims: Sequence[Run]) -> npt.NDArray[np.float64]:
-    """Return the accuracies (victims, phi)."""
-    settings = adversary.settings
-    test = load(settings.data).test.to(settings.device)
-    nets = {str(run.path): run.net.to(settings.device) for run in victims}
-    table = evaluate_attack(adversary.net.to(settings.device), nets, test, NOISES[noise], PAPER_PHI)
-    return np.stack([table.accuracy[str(run.path)] for run in victims])

@@ -10,20 +10,10 @@ import numpy as np
 import pytest
 
 from nnlite.errors import NnliteError
-from nnlite.paper import report
+from nnlite.paper import pictures, report
 from nnlite.paper.report import rank_correlation, table_rows, write_report
-from nnlite.paper.tables import (
-    ADVERSARIES,
-    BEST_MODELS,
-    FIGURE_3,
-    MODELS,
-    PHI,
-    Model,
-    Scores,
-    best_of_families,
-    paper_accuracy,
-    paper_scores,
-)
+from nnlite.paper.scores import Scores, paper_scores
+from nnlite.paper.tables import ADVERSARIES, BEST_MODELS, FIGURE_3, MODELS, PHI, Model, best_of_families, paper_accuracy
 
 RECT, MT, DGL1 = Model("Rect"), Model("MT"), Model("DGL1", 0.01, 0.1)
 FACTS = {"command": "`nnlite reproduce all`", "hours": "1.5"}
@@ -43,8 +33,8 @@ def shifted(models, by):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Write an empty file in place of each figure; the real ones take a second."""
-    monkeypatch.setattr(report, "plot_panels", lambda phi, panels, path: path.write_bytes(b""))
-    monkeypatch.setattr(report, "plot_strips", lambda phi, strips, shape, path: path.write_bytes(b""))
+    monkeypatch.setattr(pictures, "plot_panels", lambda panels, path: path.write_bytes(b""))
+    monkeypatch.setattr(pictures, "plot_digits", lambda digits, accuracies, path: path.write_bytes(b""))
 
 
 def write(scores, folder, **more):
@@ -239,9 +229,9 @@ def test_every_link_leads_to_a_file_and_none_is_left_over(tmp_path):
 
 
 def test_the_figures_show_the_scores(tmp_path, monkeypatch):
-    panels, strips = [], []
-    monkeypatch.setattr(report, "plot_panels", lambda phi, found, path: panels.append((path.name, found)))
-    monkeypatch.setattr(report, "plot_strips", lambda phi, found, shape, path: strips.append((shape, found)))
+    panels, rows = [], []
+    monkeypatch.setattr(pictures, "plot_panels", lambda found, path: panels.append((path.name, found)))
+    monkeypatch.setattr(pictures, "plot_digits", lambda images, found, path: rows.append((images, found)))
     scores = shifted(BEST_MODELS, 0)
     for model in best_of_families(MODELS):
         scores.values[model, "r2", model] = np.full((1, 5), 95.0)
@@ -251,18 +241,19 @@ def test_the_figures_show_the_scores(tmp_path, monkeypatch):
     drawn = dict(panels)
     assert set(drawn) == {f"figure{number}.{ending}" for number in (1, 2) for ending in ("png", "svg")}
     r1, r2 = drawn["figure1.png"].values()
-    assert len(r1) == len(r2) == 8
-    assert r1[0].accuracy == pytest.approx(paper_accuracy(1, RECT))
-    assert r1[1].accuracy.tolist() == [30] * 5  # L1 0.01, in no table an adversary
-    assert r2[0].accuracy.tolist() == [95] * 5
+    assert list(r1) == list(r2) == list(best_of_families(MODELS))
+    assert r1[RECT] == pytest.approx(paper_accuracy(1, RECT))
+    assert r1[Model("L1", 0.01)].tolist() == [30] * 5  # in no table an adversary
+    assert r2[RECT].tolist() == [95] * 5
     by_rect, by_mt = drawn["figure2.svg"].values()
-    assert by_mt[5].label == "MT"
-    assert by_mt[5].accuracy == pytest.approx(paper_accuracy(6, MT))
-    assert by_rect[3].accuracy == pytest.approx(paper_accuracy(1, DGL1))
-    (shape, rows), _ = strips
-    assert shape == (8, 8)
-    assert [row.label for row in rows] == ["Rect", "L1 λ = 0.001"]
-    assert [row.accuracy[3] for row in rows] == pytest.approx([49.06, 71.69])
+    assert list(by_mt) == list(best_of_families(MODELS))
+    assert by_mt[MT] == pytest.approx(paper_accuracy(6, MT))
+    assert by_rect[DGL1] == pytest.approx(paper_accuracy(1, DGL1))
+    (images, shown), _ = rows
+    assert images is digits
+    assert {model.label: accuracy[3] for model, accuracy in shown.items()} == pytest.approx(
+        {"Rect": 49.06, "L1 λ = 0.001": 71.69}
+    )
 
 
 def test_a_real_report_draws_all_figures_and_comes_out_the_same_twice(tmp_path):

@@ -1,3 +1,5 @@
+"""The reproduction: what is trained and attacked, that it continues where it was stopped, and what is refused."""
+
 import json
 import os
 import shutil
@@ -17,19 +19,18 @@ from nnlite.evaluation.accuracy import accuracy, evaluate_attack
 from nnlite.grid.jobs import pending, train_jobs
 from nnlite.grid.pool import run_in_pool
 from nnlite.paper.reproduction import Plan, Reproduction, naive_attack, reproduce
-from nnlite.paper.tables import BEST_MODELS, MODELS, TARGETS, Model
+from nnlite.paper.tables import BEST_MODELS, MODELS, Model
+from nnlite.paper.targets import TARGETS
 from nnlite.training.runs import load_run
 
 PLAN = Plan(data="digits", epochs=2, mt_epochs=1, hidden=(8,))
 OPTIONS = ["--data", "digits", "--epochs", "2", "--mt-epochs", "1", "--hidden", "8", "--jobs", "2"]
 
 
-def run(folder, targets, models=BEST_MODELS, plan=PLAN, jobs=2):
+def run(folder, targets, models=BEST_MODELS, plan=PLAN, processes=2):
     """Reproduce, and return the report's path, and what was told."""
-    told = []
-    report = reproduce(
-        folder, plan, targets, models, processes=jobs, command="a command", on_progress=lambda *what: told.append(what)
-    )
+    told, options = [], {"processes": processes, "command": "a command"}
+    report = reproduce(folder, plan, targets, models, **options, on_progress=lambda *what: told.append(what))
     return report, told
 
 
@@ -116,7 +117,7 @@ def test_damaged_scores_are_an_error(whole, tmp_path, content):
 def test_a_damaged_plan_is_an_error(tmp_path, content):
     (tmp_path / "plan.json").write_text(content)
     with pytest.raises(NnliteError, match=r"plan\.json: cannot be written or read .*--folder"):
-        Reproduction(tmp_path, PLAN).claim()
+        Reproduction(tmp_path, PLAN).reserve_folder()
 
 
 def test_the_naive_logit_error_is_attacked_with(whole):
@@ -161,7 +162,7 @@ def test_multi_task_nets_may_have_learning_rates_of_their_own():
 def test_a_net_that_diverges_is_left_out_and_said(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     plan = Plan(data="digits", epochs=1, mt_epochs=1, hidden=(16, 16, 16), lr=(1e8,))
-    with pytest.raises(NnliteError, match="no net came out"):
+    with pytest.raises(NnliteError, match="every net diverged"):
         run(tmp_path / "wild", ["fig3"], plan=plan)
 
 
@@ -194,7 +195,7 @@ def test_of_two_plans_that_claim_a_folder_at_once_one_has_it(tmp_path):
         def claim(plan, folder=tmp_path / str(turn), outcomes=outcomes, start=start):
             start.wait()
             try:
-                Reproduction(folder, plan).claim()
+                Reproduction(folder, plan).reserve_folder()
                 outcomes.append(plan.epochs)
             except NnliteError as error:
                 outcomes.append(str(error))

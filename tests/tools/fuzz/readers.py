@@ -35,8 +35,8 @@ from nnlite.evaluation.attack_file import (
     weights_sha256,
 )
 from nnlite.grid.combinations import read_grid
-from nnlite.paper.report import read_scores
 from nnlite.paper.reproduction import Plan, Reproduction
+from nnlite.paper.scores import read_scores
 from nnlite.storage.weights import WEIGHTS, named_arrays
 from nnlite.training.checkpoint import epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train
@@ -185,7 +185,7 @@ def report(content):
 
 def plan(content):
     (FOLDER / "plan" / "plan.json").write_bytes(content)
-    Reproduction(FOLDER / "plan", Plan()).claim()
+    Reproduction(FOLDER / "plan", Plan()).reserve_folder()
     assert json.loads(content).items() >= json.loads(PLAN).items()
     return READ
 
