@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nnlite.backend import Array, get_xp, per_model
+from nnlite.backend import Array, Number, get_xp, per_model
 from nnlite.errors import NnliteError
 from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import Network
@@ -170,7 +170,7 @@ def input_gradient(net: Network, x: Array, y: Array, loss: Loss = softmax_cross_
     return net.run(x, y, loss=loss).dx
 
 
-def perturb(x: Array, direction: Array, phi: float | Array, *, clip: bool = False) -> Array:
+def perturb(x: Array, direction: Array, phi: Number, *, clip: bool = False) -> Array:
     """Return x + phi direction, clipped to [0, 1] on request."""
     moved = x + per_model(phi, direction) * direction
     return moved.clip(0, 1) if clip else moved

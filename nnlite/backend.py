@@ -13,6 +13,7 @@ import numpy.typing as npt
 from nnlite.errors import NnliteError
 
 Array: TypeAlias = npt.NDArray[Any]  # or a CuPy array, which has the same methods
+Number: TypeAlias = float | Array  # one for all models of a stack, or one for each of them, (S,)
 
 DEVICES = ("cpu", "gpu")
 
@@ -46,7 +47,7 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     return host
 
 
-def per_model(value: float | Array, like: Array) -> float | Array:
+def per_model(value: Number, like: Array) -> Number:
     """Shape `value`, one number or one per model (S,), to multiply `like`, (S, ...) or unstacked."""
     if isinstance(value, (int, float, np.generic)):
         return float(value)  # a NumPy float64 scalar would turn float32 arrays into float64

@@ -29,7 +29,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nnlite.backend import Array, per_model
+from nnlite.backend import Array, Number, per_model
 from nnlite.errors import NnliteError
 from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import MAIN, Labels, Network, Pass, Weighted
@@ -56,8 +56,8 @@ class Term:
     """
 
     penalty: Penalty | DirectionSearch
-    lam: float | Array
-    phi: float | Array | None
+    lam: Number
+    phi: Number | None
     task: str = MAIN
     loss: Loss = softmax_cross_entropy
 
@@ -70,7 +70,7 @@ class Term:
             raise NnliteError(f"phi: {self.loss.name} has no tangent, which the exact derivative needs; give a step")
 
     @property
-    def weight(self) -> float | Array:
+    def weight(self) -> Number:
         """The weight of the second pass in Eq. 4: lambda/phi at d_hat; lambda for the exact derivative."""
         return self.lam if self.phi is None else self.lam / self.phi
 
@@ -91,18 +91,16 @@ class Objective:
 
     task: str
     loss: Loss
-    lam0: float | Array
+    lam0: Number
     terms: tuple[Term, ...]
 
     @property
-    def weight(self) -> float | Array:
+    def weight(self) -> Number:
         """The weight lambda0 - sum_r lambda_r/phi_r of the clean pass in Eq. 4; exact terms take nothing off."""
         return self.lam0 - sum(term.weight for term in self.terms if term.phi is not None)
 
 
-def objectives(
-    terms: Sequence[Term], lam0: float | Array = 1.0, gamma: Mapping[str, float | Array] | None = None
-) -> list[Objective]:
+def objectives(terms: Sequence[Term], lam0: Number = 1.0, gamma: Mapping[str, Number] | None = None) -> list[Objective]:
     """Return the objective of each task and loss, the main one first.
 
     Arguments:
@@ -112,10 +110,8 @@ def objectives(
     """
     weights = {(task, softmax_cross_entropy): weight for task, weight in {MAIN: lam0, **(gamma or {})}.items()}
     weights |= {(term.task, term.loss): 0.0 for term in terms if (term.task, term.loss) not in weights}
-    return [
-        Objective(*of, weight, tuple(term for term in terms if (term.task, term.loss) == of))
-        for of, weight in weights.items()
-    ]
+    own = {of: tuple(term for term in terms if (term.task, term.loss) == of) for of in weights}
+    return [Objective(*of, weight, own[of]) for of, weight in weights.items()]
 
 
 def weighted_passes(
@@ -123,8 +119,8 @@ def weighted_passes(
     x: Array,
     y: Labels,
     terms: Sequence[Term] = (),
-    lam0: float | Array = 1.0,
-    gamma: Mapping[str, float | Array] | None = None,
+    lam0: Number = 1.0,
+    gamma: Mapping[str, Number] | None = None,
     rng: np.random.Generator | None = None,
 ) -> list[Weighted]:
     """Return Eq. 4 as pairs (weight, pass), the clean pass first: `net.gradients` of them is the update.

@@ -8,6 +8,7 @@ Shapes: x is (..., N, in) and y (..., N, out), N examples. Leading axes are a st
 """
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeAlias
 
@@ -15,6 +16,7 @@ from nnlite.backend import Array, get_xp
 from nnlite.errors import NnliteError
 
 Parameters: TypeAlias = dict[str, Array]
+Gradients: TypeAlias = Iterable[Parameters]  # those of each layer of a network
 
 
 class Layer(Protocol):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.attacks import Crafted, check_count
-from nnlite.backend import Array, get_xp, to_host
+from nnlite.backend import Array, Number, get_xp, to_host
 from nnlite.network import Network
 from nnlite.penalties import L2_NORM
 
@@ -93,7 +93,7 @@ def runner_up(logits: Array, y: Array) -> Array:
     return second
 
 
-def minimise(net: Network, x: Array, target: Array, c: float | Array, iterations: int) -> tuple[Array, Array]:
+def minimise(net: Network, x: Array, target: Array, c: Number, iterations: int) -> tuple[Array, Array]:
     """Return the minimiser x_hat of c |x_hat - x|^2 + loss(x_hat, target), (..., N, D), and where it has converged.
 
     An example has converged where the projected gradient of |r|^2 + loss / c is at most TOLERANCE times 2 |r|, with

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import Array, get_xp, per_model, to_device
+from nnlite.backend import Array, Number, get_xp, per_model, to_device
 from nnlite.errors import NnliteError
 from nnlite.init import he_normal
 from nnlite.layers import Dense, Layer, Parameters, ReLU, expect_methods, is_piecewise_linear, with_parameters
@@ -100,7 +100,7 @@ class Tangent(Backprop):
     inputs: tuple[Array, ...]
 
 
-Weighted: TypeAlias = tuple[float | Array, Pass | Tangent]
+Weighted: TypeAlias = tuple[Number, Pass | Tangent]
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,7 +366,7 @@ def _gradient(layer: Any, k: int, terms: Sequence[Weighted]) -> Parameters:
     return gradient
 
 
-def _share(c: float | Array, dy: Array) -> Array:
+def _share(c: Number, dy: Array) -> Array:
     """Return the errors dy (..., N, width) of a pass of weight c as its share of a batch mean."""
     return per_model(c / dy.shape[-2], dy) * dy
 

@@ -7,15 +7,15 @@ L1, L2_NORM and LINF are the norms dual to the L-infinity, L2 and L1 balls: R(J)
 within a ball of radius 1, and dR/dJ is the step that takes it there (Lyu et al. 2015).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from nnlite.backend import Array, get_xp, per_model, to_host
+from nnlite.backend import Array, Number, get_xp, per_model, to_host
 from nnlite.errors import NnliteError
-from nnlite.layers import Layer, Parameters, is_piecewise_linear
+from nnlite.layers import Gradients, Layer, is_piecewise_linear
 from nnlite.network import Network, Pass
 
 
@@ -111,13 +111,9 @@ def masked(penalty: Penalty, mask: Array) -> Penalty:
     if host.ndim != 1 or not ((host >= 0) & (host < np.inf)).all():
         found = f"shape {host.shape}" if host.ndim != 1 else f"weights from {host.min()} to {host.max()}"
         raise NnliteError(f"mask: expected one finite weight of at least 0 for each feature, found {found}")
-    return Penalty(
-        f"masked {penalty.name}",
-        partial(_masked_value, penalty, mask),
-        partial(_masked_gradient, penalty, mask),
-        penalty.piecewise_linear,
-        penalty.ball if host.max() <= 1 else None,
-    )
+    value, gradient = (partial(function, penalty, mask) for function in (_masked_value, _masked_gradient))
+    ball = penalty.ball if host.max() <= 1 else None
+    return Penalty(f"masked {penalty.name}", value, gradient, penalty.piecewise_linear, ball)
 
 
 def _masked_value(penalty: Penalty, mask: Array, a: Array) -> Array:
@@ -135,9 +131,7 @@ def _weights(mask: Array, a: Array) -> Array:
     return mask.astype(a.dtype)
 
 
-def add_weight_penalty(
-    penalty: Penalty, grads: Iterable[Parameters], net: Network, clean: Pass, lam: float | Array
-) -> Iterator[Parameters]:
+def add_weight_penalty(penalty: Penalty, grads: Gradients, net: Network, clean: Pass, lam: Number) -> Gradients:
     """Yield `grads` plus the gradient of lam R(W) / N for each weight matrix; biases are free.
 
     The paper's lambda stands beside the sum of the losses in a batch, so beside their mean it is lam / N: with lambda
@@ -158,9 +152,7 @@ def add_weight_penalty(
         yield grad
 
 
-def add_contractive_penalty(
-    grads: Iterable[Parameters], net: Network, clean: Pass, lam: float | Array
-) -> Iterator[Parameters]:
+def add_contractive_penalty(grads: Gradients, net: Network, clean: Pass, lam: Number) -> Gradients:
     """Yield `grads` plus the gradient of lam sum_j |dh_j/dh_(j-1)|^2, the layer-wise penalty of Gu and Rigazio (2014).
 
     h_j are the outputs of the hidden layers, and the logits. The Frobenius norm of each layer's Jacobian is squared for
@@ -183,7 +175,7 @@ def add_contractive_penalty(
         yield grad
 
 
-def _mean_squared_slope(layer: Layer, z: Array) -> float | Array:
+def _mean_squared_slope(layer: Layer, z: Array) -> Number:
     """Return the batch mean (..., 1, width) of an activation's squared derivative at z (..., N, width); 1 for none."""
     if layer.parameters:
         return 1.0

@@ -1,14 +1,14 @@
 """One step of training: the Update, and plain stochastic gradient descent, which alone changes an array in place."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
 
-from nnlite.backend import Array, per_model
+from nnlite.backend import Array, Number, per_model
 from nnlite.datagrad import Term, weighted_passes
-from nnlite.layers import Parameters
+from nnlite.layers import Gradients
 from nnlite.methods import WeightPenalty
 from nnlite.network import Labels, Network, Pass
 
@@ -25,11 +25,11 @@ class Update:
         lam: The weight of that penalty.
     """
 
-    lr: float | Array
+    lr: Number
     terms: tuple[Term, ...] = ()
-    gamma: Mapping[str, float | Array] = field(default_factory=dict)
+    gamma: Mapping[str, Number] = field(default_factory=dict)
     on_weights: WeightPenalty | None = None
-    lam: float | Array = 0.0
+    lam: Number = 0.0
 
 
 def train_step(net: Network, x: Array, y: Labels, update: Update, rng: np.random.Generator | None = None) -> Array:
@@ -44,14 +44,14 @@ def train_step(net: Network, x: Array, y: Labels, update: Update, rng: np.random
     """
     passes = weighted_passes(net, x, y, update.terms, gamma=update.gamma, rng=rng)
     clean = cast(Pass, passes[0][1])
-    steps: Iterable[Parameters] = net.gradients([(update.lr * weight, p) for weight, p in passes])
+    steps: Gradients = net.gradients([(update.lr * weight, p) for weight, p in passes])
     if update.on_weights is not None:
         steps = update.on_weights(steps, net, clean, update.lr * update.lam)
     sgd_step(net, steps)
     return clean.loss
 
 
-def sgd_step(net: Network, grads: Iterable[Parameters], lr: float | Array | None = None) -> None:
+def sgd_step(net: Network, grads: Gradients, lr: Number | None = None) -> None:
     """Take w <- w - lr dw for every parameter of `net`, the SGD of Eq. 1.
 
     lr is a number, or one for each model, (S,). Without lr it is in `grads` already. They are linear in the weights of
