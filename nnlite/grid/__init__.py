@@ -2,16 +2,7 @@
 
 from nnlite.grid.cluster import run_on_cluster
 from nnlite.grid.combinations import make_grid, read_grid
-from nnlite.grid.jobs import Job, group_into_stacks, pending, train_jobs
+from nnlite.grid.jobs import group_into_stacks, pending, train_jobs
 from nnlite.grid.pool import run_in_pool
 
-__all__ = [
-    "Job",
-    "group_into_stacks",
-    "make_grid",
-    "pending",
-    "read_grid",
-    "run_in_pool",
-    "run_on_cluster",
-    "train_jobs",
-]
+__all__ = ["group_into_stacks", "make_grid", "pending", "read_grid", "run_in_pool", "run_on_cluster", "train_jobs"]

@@ -5,7 +5,7 @@ all go its way.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnlite.paper.intervals import Interval, interval
@@ -90,11 +90,15 @@ def _named(model: Model, accuracy: Percent, note: str = "") -> str:
 def _versus(scores: Scores, number: int, a: Model, b: Model) -> Comparison:
     """Compare two victims of one table at phi 0.1."""
     adversary = ADVERSARIES[number]
-    one, other = (scores.values[adversary, "r1", model][:, -1] for model in (a, b))
-    first, second = (
-        _named(model, accuracy, ", its own attack" * (model == adversary)) for model, accuracy in ((a, one), (b, other))
-    )
-    return Comparison(f"Table {number}, {first} against {second}", interval(one, other, scores.images))
+    accuracy = {model: scores.values[adversary, "r1", model][:, -1] for model in (a, b)}
+    first, second = (_named(model, accuracy[model], ", its own attack" * (model == adversary)) for model in (a, b))
+    return Comparison(f"Table {number}, {first} against {second}", interval(accuracy[a], accuracy[b], scores.images))
+
+
+def _alike(scores: Scores, accuracy: Mapping[Model, Percent], a: Model, b: Model, what: str) -> Comparison:
+    """Compare two models by accuracies (seeds,) that were found in the same way, which `what` says."""
+    text = f"{_named(a, accuracy[a])} against {_named(b, accuracy[b])}, {what}"
+    return Comparison(text, interval(accuracy[a], accuracy[b], scores.images))
 
 
 def _beats(winner: str, *rivals: str) -> Callable[[Scores], list[Comparison]]:
@@ -142,14 +146,8 @@ def _fragile_alone(scores: Scores) -> list[Comparison]:
     """Compare every other model under its own attack with MT under its own."""
     mt = Model("MT")
     accuracy = {model: scores.values[model, "r1", model][:, -1] for model in scores.self_attacked()}
-    return [
-        Comparison(
-            f"{_named(model, accuracy[model])} against {_named(mt, accuracy[mt])}, each attacking itself",
-            interval(accuracy[model], accuracy[mt], scores.images),
-        )
-        for model in accuracy
-        if model != mt and mt in accuracy
-    ]
+    others = [model for model in accuracy if model != mt and mt in accuracy]
+    return [_alike(scores, accuracy, other, mt, "each attacking itself") for other in others]
 
 
 def _fragile_in_table_6(scores: Scores) -> list[Comparison]:
@@ -176,15 +174,8 @@ def _cleaner(*families: str) -> Callable[[Scores], list[Comparison]]:
     def compare(scores: Scores) -> list[Comparison]:
         clean = {victim: accuracy[:, 0] for (_, _, victim), accuracy in scores.values.items()}
         rect = Model("Rect")
-        rows = [row for family in families if (row := best_row(scores, [family]))]
-        return [
-            Comparison(
-                f"{_named(row, clean[row])} against {_named(rect, clean[rect])}, clean images",
-                interval(clean[row], clean[rect], scores.images),
-            )
-            for row in rows
-            if rect in clean
-        ]
+        rows = [row for family in families if rect in clean and (row := best_row(scores, [family]))]
+        return [_alike(scores, clean, row, rect, "clean images") for row in rows]
 
     return compare
 

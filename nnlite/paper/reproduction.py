@@ -205,7 +205,7 @@ def reproduce(
     attacks = list(_without(wanted, known))
     advance(_ATTACK_COST * (len(wanted) - len(attacks)) * len(plan.seeds), f"{len(attacks)} attacks are left")
     values = known | score_attacks(attacks, runs, processes, lambda: advance(_ATTACK_COST))
-    scores = Scores(PAPER_PHI, len(load(plan.data).test), values)
+    scores = Scores(len(load(plan.data).test), values)
     rect = runs.get(Model("Rect"))
     naive = np.mean([naive_attack(run) for run in rect], axis=0) if rect else None
     digits = {model: own_examples(runs[model][0]) for model in FIGURE_3 if model in runs}

@@ -25,21 +25,15 @@ ScoreKey: TypeAlias = tuple[Model, str, Model]  # adversary, noise ("r1" or "r2"
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Accuracies in percent.
+    """Accuracies in percent: arrays (seeds, phi) at the paper's five PHI, each over `images` test images.
 
-    Arguments:
-        phi: the paper's five, PHI.
-        images: how many test images each accuracy rests on.
-        values: arrays (seeds, phi); a key that is absent was not run.
+    A key that is absent was not run.
     """
 
-    phi: tuple[float, ...]
     images: int
     values: dict[ScoreKey, Percent]
 
     def __post_init__(self) -> None:
-        if self.phi != PHI:
-            raise NnliteError(f"scores: expected the paper's phi {PHI}, found {self.phi}")
         if self.images < 1:
             raise NnliteError(f"scores: expected at least one image, found {self.images}")
         for (adversary, noise, victim), accuracy in self.values.items():
@@ -81,7 +75,7 @@ def paper_scores() -> Scores:
         for number, adversary in ADVERSARIES.items()
         for model in MODELS
     }
-    return Scores(PHI, IMAGES, values)
+    return Scores(IMAGES, values)
 
 
 def read_scores(folder: Path) -> dict[ScoreKey, Percent]:

@@ -85,18 +85,11 @@ below the mean of the same row over all eight tables. The row of Table 4 does so
 differ: Figure 3 prints lambda 0.001, but lambda 0.0001 falls furthest.
 """
 
-_ONE_ROW = "the family has one row"
-_FIGURE_3 = "Figure 3 prints this row as a self-attack"
-_INFERRED = "inferred: of its family this row falls furthest below its mean over the eight tables"
 ADVERSARY_SOURCES = {
-    1: _ONE_ROW,
-    2: f"{_FIGURE_3}; in Table 2 itself L1 λ = 0.0001 falls further",
-    3: _INFERRED,
-    4: _FIGURE_3,
-    5: _INFERRED,
-    6: _ONE_ROW,
-    7: _INFERRED,
-    8: _INFERRED,
+    **dict.fromkeys((1, 6), "the family has one row"),
+    2: "Figure 3 prints this row as a self-attack; in Table 2 itself L1 λ = 0.0001 falls further",
+    **dict.fromkeys((3, 5, 7, 8), "inferred: of its family this row falls furthest below its mean over all tables"),
+    4: "Figure 3 prints this row as a self-attack",
 }
 
 FIGURE_3 = {

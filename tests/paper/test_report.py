@@ -27,7 +27,7 @@ def shifted(models, by):
         for key, accuracy in paper_scores().values.items()
         if key[2] in models
     }
-    return Scores(PHI, 10_000, values)
+    return Scores(10_000, values)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_the_papers_scores_against_themselves_differ_by_nothing(number):
 
 def test_a_row_is_the_mean_over_seeds():
     values = {(RECT, "r1", MT): np.array([[90.0, 80, 70, 60, 50], [92, 84, 76, 68, 60]])}
-    (row,) = table_rows(Scores(PHI, 100, values), 1)
+    (row,) = table_rows(Scores(100, values), 1)
     assert (row.model, row.seeds) == (MT, 2)
     assert row.ours.tolist() == [91, 82, 73, 64, 55]
     assert row.difference == pytest.approx(np.array([91, 82, 73, 64, 55]) - paper_accuracy(1, MT))
@@ -73,7 +73,7 @@ def test_the_rank_correlation_is_one_less_six_times_the_squares():
         (RECT, "r1", model): np.array([[98, 97, 96, 50, last]], float)
         for model, last in zip(chosen, mixed, strict=True)
     }
-    found = rank_correlation(table_rows(Scores(PHI, 100, values), 1))
+    found = rank_correlation(table_rows(Scores(100, values), 1))
     assert found.at_largest_phi == pytest.approx(1 - 6 * 2 / (5 * 24))
     assert found.rows == 5
 
@@ -85,7 +85,7 @@ def test_the_mean_over_noise_leaves_clean_images_out():
         (RECT, "r1", model): np.array([[90 - 20 * k, 10 + k, 10 + k, 10 + k, 13 - k]], float)
         for k, model in enumerate(chosen)
     }
-    found = rank_correlation(table_rows(Scores(PHI, 100, values), 1))
+    found = rank_correlation(table_rows(Scores(100, values), 1))
     assert (found.at_largest_phi, found.mean_over_noise) == pytest.approx((-1, 1))
 
 
@@ -93,12 +93,12 @@ def test_the_mean_over_noise_leaves_clean_images_out():
 def test_how_far_off_is_told_apart_for_clean_images_and_the_largest_noise(tmp_path):
     off = np.array([0.25, -5, -5, -5, -7.5])
     values = {(RECT, "r1", model): np.array([paper_accuracy(1, model)]) + off for model in (DGL1, Model("L1", 0.01))}
-    assert "| Rect | 2 | - | - | 0.25 | 7.50 |" in write(Scores(PHI, 10_000, values), tmp_path)
+    assert "| Rect | 2 | - | - | 0.25 | 7.50 |" in write(Scores(10_000, values), tmp_path)
 
 
 def test_two_rows_or_equal_rows_have_no_rank_correlation():
     equal = {(RECT, "r1", model): np.full((1, 5), 50.0) for model in MODELS[:5]}
-    assert np.isnan(rank_correlation(table_rows(Scores(PHI, 100, equal), 1))[:2]).all()
+    assert np.isnan(rank_correlation(table_rows(Scores(100, equal), 1))[:2]).all()
     assert np.isnan(rank_correlation(table_rows(shifted([RECT, MT], 0), 1)).at_largest_phi)
     assert np.isnan(rank_correlation([]).at_largest_phi)
 
@@ -150,12 +150,12 @@ def test_the_tables_say_who_attacks_and_how_that_is_known(tmp_path):
 
 @pytest.mark.usefixtures("undrawn")
 def test_what_is_missing_is_said_and_never_fails(tmp_path):
-    text = write(Scores(PHI, 10_000, {}), tmp_path / "empty")
+    text = write(Scores(10_000, {}), tmp_path / "empty")
     assert "models: 0 of the paper's 46" in text
     assert text.count("Not made: there are no scores with this adversary.") == 8
     assert text.count("Not drawn") == 3
     assert "No table was made." in text
-    text = write(Scores(PHI, 10_000, {(MT, "r1", RECT): np.full((1, 5), 50.0)}), tmp_path / "one")
+    text = write(Scores(10_000, {(MT, "r1", RECT): np.full((1, 5), 50.0)}), tmp_path / "one")
     assert text.count("Not made: there are no scores with this adversary.") == 7
     assert "rank correlation - at φ = 0.1" in text
     assert "The families under Rect's attack" not in text
@@ -174,7 +174,7 @@ def test_other_data_are_not_compared_figure_by_figure(tmp_path):
 @pytest.mark.usefixtures("undrawn")
 def test_seeds_of_one_model_only_are_said(tmp_path):
     values = {(RECT, "r1", RECT): np.full((2, 5), 50.0), (RECT, "r1", MT): np.full((1, 5), 40.0)}
-    assert "Where a model has one seed" in write(Scores(PHI, 100, values), tmp_path)
+    assert "Where a model has one seed" in write(Scores(100, values), tmp_path)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -197,7 +197,7 @@ def test_the_float32_trap_is_put_into_words(tmp_path, naive, words):
 @pytest.mark.parametrize(("ours", "nearer"), [(0.5, "the naive error"), (10.0, "ours")])
 def test_the_papers_figure_is_nearer_to_one_of_them(tmp_path, ours, nearer):
     values = {(RECT, "r1", RECT): np.array([[98, 97, 95, 20, ours]])}
-    text = write(Scores(PHI, 10_000, values), tmp_path, naive=np.array([98, 97, 95, 20, 13.0]))
+    text = write(Scores(10_000, values), tmp_path, naive=np.array([98, 97, 95, 20, 13.0]))
     assert f"The paper's 10.83 % there is nearer to {nearer}." in text
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from nnlite.errors import NnliteError
 from nnlite.paper.scores import Scores
-from nnlite.paper.tables import PHI, Model
+from nnlite.paper.tables import Model
 
 RECT, MT, L1 = Model("Rect"), Model("MT"), Model("L1", 0.01)
 
@@ -20,7 +20,6 @@ def row(last):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"phi": (0.0, 0.1)}, "phi"),
         ({"images": 0}, "image"),
         ({"values": {(RECT, "r3", RECT): row(1)}}, "r1 or r2"),
         ({"values": {(RECT, "r1", RECT): row(1)[0]}}, "shape"),
@@ -31,12 +30,11 @@ def row(last):
 )
 def test_scores_that_make_no_sense_are_refused(change, words):
     with pytest.raises(NnliteError, match=words):
-        Scores(**{"phi": PHI, "images": 100, "values": {}, **change})
+        Scores(**{"images": 100, "values": {}, **change})
 
 
 def test_scores_list_victims_self_attacks_and_tables():
     scores = Scores(
-        PHI,
         100,
         {(MT, "r1", RECT): row(1), (MT, "r1", MT): row(2), (RECT, "r2", RECT): row(90), (L1, "r1", L1): row(5)},
     )
