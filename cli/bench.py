@@ -1,17 +1,20 @@
 """`nnlite bench`: what training and attacks cost beside their own matrix products, and beside other libraries."""
 
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
 from nnlite.attacks import PGD
-from nnlite.bench.peers import PRODUCTS, Contestant, contestants
-from nnlite.bench.race import checkpoint_times, machine, race, read_reports, report
-from nnlite.bench.workload import Work
+from nnlite.bench.peers import MATMULS, contestants
+from nnlite.bench.pictures import plot_times
+from nnlite.bench.race import checkpoint_times, growth_times, run_race
+from nnlite.bench.report import RaceReport, machine, race_report, read_reports
+from nnlite.bench.workload import Workload
 from nnlite.cli.options import (
     Command,
     device_option,
@@ -25,7 +28,7 @@ from nnlite.cli.options import (
 )
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
-from nnlite.evaluation.pictures import check_format, plot_times
+from nnlite.evaluation.pictures import check_format
 from nnlite.grid.pool import available_cpus
 from nnlite.methods import EXAMPLES, METHODS
 from nnlite.training.runs import check_writable
@@ -33,7 +36,7 @@ from nnlite.training.settings import USUAL_GAMMA, Settings
 
 BARS_LIMIT = 300  # in one picture
 
-Report = dict[str, Any]
+Race: TypeAlias = tuple[str, Workload]  # its title, and what is raced
 
 threads_option = click.option(
     "--threads",
@@ -56,12 +59,34 @@ def _rounds_option(default: int) -> Callable[[Command], Command]:
     return click.option("--rounds", type=click.IntRange(3), default=default, show_default=True, help=words)
 
 
-def _race_options(command: Command) -> Command:
-    """Add the options that all races have."""
-    against = click.option("--against", default="", metavar="NAMES", help="Of torch, jax and sklearn, with commas.")
-    for option in (json_option, picture_option, device_option, _rounds_option(20), threads_option, against):
-        command = option(command)
-    return command
+def _race(command: Callable[..., list[Race]]) -> Callable[..., None]:
+    """Make a command of a function that returns races: it runs them, and prints and draws what they find."""
+
+    @click.option("--against", default="", metavar="NAMES", help="Of torch, jax and sklearn, with commas.")
+    @threads_option
+    @_rounds_option(20)
+    @device_option
+    @picture_option
+    @json_option
+    @functools.wraps(command)
+    def run(against: str, threads: int, rounds: int, plot: Path | None, as_json: bool, **options: Any) -> None:
+        if plot:
+            check_format(plot)
+        names, reports = [name.strip() for name in against.split(",") if name.strip()], []
+        for title, work in command(**options):
+            timings = run_race(contestants(work, names), threads=threads, rounds=rounds, on_message=message)
+            reports.append(race_report(title, work, timings, threads=threads))
+        several = len(reports) > 1
+        if as_json:
+            print_json(reports if several else reports[0])
+        elif several:
+            _print_methods(f"a step of every method, batch {options['batch_size']}", reports)
+        else:
+            _print_race(reports[0])
+        if plot:
+            plot_times(reports, plot)
+
+    return run
 
 
 @click.group()
@@ -69,7 +94,7 @@ def bench() -> None:
     """Time training and attacks beside their arithmetic, and beside other libraries.
 
     Each contestant has a process of its own, and all are timed in turns within one run; what they compute is compared
-    first. Other libraries come with pip install '.[bench]' in a clone of nnlite.
+    first. For other libraries, pip install '.[bench]' in a clone of nnlite.
     """
 
 
@@ -78,31 +103,21 @@ def bench() -> None:
 @hidden_option
 @batch_option
 @multitask_option
-@_race_options
-def step(multitask: bool, **options: Any) -> None:
+@_race
+def step(multitask: bool, **given: Any) -> list[Race]:
     """Time a training step.
 
-    The net has the paper's shape, and --reg all goes through all methods. What the method takes and is not given is
-    0.01 for lambda and 0.1 for phi.
+    The net has the paper's shape, and --reg all times all methods. Where the method takes a lambda or phi that is not
+    given, they are 0.01 and 0.1.
     """
-    race_options, given = _split(options)
     if given["reg"] != "all":
         settings = _settings(given, multitask)
-        _race(f"{settings.run_name}, batch {settings.batch_size}", Work("step", (settings,)), **race_options)
-        return
+        return [(f"{settings.run_name}, batch {settings.batch_size}", Workload("step", (settings,)))]
     for name in EXAMPLES:
         if given[name]:
             raise NnliteError(f"{name}: --reg all takes the usual numbers of each method; leave it out")
-    reports = []
-    for reg in METHODS:
-        settings = _settings({**given, "reg": reg}, multitask)
-        reports.append(_report(settings.run_name, Work("step", (settings,)), **race_options))
-    if race_options["as_json"]:
-        print_json(reports)
-    else:
-        _print_methods(f"a step of every method, batch {given['batch_size']}", reports)
-    if race_options["plot"]:
-        plot_times(reports, race_options["plot"])
+    every = [_settings({**given, "reg": reg}, multitask) for reg in METHODS]
+    return [(settings.run_name, Workload("step", (settings,))) for settings in every]
 
 
 @bench.command()
@@ -110,13 +125,11 @@ def step(multitask: bool, **options: Any) -> None:
 @click.option("--steps", type=click.IntRange(1), default=40, show_default=True, help="Steps of the attack.")
 @click.option("--rows", type=click.IntRange(1), default=BLOCK, show_default=True, help="Images crafted at a time.")
 @hidden_option
-@_race_options
-def attack(noise: str, steps: int, rows: int, **options: Any) -> None:
+@_race
+def attack(noise: str, steps: int, rows: int, **given: Any) -> list[Race]:
     """Time the crafting of noise."""
-    race_options, given = _split(options)
-    made = PGD("l2" if noise == "pgd-l2" else "linf", steps)
-    work = Work("attack", (Settings(**given),), rows, made)
-    _race(f"{noise}, {steps} steps, {rows} images", work, **race_options)
+    work = Workload("attack", (Settings(**given),), rows, PGD("l2" if noise == "pgd-l2" else "linf", steps))
+    return [(f"{noise}, {steps} steps, {rows} images", work)]
 
 
 @bench.command()
@@ -125,13 +138,12 @@ def attack(noise: str, steps: int, rows: int, **options: Any) -> None:
 @batch_option
 @multitask_option
 @click.option("--images", type=click.IntRange(1), default=10_000, show_default=True, help="Images in the epoch.")
-@_race_options
-def epoch(multitask: bool, images: int, **options: Any) -> None:
+@_race
+def epoch(multitask: bool, images: int, **given: Any) -> list[Race]:
     """Time an epoch over images in a fixed random order."""
-    race_options, given = _split(options)
     settings = _settings(given, multitask)
     title = f"{settings.run_name}, an epoch of {images:,} images, batch {settings.batch_size}"
-    _race(title, Work("epoch", (settings,), images), **race_options)
+    return [(title, Workload("epoch", (settings,), images))]
 
 
 @bench.command()
@@ -139,17 +151,16 @@ def epoch(multitask: bool, images: int, **options: Any) -> None:
 @hidden_option
 @batch_option
 @click.option("--models", type=click.IntRange(2), default=2, show_default=True, help="Models in the stack.")
-@_race_options
-def stack(models: int, **options: Any) -> None:
+@_race
+def stack(models: int, **given: Any) -> list[Race]:
     """Time a step of several models, in three ways.
 
     As a stack, one after another, and each in a process of its own with one thread. They differ in lambda, where the
     method takes one.
     """
-    race_options, given = _split(options)
     first = _settings(given, multitask=False)
-    spread = [replace(first, lam=first.lam and first.lam * (k + 1) / models) for k in range(models)]
-    _race(f"{first.reg}, {models} models, batch {first.batch_size}", Work("step", tuple(spread)), **race_options)
+    spread = tuple(replace(first, lam=first.lam and first.lam * (k + 1) / models) for k in range(models))
+    return [(f"{first.reg}, {models} models, batch {first.batch_size}", Workload("step", spread))]
 
 
 @bench.command()
@@ -160,37 +171,24 @@ def stack(models: int, **options: Any) -> None:
 @_rounds_option(5)
 @json_option
 def cost(images: int, threads: int, rounds: int, as_json: bool, **given: Any) -> None:
-    """Time trainings of growing size.
+    """Time training runs of growing size.
 
-    Of 1, 2 and 4 models, times the images, and epochs: where the cost grows linearly, that of each stays the same. The
-    models are trained as a stack.
+    Of 1, 2 and 4 times the models, the images and the epochs of the smallest one: where the cost grows linearly, each
+    model, image and epoch costs the same. The models are trained as a stack.
     """
-    one = replace(_settings(given, multitask=False), epochs=1)
-    sizes = {
-        "models": {count: Work("train", (one,) * count, images) for count in (1, 2, 4)},
-        "images": {count: Work("train", (one,), count) for count in (images, 2 * images, 4 * images)},
-        "epochs": {count: Work("train", (replace(one, epochs=count),), images) for count in (1, 2, 4)},
-    }
-    entries = [
-        (what, count, Contestant(f"{what} {count}", "nnlite.bench.peers.own:build", work))
-        for what, row in sizes.items()
-        for count, work in row.items()
-    ]
-    standings = race([entry for _, _, entry in entries], threads=threads, rounds=rounds)
+    settings = _settings(given, multitask=False)
     rows: list[dict[str, Any]] = [
-        {"of": what, "count": count, "ms": found.quartiles[1], "ms_each": found.quartiles[1] / count}
-        for (what, count, _), found in zip(entries, standings, strict=True)
+        {"of": what, "count": count, "ms": timing.quartiles[1], "ms_each": timing.quartiles[1] / count}
+        for what, count, timing in growth_times(settings, images, threads=threads, rounds=rounds)
     ]
-    title = f"{one.run_name}, {images:,} images, 1 epoch, and more of one of them"
-    if as_json:
-        print_json({"title": title, "threads": threads, "rounds": rounds, "rows": rows, "machine": machine()})
-        return
     smallest = {row["of"]: row["ms_each"] for row in reversed(rows)}
     cells = [
         [f"{row['count']:,} {row['of']}", f"{row['ms']:.0f}", f"{row['ms_each'] / smallest[row['of']]:.2f}"]
         for row in rows
     ]
-    print_table(f"{title}; {_words(threads, rounds)}", ["", "ms", "each, to the first"], cells)
+    title = f"{settings.run_name}, {images:,} images, 1 epoch, and more of one of them"
+    found = {"title": title, "threads": threads, "rounds": rounds, "rows": rows, "machine": machine()}
+    _print(found, as_json, ["", "ms", "each, to the first"], cells)
 
 
 @bench.command()
@@ -204,46 +202,35 @@ def cost(images: int, threads: int, rounds: int, as_json: bool, **given: Any) ->
 def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bool, **given: Any) -> None:
     """Time what a checkpoint adds to an epoch.
 
-    One training of as many epochs as rounds, which writes a checkpoint after each.
+    One training run with as many epochs as rounds, and a checkpoint after each.
     """
     settings = replace(_settings(given, multitask=False), epochs=rounds)
     check_writable(folder)
     with tempfile.TemporaryDirectory(prefix=".nnlite-", dir=folder) as place:
-        times = checkpoint_times(Work("train", (settings,), images), Path(place) / "checkpoint", threads)
+        times = checkpoint_times(Workload("train", (settings,), images), Path(place) / "checkpoint", threads)
+    share = times[1].ratio(times[0])
     rows = [{"of": one.name, "ms": one.quartiles[1], "quartiles": one.quartiles[::2]} for one in times]
-    share = times[1].to(times[0])
     title = f"{settings.run_name}, {images:,} images"
-    if as_json:
-        found = {"title": title, "threads": threads, "rounds": rounds, "rows": rows, "share": share}
-        print_json({**found, "machine": machine()})
-        return
+    found = {"title": title, "threads": threads, "rounds": rounds, "rows": rows, "share": share, "machine": machine()}
     quartiles = [[f"{ms:.0f}" for ms in one.quartiles] for one in times]
     cells = [[one.name, middle, f"{low} to {high}"] for one, (low, middle, high) in zip(times, quartiles, strict=True)]
-    print_table(f"{title}; {_words(threads, rounds)}", ["", "ms", "quartiles"], cells)
-    click.echo(f"a checkpoint takes {100 * share:.1f} % of its epoch")
+    _print(found, as_json, ["", "ms", "quartiles"], cells)
+    if not as_json:
+        click.echo(f"a checkpoint takes {100 * share:.1f} % of its epoch")
 
 
 @bench.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help=".png, .svg or .pdf.")
 def plot(files: Sequence[Path], out: Path) -> None:
-    """Draw what --json printed, a panel for each of FILES."""
+    """Draw the races that --json printed, a panel for each in FILES."""
     check_format(out)
     reports = [report for path in files for report in read_reports(path)]
-    if not 1 <= sum(len(one["contestants"]) for one in reports) <= BARS_LIMIT:
-        raise NnliteError(f"expected races with 1 to {BARS_LIMIT} contestants in all, found none or more")
+    count = sum(len(one["contestants"]) for one in reports)
+    if not 1 <= count <= BARS_LIMIT:
+        raise NnliteError(f"FILES: expected 1 to {BARS_LIMIT} contestants in all, found {count}; give other files")
     plot_times(reports, out)
     message(f"{out} written")
-
-
-def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of the race, and those of the work."""
-    names = ("against", "threads", "rounds", "as_json", "plot")
-    chosen = {name: options[name] for name in names}
-    chosen["against"] = [name.strip() for name in chosen["against"].split(",") if name.strip()]
-    if chosen["plot"]:
-        check_format(chosen["plot"])
-    return chosen, {name: value for name, value in options.items() if name not in names}
 
 
 def _settings(given: dict[str, Any], multitask: bool) -> Settings:
@@ -252,29 +239,21 @@ def _settings(given: dict[str, Any], multitask: bool) -> Settings:
     return Settings(multitask=multitask, gamma=USUAL_GAMMA if multitask else None, **method_numbers(given, usual))
 
 
-def _report(title: str, work: Work, against: Sequence[str], threads: int, rounds: int, **_: Any) -> Report:
-    standings = race(contestants(work, against), threads=threads, rounds=rounds, tell=message)
-    return report(title, work, standings, threads=threads)
-
-
-def _race(title: str, work: Work, **options: Any) -> None:
-    found = _report(title, work, **options)
-    if options["as_json"]:
+def _print(found: RaceReport, as_json: bool, head: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    if as_json:
         print_json(found)
     else:
-        _print_race(found)
-    if options["plot"]:
-        plot_times([found], options["plot"])
+        print_table(f"{found['title']}; {_words(found)}", head, cells)
 
 
-def _words(threads: int, rounds: int) -> str:
-    return f"{threads} thread{'s' if threads > 1 else ''}, medians of {rounds} rounds"
+def _words(found: RaceReport) -> str:
+    return f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}, medians of {found['rounds']} rounds"
 
 
-def _print_race(found: Report) -> None:
+def _print_race(found: RaceReport) -> None:
     head = ["", "ms", "quartiles", "x products", "x nnlite", found["unit"]]
     rows = [[one["name"], *(["-"] * 5 if one["ms"] is None else _cells(one))] for one in found["contestants"]]
-    print_table(f"{found['title']}; {_words(found['threads'], found['rounds'])}", head, rows)
+    print_table(f"{found['title']}; {_words(found)}", head, rows)
     finite = next((one for one in found["contestants"] if one["name"] == "nnlite, finite"), None)
     if finite:
         click.echo(f"nnlite takes {1 / finite['to_nnlite']:.3f} times the step with the finite gradient")
@@ -284,30 +263,33 @@ def _print_race(found: Report) -> None:
     click.echo(_machine(found))
 
 
-def _cells(one: Report) -> list[str]:
+def _cells(one: dict[str, Any]) -> list[str]:
     low, high = one["quartiles"]
     ratios = [f"{one[name]:.2f}" for name in ("to_products", "to_nnlite")]
     return [f"{one['ms']:.2f}", f"{low:.2f} to {high:.2f}", *ratios, f"{one['per_second']:,.0f}"]
 
 
-def _print_methods(title: str, reports: Sequence[Report]) -> None:
-    """Print a row for each method: nnlite, the products, their ratio, and each peer."""
+def _print_methods(title: str, reports: Sequence[RaceReport]) -> None:
+    """Print a row for each method: nnlite, the matrix products, their ratio, and the other libraries."""
     rows = []
     for found in reports:
-        ms = {one["name"]: one["ms"] for one in found["contestants"]}
-        own = next(one for one in found["contestants"] if one["name"] == "nnlite")
-        peers = [name for name in ms if name not in ("nnlite", PRODUCTS)]
-        times = {"nnlite": ms.pop("nnlite"), PRODUCTS: ms.pop(PRODUCTS)}
-        cells = {name: f"{value:.2f}" for name, value in times.items()} | {"x products": f"{own['to_products']:.2f}"}
-        cells |= {name: "-" if ms[name] is None else f"{ms[name]:.2f}" for name in sorted(peers)}
+        rest = {one["name"]: one for one in found["contestants"]}
+        own, matmuls = rest.pop("nnlite"), rest.pop(MATMULS)
+        cells = {
+            "nnlite": f"{own['ms']:.2f}",
+            MATMULS: f"{matmuls['ms']:.2f}",
+            "x products": f"{own['to_products']:.2f}",
+        }
+        for name in sorted(rest):
+            cells[name] = "-" if rest[name]["ms"] is None else f"{rest[name]['ms']:.2f}"
         rows.append((found["title"], cells))
     head = list(rows[0][1])
-    words = _words(reports[0]["threads"], reports[0]["rounds"])
-    print_table(f"{title}, ms; {words}", ["", *head], [[name, *(cells[one] for one in head)] for name, cells in rows])
+    lines = [[name, *(cells[one] for one in head)] for name, cells in rows]
+    print_table(f"{title}, ms; {_words(reports[0])}", ["", *head], lines)
     click.echo(_machine(reports[0]))
 
 
-def _machine(found: Report) -> str:
+def _machine(found: RaceReport) -> str:
     here = found["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
     return f"{here['cpu']}, {here['blas']}; {versions}"

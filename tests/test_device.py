@@ -20,7 +20,7 @@ from nets import GIVEN
 from nnlite.attacks import PGD, R1, R2, Noise, input_gradient, perturb
 from nnlite.backend import get_xp, to_device, to_host
 from nnlite.bench.peers import own
-from nnlite.bench.workload import Work
+from nnlite.bench.workload import Workload
 from nnlite.cli.main import main
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets import Samples
@@ -449,8 +449,8 @@ def test_attack_draws_its_images_on_the_gpu(gpu, tmp_path):
 
 @pytest.mark.parametrize("reg", ["none", "dgl1"])
 def test_the_step_benchmark_runs_on_the_gpu(gpu, reg):
-    work = Work("step", (replace(TINY, reg=reg, batch_size=4, device="gpu", **GIVEN[reg]),))
-    for build in (own.build, own.products):
+    work = Workload("step", (replace(TINY, reg=reg, batch_size=4, device="gpu", **GIVEN[reg]),))
+    for build in (own.build, own.matmuls):
         build(work, 1).run(2)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from nets import biased_mlp, cases
 
 from nnlite.attacks import input_gradient
-from nnlite.bench.matmuls import step_products
+from nnlite.bench.matmuls import step_matmuls
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets import rotated
 from nnlite.gradcheck import TOLERANCE, away_from_kinks, check_network, numerical_gradient, relative_error
@@ -68,7 +68,7 @@ def test_two_tasks_share_the_trunk_s_products(settings, products):
     net = mlp((6, 7, 3), rng, heads={"rotation": 5})
     x = rng.random((4, 6), dtype=np.float32)
     y = {"digit": rng.integers(0, 3, 4), "rotation": rng.integers(0, 5, 4)}
-    listed = step_products(net, x, y, settings)
+    listed = step_matmuls(net, x, y, settings)
     assert len(listed) == products
     # the trunk's gradient: 4 rows for both tasks at the clean point, 4 more for the adversarial one
     assert listed[-3][0].shape == (6, 8 if settings.reg == "dgl1" else 4)

@@ -1,59 +1,74 @@
-"""The matrix products of some work, which it cannot do without: what they cost alone is the floor of any timing."""
+"""The matrix products of some work, which it cannot do without: their time alone is a floor for its time."""
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from nnlite.backend import Array, get_xp
 from nnlite.datagrad import weighted_passes
-from nnlite.layers import Dense
-from nnlite.network import Labels, Network, Tangent
+from nnlite.layers import Dense, Parameters
+from nnlite.network import Labels, Network
 from nnlite.training.settings import Settings
 
-Products: TypeAlias = list[tuple[Array, Array, Array]]  # (a, b, out) of each matrix product
+Matmul: TypeAlias = tuple[Array, Array, Array]  # a, b and the array that holds a @ b
 
 
-def multiply(products: Products) -> None:
+@dataclass(frozen=True, eq=False)
+class RecordingDense(Dense):
+    """A Dense layer that appends the two factors of each matrix product that it forms to `factors`."""
+
+    factors: list[tuple[Array, Array]]
+
+    def forward(self, x: Array) -> Array:
+        """Return x W + b."""
+        self.factors.append((x, self.W))
+        return super().forward(x)
+
+    def backward(self, x: Array, dy: Array) -> Array:
+        """Return dy W^T."""
+        self.factors.append((dy, self.W.swapaxes(-1, -2)))
+        return super().backward(x, dy)
+
+    def tangent(self, x: Array, change: Array) -> Array:
+        """Return change W."""
+        self.factors.append((change, self.W))
+        return super().tangent(x, change)
+
+    def gradients(self, x: Array, dy: Array, change: Array | None = None) -> Parameters:
+        """Return dW and db, or how they move."""
+        self.factors.append(((x if change is None else change).swapaxes(-1, -2), dy))
+        return super().gradients(x, dy, change)
+
+
+def multiply(matmuls: list[Matmul]) -> None:
     """Form each product again, into the array that holds it."""
-    for a, b, out in products:
+    for a, b, out in matmuls:
         get_xp(a).matmul(a, b, out=out)
 
 
-def step_products(
+def step_matmuls(
     net: Network, x: Array, y: Labels, settings: Settings, rng: np.random.Generator | None = None
-) -> Products:
-    """Return the matrix products of one step as (a, b, out): forward and back of each pass, then the gradients.
-
-    Passes at one point share the forward products of the trunk, and their rows in the gradients; one of weight 0 has
-    none there. The products of a search for noise are not among them.
-    """
-    xp = get_xp(x)
-    passes = weighted_passes(net, x, y, settings.terms, gamma=settings.further_losses, rng=rng)
-    factors, done = [], set()
-    pairs: dict[int, dict[int, tuple[Array, Array]]] = {id(layer): {} for layer in net.all_layers}
-    for weight, p in passes:
-        base = p.of if isinstance(p, Tangent) else p
-        for k, layer in enumerate(net.chain(base.task)):
-            if isinstance(layer, Dense):
-                if (id(p.inputs[k]), id(layer)) not in done:
-                    factors.append((p.inputs[k], layer.W))
-                    done.add((id(p.inputs[k]), id(layer)))
-                if k or p.input_gradient is not None:
-                    factors.append((p.deltas[k], layer.W.swapaxes(-1, -2)))
-                if weight != 0:
-                    pairs[id(layer)][id(p.inputs[k])] = (p.inputs[k], base.deltas[k])
-    for layer in net.all_layers:
-        if isinstance(layer, Dense):
-            seen, errors = (xp.concatenate(blocks) for blocks in zip(*pairs[id(layer)].values(), strict=True))
-            factors.append((seen.swapaxes(-1, -2), errors))
+) -> list[Matmul]:
+    """Return the matrix products of one step at x (N, D), those of a search for noise included."""
+    recording, factors = _recording(net)
+    passes = weighted_passes(recording, x, y, settings.terms, gamma=settings.further_losses, rng=rng)
+    list(recording.gradients(passes))
     return [(a, b, a @ b) for a, b in factors]
 
 
-def attack_products(net: Network, x: Array, y: Array, steps: int) -> Products:
-    """Return the matrix products of `steps` steps as (a, b, out): forward and back to x, and forward at the end."""
-    p = net.run(x, y)
-    dense = [(k, layer.W) for k, layer in enumerate(net.layers) if isinstance(layer, Dense)]
-    forward = [(p.inputs[k], W) for k, W in dense]
-    back = [(p.deltas[k], W.swapaxes(-1, -2)) for k, W in reversed(dense)]
-    once = [(a, b, a @ b) for a, b in forward + back]
-    return once * steps + once[: len(forward)]
+def attack_matmuls(net: Network, x: Array, y: Array, steps: int) -> list[Matmul]:
+    """Return the matrix products of PGD: `steps` times forward and back to x (N, D), and forward once at the end."""
+    recording, factors = _recording(net)
+    recording.run(x, y)
+    once = [(a, b, a @ b) for a, b in factors]
+    return once * steps + once[: len(once) // 2]
+
+
+def _recording(net: Network) -> tuple[Network, list[tuple[Array, Array]]]:
+    """Return the net with Dense layers that record, and the list that they append to."""
+    factors: list[tuple[Array, Array]] = []
+    layers = [
+        RecordingDense(layer.W, layer.b, factors) if isinstance(layer, Dense) else layer for layer in net.all_layers
+    ]
+    return net.rebuild(layers), factors

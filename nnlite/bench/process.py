@@ -1,7 +1,6 @@
-"""A worker: a process of its own, with processors of its own, that does some work when it is asked to.
+"""A bench process: a process with processors of its own, which does some work when it is asked to.
 
-Libraries that bring a pool of threads each do not disturb one another so, and the settings of one do not reach the
-others.
+So libraries whose pools of threads would disturb one another do not, and the settings of one do not reach the others.
 """
 
 import importlib
@@ -16,7 +15,7 @@ from typing import Any
 import threadpoolctl
 
 from nnlite.backend import Array
-from nnlite.bench.workload import Runner, Work
+from nnlite.bench.workload import Runner, Workload
 from nnlite.errors import NnliteError
 from nnlite.storage.interrupts import deaf_children
 from nnlite.training.memory import keep_freed_memory
@@ -25,16 +24,21 @@ from nnlite.training.memory import keep_freed_memory
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
 
 
-class Worker:
-    """A process that holds the Runner which `build`, "module:function", makes of a Work and a number of threads.
+class BenchProcess:
+    """A process that holds a Runner and answers questions about it; it ends with the `with` block.
 
-    cpus: the processors it may use, one for each thread. Questions are "check" (what the short work leads to), "run",
-    "result", and "time" (the mean seconds of n runs, after one that is not timed). NnliteError with `name` in it where
-    the process fails.
+    Questions are "check" (the result of the short work), "run", "result", and "time" (the mean seconds of n runs, after
+    one that is not timed). NnliteError, with the name in it, where the process fails.
+
+    Arguments:
+        name: for errors.
+        build: "module:function", where the function makes the Runner from a Workload and a number of threads.
+        work: what the Runner does.
+        cpus: the processors that the process may use, one for each thread.
     """
 
-    def __init__(self, name: str, build: str, work: Work, cpus: Sequence[int]) -> None:
-        context = multiprocessing.get_context("spawn")  # a forked process would share the threads' locks
+    def __init__(self, name: str, build: str, work: Workload, cpus: Sequence[int]) -> None:
+        context = multiprocessing.get_context("spawn")  # a forked process would inherit locks that threads hold
         self.name = name
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, build, work, tuple(cpus)))
@@ -42,7 +46,7 @@ class Worker:
             self._process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
-    def __enter__(self) -> "Worker":
+    def __enter__(self) -> "BenchProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,14 +60,14 @@ class Worker:
         return self.answer()
 
     def send(self, question: str, *values: int) -> None:
-        """Put a question, and do not wait for the answer."""
+        """Send a question without waiting for the answer."""
         try:
             self._pipe.send((question, values))
-        except OSError:  # `answer` reads what it said before it ended
+        except OSError:  # it has ended, and `answer` reads why
             return
 
     def answer(self) -> Any:
-        """Wait for the answer to what was sent."""
+        """Wait for the answer to the question that was sent, and return it."""
         try:
             done, content = self._pipe.recv()
         except (EOFError, OSError):
@@ -74,17 +78,17 @@ class Worker:
         return content
 
 
-def _serve(pipe: Connection, build: str, work: Work, cpus: tuple[int, ...]) -> None:
+def _serve(pipe: Connection, build: str, work: Workload, cpus: tuple[int, ...]) -> None:
     """Answer questions until the other end of the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the one that asks, which ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends this process
     os.environ.update(dict.fromkeys(_THREADS, str(len(cpus))))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cpus)
-    keep_freed_memory()  # for everyone: the guides of other libraries, too, advise an allocator that does
+    keep_freed_memory()  # for all libraries alike: the guides of others also recommend an allocator that does so
     try:
         with threadpoolctl.threadpool_limits(len(cpus)):
             module, _, function = build.partition(":")
-            make: Callable[[Work, int], Runner] = getattr(importlib.import_module(module), function)
+            make: Callable[[Workload, int], Runner] = getattr(importlib.import_module(module), function)
             runner = make(work, len(cpus))
             answers: dict[str, Callable[..., Any]] = {
                 "run": runner.run,
@@ -99,7 +103,7 @@ def _serve(pipe: Connection, build: str, work: Work, cpus: tuple[int, ...]) -> N
         return
     except NnliteError as error:
         pipe.send((False, str(error)))
-    except Exception as error:  # whatever it was, it belongs to the one that asks
+    except Exception as error:  # any error is the parent's to report
         pipe.send((False, f"{type(error).__name__}: {error}"))
 
 
@@ -109,7 +113,7 @@ def _short(runner: Runner, kind: str) -> list[Array]:
 
 
 def _seconds(runner: Runner, n: int) -> float:
-    runner.run(1)  # wakes the threads, and fetches back what others put out of the cache
+    runner.run(1)  # wakes the threads, and brings back into the cache what other processes displaced
     start = time.perf_counter()
     runner.run(n)
     return (time.perf_counter() - start) / n

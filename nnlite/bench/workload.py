@@ -1,4 +1,4 @@
-"""Work: what is timed, and the arrays that everyone who does it starts from, on random images of MNIST's size."""
+"""The workload: what is timed, and the arrays that every contestant starts from, on random images of MNIST's size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,9 +17,10 @@ UNITS = {"step": "steps/s", "epoch": "images/s", "attack": "images/s", "train": 
 
 
 class Runner(NamedTuple):
-    """One way to do some work: `run(n)` does it n times and returns when it is done.
+    """One way to do a workload: `run(n)` does it n times and returns when it is done.
 
-    `result()` gives the host arrays that it has led to, as `Work.start` orders them, or none where they say nothing.
+    `result()` returns the host arrays that it changed, in the order of `Workload.start`, or none where there is nothing
+    to compare.
     """
 
     run: Callable[[int], None]
@@ -27,11 +28,14 @@ class Runner(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is done once: a training step, an epoch over `images`, the crafting of `images`, or a whole training.
+class Workload:
+    """What is done once: a training step, an epoch over `images`, the crafting of `images`, or a whole training run.
 
-    kind: one of UNITS. models: the settings of each model; several are trained on the same images, and for an attack
-    they give the net. images: None for one batch. attack, phi: for the crafting.
+    Arguments:
+        kind: one of UNITS.
+        models: the settings of each model; several are trained on the same images. For an attack they give the net.
+        images: how many, or None for one batch.
+        attack, phi: what is crafted, and the size of its noise.
     """
 
     kind: str
@@ -56,12 +60,12 @@ class Work:
         epochs = self.settings.epochs if self.kind == "train" else 1
         return len(self.models) * (1 if self.kind == "step" else self.rows * epochs)
 
-    def alone(self, k: int) -> "Work":
-        """Return the work of the k-th model."""
+    def alone(self, k: int) -> "Workload":
+        """Return the workload of the k-th model."""
         return replace(self, models=(self.models[k],))
 
-    def short(self) -> "Work":
-        """Return the same work cut to three steps, over which no rounding grows large."""
+    def short(self) -> "Workload":
+        """Return the same workload cut to three steps, over which no rounding error grows large."""
         if self.kind == "attack":
             return replace(self, attack=replace(self.attack, steps=min(3, self.attack.steps)))
         return replace(self, images=min(3 * self.settings.batch_size, self.rows)) if self.kind == "epoch" else self
@@ -82,7 +86,7 @@ class Work:
         return x, {task: rng.integers(0, count, self.rows) for task, count in classes.items()}
 
     def data(self) -> Dataset:
-        """Return a data set to train on, with `rows` images as bytes."""
+        """Return a data set with `rows` training images as bytes."""
         rng = np.random.default_rng(self.settings.seed)
         images, labels = rng.integers(0, 256, (self.rows, FEATURES), np.uint8), rng.integers(0, CLASSES, self.rows)
         samples = Samples(images, labels, white=255)
@@ -95,11 +99,11 @@ class Work:
         return [order[first : first + size] for first in range(0, self.rows, size)]
 
     def weights(self) -> list[Array]:
-        """Return W (..., in, out) and b (..., out) of each layer as the work begins, on the host."""
+        """Return W (..., in, out) and b (..., out) of each layer before the work, on the host."""
         return parameters(self.net())
 
     def start(self) -> list[Array]:
-        """Return what the work changes, as it begins: the images of an attack, else the weights."""
+        """Return what the work changes, as it is before: the images of an attack, else the weights."""
         return [self.batch()[0]] if self.kind == "attack" else self.weights()
 
 

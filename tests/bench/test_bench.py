@@ -1,4 +1,4 @@
-"""The benchmark: whose times are compared, how, and what it refuses. No test says how long anything takes."""
+"""The benchmark: whose times are compared, how, and what is refused. No test asserts how long anything takes."""
 
 import json
 import os
@@ -12,12 +12,12 @@ import pytest
 import strict_cupy
 
 from nnlite.attacks import PGD
-from nnlite.bench import race as bench
-from nnlite.bench.matmuls import attack_products, step_products
+from nnlite.bench.matmuls import attack_matmuls, step_matmuls
 from nnlite.bench.peers import Contestant, contestants, own
-from nnlite.bench.process import Worker
-from nnlite.bench.race import Standing, race, report
-from nnlite.bench.workload import Work
+from nnlite.bench.process import BenchProcess
+from nnlite.bench.race import Timing, run_race
+from nnlite.bench.report import race_report
+from nnlite.bench.workload import Workload
 from nnlite.errors import NnliteError
 from nnlite.grid.pool import available_cpus
 from nnlite.layers import Dense
@@ -26,18 +26,18 @@ from nnlite.network import mlp
 from nnlite.training.settings import Settings
 
 TINY = Settings(hidden=(8,), batch_size=4)
-WORK = Work("step", (TINY,))
+WORK = Workload("step", (TINY,))
 TERM = {False: {}, True: {"term": (EXAMPLES["term"],)}}
 SHORT = ("--hidden", 8, "--batch-size", 4, "--rounds", 3, "--threads", 1)
 
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch):
-    monkeypatch.setattr(bench, "TURN", 0.001)
-    monkeypatch.setattr(bench, "REST", 0)
+    monkeypatch.setattr("nnlite.bench.race.TURN", 0.001)
+    monkeypatch.setattr("nnlite.bench.race.REST", 0)
 
 
-# --- the products
+# --- the matrix products
 
 
 @pytest.mark.parametrize(
@@ -49,22 +49,31 @@ def short_turns(monkeypatch):
         (Settings(reg="dgl1", lam=0.01, phi=0.1, hidden=(7,)), (2 + 2) + (2 + 1) + 2),
     ],
 )
-def test_the_products_of_a_step_are_counted(settings, expected):
+def test_the_matmuls_of_a_step_are_counted(settings, expected):
     rng = np.random.default_rng(0)
     net = mlp((5, 7, 3), rng)
     x, y = rng.random((4, 5), dtype=np.float32), rng.integers(0, 3, 4)
-    products = step_products(net, x, y, settings)
-    assert len(products) == expected
+    matmuls = step_matmuls(net, x, y, settings)
+    assert len(matmuls) == expected
     rows = 8 if settings.reg == "dgl1" else 4
-    assert [a.shape[1] for a, _, _ in products[-2:]] == [rows, rows]
-    assert all((a @ b == out).all() for a, b, out in products)
+    assert [a.shape[1] for a, _, _ in matmuls[-2:]] == [rows, rows]
+    assert all((a @ b == out).all() for a, b, out in matmuls)
+
+
+@pytest.mark.parametrize(("reg", "count"), [("none", 0), ("miyato", 1)])
+def test_the_matmuls_of_a_search_for_noise_are_counted(reg, count):
+    """Only the search of virtual adversarial training goes back to the inputs."""
+    net, rng = mlp((5, 7, 3), np.random.default_rng(0)), np.random.default_rng(1)
+    takes = {name: EXAMPLES[name] for name in METHODS[reg].takes}
+    matmuls = step_matmuls(net, rng.random((4, 5), np.float32), np.array([0, 1, 2, 0]), Settings(reg=reg, **takes), rng)
+    assert [(a.shape, b.shape) for a, b, _ in matmuls].count(((4, 7), (7, 5))) == count
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_products_of_an_attack_are_those_that_it_forms(norm, monkeypatch):
+def test_the_matmuls_of_an_attack_are_those_that_it_forms(norm, monkeypatch):
     net = mlp((5, 7, 3), np.random.default_rng(0))
     x, y = np.random.default_rng(1).random((4, 5), dtype=np.float32), np.array([0, 1, 2, 0])
-    shapes = [(a.shape, b.shape) for a, b, _ in attack_products(net, x, y, steps=6)]
+    shapes = [(a.shape, b.shape) for a, b, _ in attack_matmuls(net, x, y, steps=6)]
     formed, forward, backward = [], Dense.forward, Dense.backward
 
     def seen_forward(layer, x):
@@ -86,18 +95,18 @@ def test_the_products_of_an_attack_are_those_that_it_forms(norm, monkeypatch):
 
 def test_quartiles_and_ratios_are_those_of_the_rounds():
     one, other = (
-        Standing("one", (0.001, 0.002, 0.003, 0.010, 0.004)),
-        Standing("other", (0.001, 0.001, 0.001, 0.001, 1)),
+        Timing("one", (0.001, 0.002, 0.003, 0.010, 0.004)),
+        Timing("other", (0.001, 0.001, 0.001, 0.001, 1)),
     )
     assert one.quartiles == pytest.approx((2, 3, 4))
-    assert one.to(other) == pytest.approx(2)  # of 1, 2, 3, 10 and 0.004; the ratio of the medians would be 3
-    assert one.to(one) == 1
+    assert one.ratio(other) == pytest.approx(2)  # of 1, 2, 3, 10 and 0.004; the ratio of the medians would be 3
+    assert one.ratio(one) == 1
 
 
 def test_a_report_is_sorted_and_leaves_out_what_is_not_offered():
-    standings = [Standing("nnlite", (0.004,) * 3), Standing("gone"), Standing("products", (0.002,) * 3)]
-    work = Work("epoch", (TINY, TINY), 100)
-    found = report("title", work, standings, threads=1)
+    timings = [Timing("nnlite", (0.004,) * 3), Timing("gone"), Timing("products", (0.002,) * 3)]
+    work = Workload("epoch", (TINY, TINY), 100)
+    found = race_report("title", work, timings, threads=1)
     assert [one["name"] for one in found["contestants"]] == ["products", "nnlite", "gone"]
     own = found["contestants"][1]
     assert (own["ms"], own["quartiles"], own["to_products"], own["to_nnlite"]) == (4, [4, 4], 2, 1)
@@ -111,16 +120,16 @@ def test_a_report_is_sorted_and_leaves_out_what_is_not_offered():
 # --- processes
 
 
-def test_a_worker_has_a_process_and_processors_of_its_own():
-    with Worker("one", "fake_peers:about", WORK, available_cpus()[:1]) as worker:
-        threads, cpus, setting, process = worker.ask("result")[0]
+def test_a_contestant_has_a_process_and_processors_of_its_own():
+    with BenchProcess("one", "fake_peers:about", WORK, available_cpus()[:1]) as process:
+        threads, cpus, setting, number = process.ask("result")[0]
     assert (threads, cpus, setting) == (1, 1, 1)
-    assert process != os.getpid()
+    assert number != os.getpid()
 
 
 def test_each_contestant_is_timed_once_in_each_round():
     entries = [Contestant("first", "fake_peers:right", WORK), Contestant("second", "fake_peers:right", WORK)]
-    first, second = race([*entries, Contestant("none", None, WORK)], threads=1, rounds=4)[:2]
+    first, second = run_race([*entries, Contestant("none", None, WORK)], threads=1, rounds=4)[:2]
     assert len(first.seconds) == len(second.seconds) == 4
     assert (first.difference, second.difference) == (None, 0)
 
@@ -128,7 +137,7 @@ def test_each_contestant_is_timed_once_in_each_round():
 def test_a_contestant_whose_result_is_wrong_is_refused():
     entries = [Contestant("first", "fake_peers:right", WORK), Contestant("second", "fake_peers:wrong", WORK)]
     with pytest.raises(NnliteError, match=r"^second: expected the result of first, found one that differs by 0\.02 of"):
-        race(entries, threads=1, rounds=3)
+        run_race(entries, threads=1, rounds=3)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +150,12 @@ def test_a_contestant_whose_result_is_wrong_is_refused():
 )
 def test_a_contestant_that_fails_is_named(build, words):
     with pytest.raises(NnliteError, match=f"^broken: .*{words}"):
-        race([Contestant("broken", build, WORK)], threads=1, rounds=3)
+        run_race([Contestant("broken", build, WORK)], threads=1, rounds=3)
 
 
 def test_more_threads_than_processors_are_refused():
     with pytest.raises(NnliteError, match=r"threads: expected at most \d+"):
-        race([Contestant("first", "fake_peers:right", WORK)], threads=len(available_cpus()) + 1, rounds=3)
+        run_race([Contestant("first", "fake_peers:right", WORK)], threads=len(available_cpus()) + 1, rounds=3)
 
 
 # --- who takes part
@@ -154,7 +163,7 @@ def test_more_threads_than_processors_are_refused():
 
 def test_the_exact_gradient_is_timed_beside_the_finite_one():
     exact = Settings(reg="dgl1", lam=0.01, gradient="exact")
-    found = {one.name: one.work.settings for one in contestants(Work("step", (exact,)))}
+    found = {one.name: one.work.settings for one in contestants(Workload("step", (exact,)))}
     assert found["nnlite"] == exact
     assert (found["nnlite, finite"].gradient, found["nnlite, finite"].lam) == ("finite", 0.01)
 
@@ -162,11 +171,11 @@ def test_the_exact_gradient_is_timed_beside_the_finite_one():
 @pytest.mark.parametrize(
     ("work", "offered"),
     [
-        (Work("step"), True),
-        (Work("step", (Settings(),) * 2), False),
-        (Work("step", (Settings(reg="dgl1", lam=0.01, phi=0.1),)), False),
-        (Work("step", (Settings(multitask=True, gamma=0.5),)), False),
-        (Work("attack"), False),
+        (Workload("step"), True),
+        (Workload("step", (Settings(),) * 2), False),
+        (Workload("step", (Settings(reg="dgl1", lam=0.01, phi=0.1),)), False),
+        (Workload("step", (Settings(multitask=True, gamma=0.5),)), False),
+        (Workload("attack"), False),
     ],
 )
 def test_scikit_learn_offers_plain_training_only(work, offered):
@@ -189,7 +198,7 @@ def test_names_that_are_not_known_or_not_installed_are_refused(monkeypatch):
 
 def test_peers_are_not_offered_on_the_gpu():
     with pytest.raises(NnliteError, match="on the CPU only"):
-        contestants(Work("step", (Settings(device="gpu"),)), ["sklearn"])
+        contestants(Workload("step", (Settings(device="gpu"),)), ["sklearn"])
 
 
 # --- the commands
@@ -249,8 +258,8 @@ def test_bench_step_tells_the_ratio_to_the_finite_gradient(nnlite):
 @pytest.mark.parametrize("reg", METHODS)
 def test_every_method_can_be_timed(reg):
     takes = {name: EXAMPLES[name] for name in METHODS[reg].takes}
-    work = Work("step", (Settings(**{**TINY.__dict__, "reg": reg, **takes, **TERM[reg == "datagrad"]}),))
-    for build in (own.build, own.products):
+    work = Workload("step", (Settings(**{**TINY.__dict__, "reg": reg, **takes, **TERM[reg == "datagrad"]}),))
+    for build in (own.build, own.matmuls):
         build(work, 1).run(1)
 
 
@@ -285,7 +294,7 @@ def test_all_methods_as_json_are_drawn_as_they_were_timed(nnlite, monkeypatch, t
         ),
     ],
 )
-def test_the_other_works(nnlite, command, names):
+def test_the_other_workloads(nnlite, command, names):
     name, *options = command
     result = nnlite("bench", name, *options, "--hidden", 8, "--rounds", 3, "--threads", 1, "--json")
     assert result.exit_code == 0
@@ -295,7 +304,7 @@ def test_the_other_works(nnlite, command, names):
 
 
 def test_several_models_come_to_the_same_in_turn_in_processes_and_as_a_stack():
-    work = Work("step", tuple(replace(TINY, reg="dgl1", lam=lam, phi=0.1) for lam in (0.05, 0.2)))
+    work = Workload("step", tuple(replace(TINY, reg="dgl1", lam=lam, phi=0.1) for lam in (0.05, 0.2)))
     results = []
     for build in (own.build, own.one_after_another, own.each_a_process):
         runner = build(work, 1)
@@ -310,7 +319,7 @@ def test_a_whole_training_says_nothing_and_trains(monkeypatch):
     trained = []
     monkeypatch.setattr(own, "train_stack", lambda models, data: trained.append((models, len(data[0].train))))
     models = (replace(TINY, epochs=1), replace(TINY, epochs=1, lr=0.2))
-    own.build(Work("train", models, 150), 1).run(2)
+    own.build(Workload("train", models, 150), 1).run(2)
     assert trained == [(models, 150)] * 2
 
 
@@ -358,16 +367,16 @@ def test_bad_input_ends_in_one_line_and_code_2(nnlite, options):
 
 
 @pytest.mark.parametrize("kind", ["step", "epoch", "attack"])
-def test_the_works_run_on_the_gpu(monkeypatch, kind):
+def test_the_workloads_run_on_the_gpu(monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
     models = tuple(
         Settings(hidden=(8,), batch_size=4, reg="dgl1", lam=lam, phi=0.1, device="gpu") for lam in (0.05, 0.2)
     )
-    work = Work(kind, models[:1] if kind == "attack" else models, 10, PGD(steps=2))
+    work = Workload(kind, models[:1] if kind == "attack" else models, 10, PGD(steps=2))
     on_host = replace(work, models=tuple(replace(one, device="cpu") for one in work.models))
     results = []
     for where in (work, on_host):
-        own.products(where, 1).run(1)
+        own.matmuls(where, 1).run(1)
         runner = own.build(where, 1)
         runner.run(1)
         results.append(runner.result())

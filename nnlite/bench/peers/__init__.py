@@ -1,13 +1,13 @@
-"""Who does a work: nnlite, its matrix products alone, and other libraries, each as its own users would write it."""
+"""The contestants: nnlite, its matrix products alone, and other libraries, each as its own users would write it."""
 
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nnlite.bench.workload import Work
+from nnlite.bench.workload import Workload
 from nnlite.errors import NnliteError
 
-PRODUCTS = "products"
+MATMULS = "products"  # its name in reports, which are kept as files
 LIBRARIES = {"torch": "torch", "jax": "jax", "sklearn": "scikit-learn"}  # as imported, and as installed
 
 _ONE = {
@@ -28,17 +28,17 @@ _SEVERAL = {
 
 @dataclass(frozen=True)
 class Contestant:
-    """A name, a work, and what makes the Runner of it, "module:function"; None where the library does not offer it."""
+    """A name, a workload, and "module:function" that makes its Runner, None where the library does not offer it."""
 
     name: str
     build: str | None
-    work: Work
+    work: Workload
 
 
-def contestants(work: Work, against: Sequence[str] = ()) -> list[Contestant]:
-    """Return who does `work`: nnlite first, its matrix products, then the libraries named in `against`.
+def contestants(work: Workload, against: Sequence[str] = ()) -> list[Contestant]:
+    """Return the contestants that do `work`: nnlite first, its matrix products, then the libraries named in `against`.
 
-    NnliteError for a library that is not known or not installed, and for a work on the GPU, which only nnlite does.
+    NnliteError for a library that is not known or not installed, and for others than nnlite on the GPU.
     """
     check_libraries(against)
     if against and work.settings.device != "cpu":
@@ -52,7 +52,7 @@ def contestants(work: Work, against: Sequence[str] = ()) -> list[Contestant]:
     if settings.gradient == "exact" and not several:
         finite = replace(settings, gradient="finite", phi=0.1)
         found.append(Contestant("nnlite, finite", own + "build", replace(work, models=(finite,))))
-    found.append(Contestant(PRODUCTS, own + "products", work))
+    found.append(Contestant(MATMULS, own + "matmuls", work))
     for library in against:
         for name, function in (_SEVERAL if several else _ONE)[library].items():
             words = name + (", double backward" if settings.gradient == "exact" and library != "sklearn" else "")
@@ -73,8 +73,8 @@ def check_libraries(names: Sequence[str]) -> None:
             )
 
 
-def _offers(library: str, work: Work) -> bool:
-    """Return whether the file of `library` does this work."""
+def _offers(library: str, work: Workload) -> bool:
+    """Return whether the file of `library` does this workload."""
     if work.kind == "attack":
         return library != "sklearn" and work.attack.norm == "linf" and work.attack.restarts == 1 and work.attack.clip
     plain = work.settings.reg == "none" and not work.settings.multitask

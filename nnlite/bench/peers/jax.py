@@ -1,4 +1,4 @@
-"""JAX: each step is one function under jit that is given its parameters away, so that they are changed in place."""
+"""JAX: a step is one function under jit, whose parameters are donated and so changed in place."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nnlite.bench.peers.several import in_turn, processes
-from nnlite.bench.workload import Runner, Work
+from nnlite.bench.peers.several import in_processes, in_turn
+from nnlite.bench.workload import Runner, Workload
 from nnlite.network import MAIN
 from nnlite.training.settings import Settings
 
 
-def jit(work: Work, threads: int) -> Runner:
-    """Do the work of one model under jit, or of several under vmap."""
+def jit(work: Workload, threads: int) -> Runner:
+    """Return the Runner of one model under jit, or of several under vmap."""
     images, labels = work.batch()
     x, y = jnp.asarray(images), jnp.asarray(labels[MAIN])
     if work.kind == "attack":
@@ -39,7 +39,7 @@ def jit(work: Work, threads: int) -> Runner:
 
 
 one_after_another = in_turn(jit)
-each_a_process = processes("nnlite.bench.peers.jax:jit")
+each_a_process = in_processes("nnlite.bench.peers.jax:jit")
 
 
 def loss(parameters: list[Any], x: Any, y: Any) -> Any:
@@ -73,7 +73,7 @@ def _step(settings: Settings) -> Callable[..., Any]:
     return plain if settings.reg == "none" else finite if settings.gradient == "finite" else exact
 
 
-def _attack(work: Work, x: Any, y: Any) -> Runner:
+def _attack(work: Workload, x: Any, y: Any) -> Runner:
     parameters, size = list(map(jnp.array, work.weights())), work.phi * work.attack.share
 
     def craft(p: Any, x: Any, y: Any) -> Any:

@@ -3,50 +3,38 @@
 import numpy as np
 
 from nnlite.backend import Array, synchronize, to_device, to_host
-from nnlite.bench.matmuls import Products, attack_products, multiply, step_products
-from nnlite.bench.peers.several import in_turn, processes
-from nnlite.bench.workload import Runner, Work, parameters
+from nnlite.bench.matmuls import Matmul, attack_matmuls, multiply, step_matmuls
+from nnlite.bench.peers.several import in_processes, in_turn
+from nnlite.bench.workload import Runner, Workload, parameters
 from nnlite.network import MAIN, Network
 from nnlite.sgd import train_step
 from nnlite.training.loop import train_stack
 from nnlite.training.update import update_of
 
 
-def build(work: Work, threads: int) -> Runner:
-    """Do the work as nnlite does it; several models as a stack."""
-    return {"step": _steps, "epoch": _epochs, "attack": _attack, "train": _train}[work.kind](work)
+def build(work: Workload, threads: int) -> Runner:
+    """Return the Runner of nnlite; several models are a stack."""
+    return {"step": _steps, "epoch": _steps, "attack": _attack, "train": _train}[work.kind](work)
 
 
 one_after_another = in_turn(build)
-each_a_process = processes("nnlite.bench.peers.own:build")
+each_a_process = in_processes("nnlite.bench.peers.own:build")
 
 
-def _steps(work: Work) -> Runner:
+def _steps(work: Workload) -> Runner:
     net, x, y = _start(work)
+    batches = [slice(None)] if work.kind == "step" else [to_device(rows, work.settings.device) for rows in work.order()]
     update, noise = update_of(*work.models), np.random.default_rng(work.settings.seed)
 
     def run(n: int) -> None:
-        for _ in range(n):
-            train_step(net, x, y, update, noise)
-        synchronize(x)
-
-    return Runner(run, lambda: parameters(net))
-
-
-def _epochs(work: Work) -> Runner:
-    net, x, y = _start(work)
-    order = [to_device(rows, work.settings.device) for rows in work.order()]
-    update, noise = update_of(*work.models), np.random.default_rng(work.settings.seed)
-
-    def run(n: int) -> None:
-        for rows in order * n:
+        for rows in batches * n:
             train_step(net, x[rows], {task: labels[rows] for task, labels in y.items()}, update, noise)
         synchronize(x)
 
     return Runner(run, lambda: parameters(net))
 
 
-def _attack(work: Work) -> Runner:
+def _attack(work: Workload) -> Runner:
     net, x, y = _start(work)
     images, rng = [x], np.random.default_rng(work.settings.seed)
 
@@ -58,7 +46,7 @@ def _attack(work: Work) -> Runner:
     return Runner(run, lambda: [to_host(images[0])])
 
 
-def _train(work: Work) -> Runner:
+def _train(work: Workload) -> Runner:
     data = work.data()
 
     def run(n: int) -> None:
@@ -68,9 +56,9 @@ def _train(work: Work) -> Runner:
     return Runner(run)
 
 
-def products(work: Work, threads: int) -> Runner:
-    """Form the matrix products of the work and nothing else, those of several models one after another."""
-    listed = [factors for k in range(len(work.models)) for factors in _products(work.alone(k))]
+def matmuls(work: Workload, threads: int) -> Runner:
+    """Return the Runner of the matrix products and nothing else; those of several models run one after another."""
+    listed = [one for k in range(len(work.models)) for one in _matmuls(work.alone(k))]
 
     def run(n: int) -> None:
         for _ in range(n):
@@ -80,19 +68,19 @@ def products(work: Work, threads: int) -> Runner:
     return Runner(run)
 
 
-def _products(work: Work) -> Products:
+def _matmuls(work: Workload) -> list[Matmul]:
     net, x, y = _start(work)
     if work.kind == "attack":
-        return attack_products(net, x, y[MAIN], work.attack.steps)
+        return attack_matmuls(net, x, y[MAIN], work.attack.steps)
     sizes = [len(rows) for rows in work.order()]  # batches of one size have the same products
     noise, listed = np.random.default_rng(work.settings.seed), {}
     for size in set(sizes):
         batch = {task: labels[:size] for task, labels in y.items()}
-        listed[size] = step_products(net, x[:size], batch, work.settings, noise)
-    return [factors for size in sizes for factors in listed[size]]
+        listed[size] = step_matmuls(net, x[:size], batch, work.settings, noise)
+    return [one for size in sizes for one in listed[size]]
 
 
-def _start(work: Work) -> tuple[Network, Array, dict[str, Array]]:
+def _start(work: Workload) -> tuple[Network, Array, dict[str, Array]]:
     """Return the net, the images and the labels of each task, on the device of the work."""
     x, y = work.batch()
     device = work.settings.device

@@ -1,4 +1,4 @@
-"""Several models, by any library that can train one: one after another, or each in a process of its own."""
+"""Several models by any library that can train one: one after another, or each in a process of its own."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -6,17 +6,17 @@ from typing import TypeAlias
 import numpy as np
 
 from nnlite.backend import Array
-from nnlite.bench.process import Worker
-from nnlite.bench.workload import Runner, Work
+from nnlite.bench.process import BenchProcess
+from nnlite.bench.workload import Runner, Workload
 from nnlite.grid.pool import available_cpus
 
-Build: TypeAlias = Callable[[Work, int], Runner]
+Build: TypeAlias = Callable[[Workload, int], Runner]
 
 
 def in_turn(build: Build) -> Build:
-    """Return a build that gives each model all threads, one model after another."""
+    """Return a build that runs one model after another, each with all threads."""
 
-    def build_all(work: Work, threads: int) -> Runner:
+    def build_all(work: Workload, threads: int) -> Runner:
         runners = [build(work.alone(k), threads) for k in range(len(work.models))]
 
         def run(n: int) -> None:
@@ -28,23 +28,23 @@ def in_turn(build: Build) -> Build:
     return build_all
 
 
-def processes(build: str) -> Build:
-    """Return a build that gives each model a process of one thread, on the processors in turn."""
+def in_processes(build: str) -> Build:
+    """Return a build that runs each model in a process of one thread, on the processors in turn."""
 
-    def build_all(work: Work, threads: int) -> Runner:
+    def build_all(work: Workload, threads: int) -> Runner:
         cpus = available_cpus()
-        workers = [
-            Worker(f"model {k + 1}", build, work.alone(k), cpus[k % threads : k % threads + 1])
+        processes = [
+            BenchProcess(f"model {k + 1}", build, work.alone(k), cpus[k % threads : k % threads + 1])
             for k in range(len(work.models))
         ]
 
         def run(n: int) -> None:
-            for worker in workers:
-                worker.send("run", n)
-            for worker in workers:
-                worker.answer()
+            for process in processes:
+                process.send("run", n)
+            for process in processes:
+                process.answer()
 
-        return Runner(run, lambda: _together([worker.ask("result") for worker in workers]))
+        return Runner(run, lambda: _together([process.ask("result") for process in processes]))
 
     return build_all
 

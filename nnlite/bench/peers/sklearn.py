@@ -1,15 +1,15 @@
-"""scikit-learn: plain training by MLPClassifier.partial_fit, which goes once over what it is given, in batches."""
+"""scikit-learn: plain training by MLPClassifier.partial_fit, which goes once over its samples, in batches."""
 
 import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 from nnlite.backend import Array
-from nnlite.bench.workload import CLASSES, FEATURES, Runner, Work
+from nnlite.bench.workload import CLASSES, FEATURES, Runner, Workload
 from nnlite.network import MAIN
 
 
-def partial_fit(work: Work, threads: int) -> Runner:
-    """Train one model without a penalty: a step is a partial_fit of one batch, an epoch one of all images."""
+def partial_fit(work: Workload, threads: int) -> Runner:
+    """Return the Runner of one model without a penalty: a step is a partial_fit of a batch, an epoch of all images."""
     settings, (x, labels) = work.settings, work.batch()
     y = labels[MAIN]
     if work.kind == "epoch":
@@ -24,7 +24,7 @@ def partial_fit(work: Work, threads: int) -> Runner:
         batch_size=settings.batch_size,
         shuffle=False,
     )
-    # The weights to start from are none of its parameters: one call makes the arrays, then they are overwritten.
+    # It takes no weights to start from: a first call makes the arrays, which are then overwritten.
     size = settings.batch_size
     model.partial_fit(np.zeros((size, FEATURES), np.float32), np.zeros(size, int), classes=np.arange(CLASSES))
     for array, start in zip(_parameters(model), work.weights(), strict=True):

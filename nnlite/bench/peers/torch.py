@@ -9,25 +9,25 @@ from torch.func import grad, grad_and_value
 from torch.nn import functional as F  # noqa: N812 - as its users write it
 
 from nnlite.backend import Array
-from nnlite.bench.peers.several import in_turn, processes
-from nnlite.bench.workload import Runner, Work
+from nnlite.bench.peers.several import in_processes, in_turn
+from nnlite.bench.workload import Runner, Workload
 from nnlite.network import MAIN
 from nnlite.training.settings import Settings
 
 
-def eager(work: Work, threads: int) -> Runner:
-    """Do the work of one model operation by operation."""
+def eager(work: Workload, threads: int) -> Runner:
+    """Return the Runner of one model that runs operation by operation."""
     return _runner(work, threads, lambda function: function)
 
 
-def compiled(work: Work, threads: int) -> Runner:
-    """Do the work of one model with each step compiled as a whole."""
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no further processes beside this one
+def compiled(work: Workload, threads: int) -> Runner:
+    """Return the Runner of one model with each step compiled as a whole."""
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no compilers in other processes
     return _runner(work, threads, torch.compile)
 
 
 one_after_another = in_turn(compiled)
-each_a_process = processes("nnlite.bench.peers.torch:compiled")
+each_a_process = in_processes("nnlite.bench.peers.torch:compiled")
 
 
 def loss(parameters: list[Any], x: Any, y: Any) -> Any:
@@ -38,7 +38,7 @@ def loss(parameters: list[Any], x: Any, y: Any) -> Any:
     return F.cross_entropy(F.linear(x, *last), y)
 
 
-def _runner(work: Work, threads: int, compile: Callable[..., Any]) -> Runner:
+def _runner(work: Workload, threads: int, compile: Callable[..., Any]) -> Runner:
     torch.set_num_threads(threads)
     images, labels = work.batch()
     x, y = torch.tensor(images), torch.tensor(labels[MAIN])
@@ -80,7 +80,7 @@ def _step(settings: Settings) -> Callable[..., None]:
     return plain if settings.reg == "none" else finite if settings.gradient == "finite" else exact
 
 
-def _attack(work: Work, compile: Callable[..., Any], parameters: list[Any], x: Any, y: Any) -> Runner:
+def _attack(work: Workload, compile: Callable[..., Any], parameters: list[Any], x: Any, y: Any) -> Runner:
     low, high, size = (x - work.phi).clamp(min=0), (x + work.phi).clamp(max=1), work.phi * work.attack.share
     image = [x]
 
@@ -99,5 +99,5 @@ def _attack(work: Work, compile: Callable[..., Any], parameters: list[Any], x: A
 
 
 def _transposed(array: Array) -> Array:
-    """Return a weight matrix (in, out) as (out, in), as torch keeps it, or back."""
+    """Return a weight matrix (in, out) as torch keeps it, (out, in), or back."""
     return array.T.copy()

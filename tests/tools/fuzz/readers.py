@@ -19,7 +19,7 @@ import numpy as np
 import safetensors.numpy
 from changes import change_arrays, change_csv, change_json, change_toml
 
-from nnlite.bench.race import read_reports
+from nnlite.bench.report import read_reports
 from nnlite.datasets import DATASETS, load, rotation
 from nnlite.datasets.idx import IDX_IMAGES, read_idx
 from nnlite.evaluation.accuracy import PAPER_PHI
