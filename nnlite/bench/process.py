@@ -17,7 +17,7 @@ import threadpoolctl
 from nnlite.backend import Array
 from nnlite.bench.workload import Runner, Workload
 from nnlite.errors import NnliteError
-from nnlite.storage.interrupts import deaf_children
+from nnlite.grid.pool import ignore_sigint_in_children
 from nnlite.training.memory import keep_freed_memory
 
 # Read by OpenMP, OpenBLAS, MKL and XLA, each when it is loaded.
@@ -42,7 +42,7 @@ class BenchProcess:
         self.name = name
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, build, work, tuple(cpus)))
-        with deaf_children():
+        with ignore_sigint_in_children():
             self._process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 

@@ -31,7 +31,8 @@ from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.network import Network
-from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, Writer, check_layout, new_arrays, open_arrays, parse_json
+from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, Writer, check_layout, new_arrays, open_arrays
+from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import WEIGHTS, read_any_net
 
 FORMAT, KEY, SPLIT = 1, "nnlite-attack", "test"

@@ -9,7 +9,8 @@ from typing import Any
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.grid.pool import Executor, report_progress
-from nnlite.storage.files import locks, recover
+from nnlite.storage.files import recover
+from nnlite.storage.locks import locks
 from nnlite.training.checkpoint import checkpoint_of
 from nnlite.training.loop import Trained, train_stack
 from nnlite.training.memory import check_memory, largest_stack

@@ -13,13 +13,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 
 import threadpoolctl
 
 from nnlite.errors import NnliteError
-from nnlite.storage.interrupts import deaf_children
 
 Task: TypeAlias = tuple[Any, ...]  # (function, *arguments); both must be importable where the task runs
 OnProgress: TypeAlias = Callable[[int, Any], None]  # takes the index of a task, and what it reports
@@ -78,7 +78,7 @@ def run_in_pool(
     limit = 61 if sys.platform == "win32" else processes  # Windows cannot wait for more
     executor = ProcessPoolExecutor(min(processes, limit, len(tasks)), context, initializer=_start, initargs=(reports,))
     try:
-        with deaf_children():
+        with ignore_sigint_in_children():
             futures = {executor.submit(_run, index, task): index for index, task in enumerate(tasks)}
         running = set(futures)
         while running:
@@ -98,6 +98,26 @@ def run_in_pool(
             ) from error
         raise
     executor.shutdown()  # waits: a process that is still starting would miss the queue that it is to share
+
+
+@contextmanager
+def ignore_sigint_in_children() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C, even while they import what they need.
+
+    A terminal sends it to all of them, but their parent ends them, and has one thing to say instead of many. On
+    Windows, which has no such mask, they get it until they have told the system otherwise.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # which would take the mask away when it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child has the mask of its parent
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _reports: Any = None  # in a process of the pool: the queue to its parent

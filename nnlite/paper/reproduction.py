@@ -32,7 +32,7 @@ from nnlite.paper.tables import FIGURE_3, MODELS, Model, in_order
 from nnlite.paper.targets import AttackSpec, attacks_for
 from nnlite.penalties import L1
 from nnlite.storage.files import create_file, read_file
-from nnlite.storage.tensors import parse_json
+from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.runs import Run, load_run
 from nnlite.training.settings import Settings

@@ -1,1 +1,1 @@
-"""Files that stand whole or not at all, and files from strangers."""
+"""Files that are written whole or not at all, and files from strangers."""

@@ -1,4 +1,4 @@
-"""The disk: files and folders that stand there whole or not at all, whatever is killed when, and a lock on them.
+"""Files and folders that are there whole or not at all, whatever is killed when; and reading with limits.
 
 What is read may come from a stranger: it is a regular file of a limited size, or an error.
 
@@ -7,19 +7,15 @@ at all. Beside `runs/digits/rect` that is `.rect.new`; no run has a name that be
 """
 
 import errno
-import functools
-import logging
 import os
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-
-from nnlite.errors import NnliteError
 
 
 def beside(path: Path, what: str) -> Path:
@@ -81,7 +77,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def recover(path: Path) -> None:
-    """Put `path` back where someone was killed while replacing it, and remove what was left beside it."""
+    """Put `path` back where a process was killed while replacing it, and remove what was left beside it."""
     new, old = beside(path, "new"), beside(path, "old")
     if old.is_symlink():  # not ours
         old.unlink()
@@ -91,13 +87,6 @@ def recover(path: Path) -> None:
     if old.exists():
         os.replace(old, new)  # so that an old one is always whole
         _remove(new)
-
-
-def heal(path: Path) -> None:
-    """Put `path` back where someone who is dead was replacing it; who lives is left to do so."""
-    if path.name and os.path.exists(beside(path, "old")) and not os.path.exists(path):  # False for a name too long
-        with suppress(NnliteError), lock(path):
-            recover(path)
 
 
 def identity(path: Path) -> tuple[int, int, int] | None:
@@ -117,12 +106,12 @@ def create_file(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(number)
-        name_new(Path(name), path)
+        publish(Path(name), path)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def name_new(place: Path, path: Path) -> None:
+def publish(place: Path, path: Path) -> None:
     """Give the finished file `place` the name `path`; FileExistsError where another one has got it meanwhile."""
     os.chmod(place, 0o644)  # mkstemp keeps all others out
     try:
@@ -135,86 +124,6 @@ def name_new(place: Path, path: Path) -> None:
         os.replace(place, path)
     else:
         place.unlink()
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Be the only process that makes the run `path`; NnliteError where another one is, or nothing can be written.
-
-    The system takes the lock away from a process that dies. There is none on Windows.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    name = beside(path, "lock")
-    try:
-        number = _take(name)
-    except BlockingIOError as error:
-        raise NnliteError(
-            f"run: {path} is being trained by another process (pid {error.strerror}); "
-            f"wait for it, or give this one another place"
-        ) from error
-    except OSError as error:
-        raise NnliteError(f"runs: cannot write to {path.parent} ({error.strerror}); choose another --runs") from error
-    try:
-        with suppress(OSError):  # the disk may be full, and who holds the lock is only for the message
-            os.truncate(number, 0)
-            os.write(number, str(os.getpid()).encode())
-        yield
-    finally:
-        name.unlink(missing_ok=True)
-        os.close(number)
-
-
-@contextmanager
-def locks(paths: Collection[Path]) -> Iterator[None]:
-    """Hold the lock of each of `paths`, or of none."""
-    with ExitStack() as held:
-        _allow_files(len(paths))
-        for path in paths:
-            held.enter_context(lock(path))
-        yield
-
-
-def _allow_files(count: int) -> None:
-    """Ask the system to let this process have `count` more files open, as far as it may: mostly it is a few hundred."""
-    if sys.platform == "win32":
-        return
-    import resource  # not on Windows
-
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if now != resource.RLIM_INFINITY:
-        wanted = now + count if most == resource.RLIM_INFINITY else min(now + count, most)
-        with suppress(ValueError, OSError):  # what is too few, `lock` will say
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
-def _take(name: Path) -> int:
-    """Return the open lock file, locked; BlockingIOError where another process holds it."""
-    import fcntl  # not on Windows
-
-    while True:
-        number = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # a stranger's link may lead anywhere
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(number).st_nlink:
-                return number
-        except BlockingIOError as error:
-            holder = os.read(number, 20).decode("ascii", "replace")
-            error.strerror = holder if holder.isdecimal() else "unknown"
-            os.close(number)
-            raise
-        except OSError as error:  # of a file system without locks
-            _tell_of_no_locks(name.parent, error.strerror)
-            return number
-        os.close(number)  # its last holder had removed it: take a new one
-
-
-@functools.cache  # once for each folder: a grid may want a thousand locks
-def _tell_of_no_locks(folder: Path, reason: str | None) -> None:
-    logging.getLogger("nnlite").warning(
-        "%s: files cannot be locked there (%s); do not train one run twice at the same time", folder, reason
-    )
 
 
 def _remove(path: Path) -> None:

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.errors import NnliteError
-from nnlite.storage.files import name_new, open_file
+from nnlite.storage.files import open_file, publish
+from nnlite.storage.texts import parse_json
 
 HEADER_LIMIT = 1 << 20  # bytes; those of nnlite's own files are below 10,000
 METADATA = "__metadata__"
@@ -91,38 +92,12 @@ def open_arrays(path: Path) -> ArrayFile:
         raise NnliteError(f"{path}: expected a safetensors file, found a damaged one: {error}") from error
 
 
-def parse_json(text: str) -> Any:
-    """Return the content of a JSON text.
-
-    ValueError where it is none, names a key twice, holds NaN, infinity or half a character, or is nested too deeply.
-    """
-    try:
-        content = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
-        json.dumps(content, ensure_ascii=False).encode()  # an error for half a character, which "\\ud800" is
-        return content
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
 def check_layout(found: Layout, expected: Layout) -> None:
     """Raise ValueError, which names the first array that is missing, does not belong there, or has another form."""
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
             forms = (f"{one[name][0]} {one[name][1]}" if name in one else "no such array" for one in (expected, found))
             raise ValueError("{}: expected {}, found {}".format(reprlib.repr(name), *forms))
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a key stands twice in one JSON object")
-    return content
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"{reprlib.repr(text)} is no finite number")
-    return number
 
 
 def _header(file: IO[bytes], size: int) -> tuple[dict[str, str], dict[str, Place]]:
@@ -211,7 +186,7 @@ def new_arrays(path: Path, layout: Layout, metadata: Mapping[str, str]) -> Itera
             yield writer
             writer.finish()
         with _writing(path):
-            name_new(Path(name), path)
+            publish(Path(name), path)
     finally:
         Path(name).unlink(missing_ok=True)
 

@@ -1,6 +1,6 @@
 """The weights: the arrays of a net by their names, as files hold them, and a net of such arrays.
 
-dense0.W (in, out), dense0.b (out,), dense1.W, ...; a further head has its task's name, as rotation.W
+dense0.W (in, out), dense0.b (out,), dense1.W, ...; the head of another task has its name, as rotation.W
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ def read_net(file: ArrayFile, sizes: Sequence[int], heads: Mapping[str, int], pr
 
 
 def read_any_net(file: ArrayFile) -> Network:
-    """Read a net of whatever sizes the file has; ValueError where its arrays are none, or not finite."""
+    """Read a net of the sizes that the file has; ValueError where its arrays make none, or are not finite."""
     shapes = {name.removesuffix(".W"): shape for name, (_, shape) in file.layout.items() if name.endswith(".W")}
     heads = {key: shape[-1] for key, shape in shapes.items() if not key.startswith("dense")}
     chain = [shapes.get(f"dense{k}", (0,)) for k in range(len(shapes) - len(heads))]

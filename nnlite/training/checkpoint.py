@@ -21,7 +21,8 @@ import safetensors.numpy
 
 from nnlite.errors import NnliteError
 from nnlite.storage.files import beside, write_file
-from nnlite.storage.tensors import DTYPES, ArrayFile, check_layout, open_arrays, parse_json
+from nnlite.storage.tensors import DTYPES, ArrayFile, check_layout, open_arrays
+from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import named_arrays, net_layout, read_net
 from nnlite.training.environment import makers
 from nnlite.training.loop import Epoch, State, Trained

@@ -30,9 +30,11 @@ from nnlite.errors import DivergedError, NnliteError, shown
 from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, evaluate_attack
 from nnlite.methods import METHODS
 from nnlite.network import Network
-from nnlite.storage.files import heal, identity, lock, new_folder, read_file, recover
-from nnlite.storage.interrupts import held_back
-from nnlite.storage.tensors import open_arrays, parse_json
+from nnlite.storage.files import identity, new_folder, read_file, recover
+from nnlite.storage.interrupts import defer_sigint
+from nnlite.storage.locks import lock, recover_if_abandoned
+from nnlite.storage.tensors import open_arrays
+from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import WEIGHTS, named_arrays, read_net
 from nnlite.training.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, write_checkpoint
 from nnlite.training.loop import Epoch, State, Trained, train
@@ -118,7 +120,7 @@ def make_run(
         if trained.best is None:
             advice = divergence_advice(settings)
             raise DivergedError(f"epoch 1: the loss is no longer finite; nothing was saved. {advice}")
-        with held_back(SAVED):
+        with defer_sigint(SAVED):
             run = _write(path, settings, trained, evaluate(trained, trained.best, settings, data))
             if trained.status != "interrupted":
                 checkpoint.unlink(missing_ok=True)
@@ -144,7 +146,7 @@ def write_run(path: Path, settings: Settings, trained: Trained, results: Results
 
     Whoever calls holds the `lock` of the run.
     """
-    with held_back(SAVED):
+    with defer_sigint(SAVED):
         return _write(path, settings, trained, results)
 
 
@@ -162,7 +164,7 @@ def load_run(path: Path) -> Run:
     All of it is of one training, also where another process replaces the run at that moment.
     """
     for attempt in range(100):
-        heal(path)
+        recover_if_abandoned(path)
         seen = identity(path)
         found: Run | NnliteError
         try:
@@ -205,8 +207,8 @@ def _read(path: Path) -> Run:
 def find_run(name: str, data: str, runs: Path) -> Run:
     """Return the run `name` on `data` below `runs`, or the run in the folder that `name` is a path to."""
     below, anywhere = runs / data / name, Path(name)
-    heal(below)
-    heal(anywhere)
+    recover_if_abandoned(below)
+    recover_if_abandoned(anywhere)
     if _is_plain(name) and below.is_dir():
         return load_run(below)
     if os.path.isfile(anywhere / SETTINGS):  # False, where Path.is_file would raise, for a name that is too long
@@ -245,7 +247,7 @@ def _folders(runs: Path, data: str | None) -> list[Path]:
     for path in (path for group in _groups(runs, data) if group.is_dir() for path in group.iterdir()):
         if path.name[0] == "." and path.suffix == ".old":
             path = path.with_name(path.stem[1:])
-            heal(path)
+            recover_if_abandoned(path)
         if path.name[0] != "." and path.is_dir():
             found.add(path)
     return sorted(found)

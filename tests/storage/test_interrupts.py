@@ -1,4 +1,4 @@
-"""Ctrl-C: who does not hear it."""
+"""Ctrl-C: which process gets it, and which ignores it."""
 
 import signal
 import subprocess
@@ -6,10 +6,10 @@ import sys
 
 CODE = """
 import multiprocessing, os, signal, time
-from nnlite.storage.interrupts import deaf_children
+from nnlite.grid.pool import ignore_sigint_in_children
 
 child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(1,))
-with deaf_children():
+with ignore_sigint_in_children():
     child.start()
 while child.is_alive():
     os.kill(child.pid, signal.SIGINT)

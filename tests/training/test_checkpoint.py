@@ -21,7 +21,8 @@ import threadpoolctl
 from kills import content, run
 
 from nnlite.errors import NnliteError
-from nnlite.storage.files import beside, lock, locks, new_folder, recover, write_file
+from nnlite.storage.files import beside, new_folder, recover, write_file
+from nnlite.storage.locks import lock, locks
 from nnlite.training.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train
 from nnlite.training.runs import list_runs, list_unfinished, load_run, make_run
