@@ -6,8 +6,6 @@ a hash of the original ones. It holds the bytes of all images, 196 MB for 50,000
 
 import hashlib
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from nnlite.backend import Array
 from nnlite.datasets.downloads import cache_folder
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
+from nnlite.storage.files import new_file
 
 ROTATION = "rotation"
 ANGLES = (0, 15, 30, -15, -30)  # degrees to the left: the paper's five classes, in its order
@@ -98,13 +97,6 @@ def _read(path: Path, turned: Array) -> bool:
 
 
 def _write(path: Path, turned: Array) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            file.write(turned.data)
-            file.write(hashlib.sha256(turned.data).digest())
-            file.flush()
-            os.replace(file.name, path)
-        except BaseException:  # Ctrl-C, too
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with new_file(path, replace=True) as place, place.open("wb") as file:
+        file.write(turned.data)
+        file.write(hashlib.sha256(turned.data).digest())

@@ -17,6 +17,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import AttackTable, Examples
 from nnlite.evaluation.auditing import Audit
 from nnlite.evaluation.finite_step import Convergence
+from nnlite.storage.files import new_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,8 +69,8 @@ def drawing(width: float, height: float, path: Path) -> Iterator["Figure"]:
         yield figure
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, bbox_inches="tight", facecolor="white", metadata=metadata)
+            with new_file(path, replace=True) as place:
+                figure.savefig(place, bbox_inches="tight", facecolor="white", metadata=metadata)
         except OSError as error:
             raise NnliteError(f"picture: cannot write {path} ({error.strerror}); choose another place") from error
 

@@ -5,9 +5,6 @@ Everything is computed from `Scores`. What is missing there is missing here, and
 
 import csv
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +26,7 @@ from nnlite.paper.tables import (
     Model,
     paper_accuracy,
 )
+from nnlite.storage.files import new_files
 
 REPORT = "report.md"
 _HEAD = ["model", *(f"φ = {size:g}" for size in PHI)]
@@ -92,21 +90,14 @@ def write_report(
         naive: accuracies (phi,) of Rect under its own R1 noise with the logit error p - 1, over the same seeds.
         digits: images (n, phi, D) for the models of Figure 3 under their own noise, D a square.
     """
-    place = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
-        figures = draw_figures(scores, digits or {}, place)
-        _write_tables(scores, place)
-        (place / REPORT).write_text(_text(scores, facts, naive, figures), "utf-8")
-        for path in sorted(place.iterdir(), key=lambda path: path.name == REPORT):
-            os.replace(path, folder / path.name)
+        with new_files(folder, last=REPORT) as place:
+            figures = draw_figures(scores, digits or {}, place)
+            _write_tables(scores, place)
+            (place / REPORT).write_text(_text(scores, facts, naive, figures), "utf-8")
     except OSError as error:
         advice = "free some space or choose another folder"
         raise NnliteError(f"report: cannot write to {folder} ({error.strerror}); {advice}") from error
-    finally:
-        if place:
-            shutil.rmtree(place, ignore_errors=True)
     return folder / REPORT
 
 

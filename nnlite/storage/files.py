@@ -2,8 +2,9 @@
 
 What is read may come from a stranger: it is a regular file of a limited size, or an error.
 
-What is written goes beside its place first, is brought to the disk, and is then renamed, which happens at once or not
-at all. Beside `runs/digits/rect` that is `.rect.new`; no run has a name that begins with a dot.
+What is written goes into a hidden place beside its own, is brought to the disk, and is then renamed, which happens at
+once or not at all. Beside `runs/digits/rect` that place is `.rect.new`; no run has a name that begins with a dot. The
+library atomicwrites was weighed: it is no longer maintained, and knows neither folders nor what a kill has left.
 """
 
 import errno
@@ -42,24 +43,68 @@ def read_file(path: Path, limit: int) -> bytes:
         return file.read(size)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write the file `path`, or replace it; OSError leaves what was there. One process at a time may do so."""
-    place = beside(path, "new")
+@contextmanager
+def new_file(path: Path, *, replace: bool, locked: bool = False) -> Iterator[Path]:
+    """Give a place to write a file to; at the end of the block it becomes `path`, whole or not at all.
+
+    Arguments:
+        path: where the file will be; its folder is made.
+        replace: whether it may take the place of another file; FileExistsError where it may not.
+        locked: whether the caller holds the lock of `path`; the place then has a name that `recover` knows.
+
+    OSError, as any other error, leaves what was there.
+    """
+    with new_files(path.parent, replace=replace, place=beside(path, "new") if locked else None) as place:
+        yield place / path.name
+
+
+@contextmanager
+def new_files(folder: Path, *, last: str = "", replace: bool = True, place: Path | None = None) -> Iterator[Path]:
+    """Give an empty folder; the files written to it move into `folder` at the end of the block, each at once.
+
+    Arguments:
+        folder: where the files will be; it is made.
+        last: the name of the file that moves after all others.
+        replace: whether they may take the place of other files; FileExistsError where they may not.
+        place: the empty folder, where only one process at a time may use it; one of a new name by default.
+
+    An error within the block leaves what was there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if place is None:
+        place = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+    else:
+        _remove(place)
+        place.mkdir()
     try:
-        place.write_bytes(content)
-        _sync(place)
-        os.replace(place, path)
-        _sync(path.parent)
-    except BaseException:  # Ctrl-C, too
-        place.unlink(missing_ok=True)
+        yield place
+        files = sorted(place.iterdir(), key=lambda file: file.name == last)
+        for file in files:
+            _sync(file)
+        for file in files:
+            (os.replace if replace else publish)(file, folder / file.name)
+        _sync(folder)
+    finally:
+        _remove(place)
+
+
+def publish(place: Path, path: Path) -> None:
+    """Give the finished file `place` the name `path` as well; FileExistsError where another file has it."""
+    try:
+        os.link(place, path)
+    except FileExistsError:
         raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(place, path)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder that becomes `path` at the end of the block, or replaces it.
 
-    An error, OSError among them, leaves what was there. One process at a time may do so.
+    An error, OSError among them, leaves what was there. Only one process at a time may do so: see `lock`.
     """
     place = beside(path, "new")
     recover(path)
@@ -96,34 +141,6 @@ def identity(path: Path) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns
-
-
-def create_file(path: Path, content: bytes) -> None:
-    """Write the new file `path` whole, or not at all; FileExistsError where there is one. Any number may do so."""
-    number, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(number)
-        publish(Path(name), path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def publish(place: Path, path: Path) -> None:
-    """Give the finished file `place` the name `path`; FileExistsError where another one has got it meanwhile."""
-    os.chmod(place, 0o644)  # mkstemp keeps all others out
-    try:
-        os.link(place, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        os.replace(place, path)
-    else:
-        place.unlink()
 
 
 def _remove(path: Path) -> None:

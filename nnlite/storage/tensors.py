@@ -10,9 +10,8 @@ import json
 import math
 import os
 import reprlib
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.errors import NnliteError
-from nnlite.storage.files import open_file, publish
+from nnlite.storage.files import new_file, open_file
 from nnlite.storage.texts import parse_json
 
 HEADER_LIMIT = 1 << 20  # bytes; those of nnlite's own files are below 10,000
@@ -157,13 +156,10 @@ class Writer:
             self._written += self._file.write(np.asarray(values, place.dtype).tobytes())
 
     def finish(self) -> None:
-        """Bring all to the disk; ValueError where an array is not complete."""
+        """Raise ValueError where an array is not complete."""
         expected = sum(place.size for place in self.places.values())
         if self._written != expected:
             raise ValueError(f"{self.path}: expected {expected} bytes of arrays, {self._written} were written")
-        with _writing(self.path):
-            self._file.flush()
-            os.fsync(self._file.fileno())
 
 
 @contextmanager
@@ -174,21 +170,17 @@ def new_arrays(path: Path, layout: Layout, metadata: Mapping[str, str]) -> Itera
     all. NnliteError where there is a file already, or none can be written.
     """
     header, places = _plan(layout, metadata)
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            raise NnliteError(f"{path}: there is such a file; choose another name, or delete it")
-        number, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(header)
-            writer = Writer(path, file, places)
-            yield writer
-            writer.finish()
+    with ExitStack() as stack:
         with _writing(path):
-            publish(Path(name), path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+            if path.exists():
+                raise NnliteError(f"{path}: there is such a file; choose another name, or delete it")
+            file = stack.enter_context(stack.enter_context(new_file(path, replace=False)).open("wb"))
+            file.write(header)
+        writer = Writer(path, file, places)
+        yield writer
+        writer.finish()
+        with _writing(path):
+            stack.close()
 
 
 def size_of(layout: Layout) -> int:

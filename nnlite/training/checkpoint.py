@@ -20,7 +20,7 @@ import numpy as np
 import safetensors.numpy
 
 from nnlite.errors import NnliteError
-from nnlite.storage.files import beside, write_file
+from nnlite.storage.files import beside, new_file
 from nnlite.storage.tensors import DTYPES, ArrayFile, check_layout, open_arrays
 from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import named_arrays, net_layout, read_net
@@ -44,7 +44,8 @@ def write_checkpoint(path: Path, settings: Settings, state: State) -> None:
     best = state.trained.best
     content = {"settings": asdict(settings), "best": best and best.epoch, "versions": state.trained.makers}
     try:
-        write_file(path, safetensors.numpy.save(arrays, {KEY: json.dumps(content)}))
+        with new_file(path, replace=True, locked=True) as place:
+            place.write_bytes(safetensors.numpy.save(arrays, {KEY: json.dumps(content)}))
     except OSError as error:
         raise NnliteError(
             f"{path}: cannot write the checkpoint of epoch {state.epoch} ({error.strerror}); "

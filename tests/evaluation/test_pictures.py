@@ -68,3 +68,15 @@ def test_the_same_figure_is_the_same_file(tmp_path, ending):
     for name in ("one", "two"):
         plot_accuracy(TABLE, KINDS, "a title", tmp_path / f"{name}.{ending}")
     assert (tmp_path / f"one.{ending}").read_bytes() == (tmp_path / f"two.{ending}").read_bytes()
+
+
+def test_a_picture_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch):
+    def half(_, place, **__):
+        Path(place).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "curve.png").write_bytes(b"old")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    with pytest.raises(NnliteError, match="No space left on device"):
+        plot_accuracy(TABLE, KINDS, "a title", tmp_path / "curve.png")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"curve.png": b"old"}

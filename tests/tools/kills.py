@@ -100,7 +100,7 @@ def kill_until_it_ends(
     """Call nnlite again and again, and kill it within `seconds`, until it ends by itself."""
     while True:
         again = arguments
-        if arguments[0] == "train" and ("--overwrite" not in arguments or any(folder.rglob(".*.checkpoint"))):
+        if arguments[0] == "train" and ("--overwrite" not in arguments or any(folder.rglob("runs/*/.*.checkpoint"))):
             again = [*(one for one in arguments if one != "--overwrite"), "--resume"]
         code = call(again, folder, rng.uniform(0, seconds))
         if code != -signal.SIGKILL:

@@ -21,7 +21,7 @@ import threadpoolctl
 from kills import content, run
 
 from nnlite.errors import NnliteError
-from nnlite.storage.files import beside, new_folder, recover, write_file
+from nnlite.storage.files import beside, new_file, new_files, new_folder, recover
 from nnlite.storage.locks import lock, locks
 from nnlite.training.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train
@@ -326,7 +326,7 @@ def test_what_is_renamed_was_brought_to_the_disk_before_and_the_name_after(digit
     monkeypatch.setattr("nnlite.storage.files.os.fsync", fsync)
     monkeypatch.setattr("nnlite.storage.files.os.replace", replaced)
     make_run(replace(QUICK, epochs=1), digits, tmp_path)
-    new = "..rect.checkpoint.new"
+    new = ".rect.checkpoint"
     assert events[:3] == [("fsync", new), ("rename", new), ("fsync", "digits")]
     files = ["history.csv", "results.json", "settings.json", "weights.safetensors"]
     assert sorted(events[3:7]) == [("fsync", name) for name in files]
@@ -349,9 +349,43 @@ def test_a_file_or_folder_is_replaced_whole_or_not_at_all(tmp_path):
     with new_folder(path) as place:
         (place / "new").touch()
     assert (names_in(tmp_path), names_in(path)) == (["folder"], ["new"])
-    write_file(tmp_path / "file", b"one")
-    write_file(tmp_path / "file", b"two")
-    assert (tmp_path / "file").read_bytes() == b"two"
+    for words in ("one", "two"):
+        with new_file(tmp_path / "file", replace=True) as place:
+            place.write_text(words)
+    assert (names_in(tmp_path), (tmp_path / "file").read_text()) == (["file", "folder"], "two")
+
+
+def test_files_made_together_all_move_at_the_end_and_the_last_one_last(tmp_path, monkeypatch):
+    (tmp_path / "b").write_text("old")
+    moved, real = [], os.replace
+
+    def replaced(one, other):
+        moved.append(other.name)
+        real(one, other)
+
+    def make(stop):
+        with new_files(tmp_path, last="b") as place:
+            for name in "abc":
+                (place / name).write_text("new")
+            assert (tmp_path / "b").read_text() == "old"
+            if stop:
+                raise KilledError
+
+    monkeypatch.setattr("nnlite.storage.files.os.replace", replaced)
+    with pytest.raises(KilledError):
+        make(stop=True)
+    assert (names_in(tmp_path), moved) == (["b"], [])
+    make(stop=False)
+    assert (names_in(tmp_path), sorted(moved[:2]), moved[2]) == (["a", "b", "c"], ["a", "c"], "b")
+    assert (tmp_path / "b").read_text() == "new"
+
+
+def test_a_file_written_anew_has_the_permissions_of_any_other(tmp_path):
+    (tmp_path / "plain").touch()
+    for replace_it in (True, False):
+        with new_file(tmp_path / str(replace_it), replace=replace_it) as place:
+            place.touch()
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
 
 
 def test_what_a_kill_has_left_is_put_right(tmp_path):
