@@ -83,12 +83,12 @@ class AttackFile:
     @property
     def shape(self) -> tuple[int, ...]:
         """The number of images, and the number of pixels in each."""
-        return self.arrays.places["images0"].shape
+        return self.arrays.layout["images0"][1]
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the pixels, and of the nets' arithmetic."""
-        return self.arrays.places["images0"].dtype
+        return self.arrays.layout["images0"][0]
 
 
 class AttackWriter:
@@ -134,11 +134,10 @@ def open_attack(path: Path) -> AttackFile:
         if KEY not in arrays.metadata:
             raise ValueError(f"its metadata hold no text {KEY}")
         record = _record(parse_json(arrays.metadata[KEY]))
-        first = arrays.places.get("images0")
-        if first is None or len(first.shape) != 2 or 0 in first.shape or first.dtype.kind != "f":
+        dtype, shape = arrays.layout.get("images0", (INT64, ()))
+        if len(shape) != 2 or 0 in shape or dtype.kind != "f":
             raise ValueError("there is no array images0 of float pixels, shape (N, D)")
-        expected = layout(record, first.shape, first.dtype)
-        check_layout(arrays.layout, expected)
+        check_layout(arrays.layout, layout(record, shape, dtype))
     except ValueError as error:
         what = "an attack file of nnlite, as nnlite attack --save writes"
         raise NnliteError(f"{path}: expected {what}: {error}") from error

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from nnlite.errors import NnliteError
 from nnlite.storage.files import beside, new_file
-from nnlite.storage.tensors import DTYPES, ArrayFile, check_layout, open_arrays
+from nnlite.storage.tensors import DTYPES, ArrayFile, check_layout, open_arrays, write_arrays
 from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import named_arrays, net_layout, read_net
 from nnlite.training.environment import makers
@@ -45,7 +44,7 @@ def write_checkpoint(path: Path, settings: Settings, state: State) -> None:
     content = {"settings": asdict(settings), "best": best and best.epoch, "versions": state.trained.makers}
     try:
         with new_file(path, replace=True, locked=True) as place:
-            place.write_bytes(safetensors.numpy.save(arrays, {KEY: json.dumps(content)}))
+            write_arrays(place, arrays, {KEY: json.dumps(content)})
     except OSError as error:
         raise NnliteError(
             f"{path}: cannot write the checkpoint of epoch {state.epoch} ({error.strerror}); "
@@ -90,7 +89,7 @@ def epochs_done(path: Path) -> tuple[int, int]:
     """Return how many epochs the training of the checkpoint `path` has done, and of how many; NnliteError."""
     with _damage(path):
         file, _, settings = _head(path)
-        return file.places["history"].shape[0], settings.epochs
+        return file.layout["history"][1][0], settings.epochs
 
 
 def read_history(rows: Iterable[Iterable[Any]], settings: Settings) -> list[Epoch]:
@@ -112,7 +111,7 @@ def _head(path: Path) -> tuple[ArrayFile, dict[str, Any], Settings]:
     content = parse_json(file.metadata[KEY])
     settings = read_settings(content["settings"])
     best, last = (net_layout(settings.sizes, settings.heads, prefix) for prefix in ("best.", "last."))
-    epochs = min(file.places["history"].shape[0], settings.epochs)
+    epochs = min(file.layout["history"][1][0], settings.epochs)
     check_layout(file.layout, {**best, **last, "history": (DTYPES["F64"], (epochs, 4))})
     return file, content, settings
 

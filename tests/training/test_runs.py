@@ -233,11 +233,11 @@ def test_ctrl_c_while_a_run_is_written_waits_until_it_is(digits, tmp_path, monke
 def test_weights_that_come_back_otherwise_from_the_disk_are_an_error(digits, tmp_path, monkeypatch):
     real = safetensors.numpy.save
 
-    def one_bit_off(arrays):
-        return bytes([*(content := real(arrays))[:-1], content[-1] ^ 1])
+    def one_bit_off(*args):
+        return bytes([*(content := real(*args))[:-1], content[-1] ^ 1])
 
     monkeypatch.setattr(safetensors.numpy, "save", one_bit_off)
-    with pytest.raises(NnliteError, match="the weights read back differ from those written; check the disk"):
+    with pytest.raises(NnliteError, match="the arrays read back differ from those written; check the disk"):
         make_run(QUICK, digits, tmp_path, checkpoint_every=0)
     assert list_runs(tmp_path) == []
 
