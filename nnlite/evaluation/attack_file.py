@@ -361,7 +361,7 @@ def _record(content: Any) -> Record:
         ("norm", record["norm"] in ("linf", "l2", None), "linf, l2 or null"),
         ("clip", isinstance(record["clip"], bool), "true or false"),
         ("phi", 0 < len(phi) <= 1000 and all(map(_is_size, phi)), "1 to 1000 numbers from 0 to a million"),
-        ("data", record["data"] in DATASETS, f"one of {', '.join(DATASETS)}"),
+        ("data", record["data"] in tuple(DATASETS), f"one of {', '.join(DATASETS)}"),
         ("split", record["split"] == SPLIT, SPLIT),
         ("nnlite", _is_text(record["nnlite"]), "a version"),
         ("clean", _is_sha256(record["clean"]), "a SHA-256"),
