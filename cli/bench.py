@@ -21,18 +21,18 @@ from nnlite.cli.options import (
     hidden_option,
     json_option,
     message,
-    method_numbers,
     method_options,
     print_json,
     print_table,
+    setting_options,
 )
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
 from nnlite.evaluation.pictures import check_format
 from nnlite.grid.pool import available_cpus
-from nnlite.methods import EXAMPLES, METHODS
+from nnlite.methods import METHODS
 from nnlite.training.runs import check_writable
-from nnlite.training.settings import USUAL_GAMMA, Settings
+from nnlite.training.settings import DEFAULTS, EXAMPLES, Settings, with_defaults
 
 BARS_LIMIT = 300  # in one picture
 
@@ -48,10 +48,6 @@ threads_option = click.option(
 picture_option = click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the times: .png, .svg or .pdf."
 )
-batch_option = click.option(
-    "--batch-size", type=click.IntRange(1), default=100, show_default=True, help="Examples in a step."
-)
-multitask_option = click.option("--multitask", is_flag=True, help="With the rotation head.")
 
 
 def _rounds_option(default: int) -> Callable[[Command], Command]:
@@ -100,23 +96,21 @@ def bench() -> None:
 
 @bench.command()
 @method_options("dgl1", "all")
-@hidden_option
-@batch_option
-@multitask_option
+@setting_options("hidden", "batch_size", "multitask")
 @_race
-def step(multitask: bool, **given: Any) -> list[Race]:
+def step(**given: Any) -> list[Race]:
     """Time a training step.
 
     The net has the paper's shape, and --reg all times all methods. Where the method takes a lambda or phi that is not
     given, they are 0.01 and 0.1.
     """
     if given["reg"] != "all":
-        settings = _settings(given, multitask)
+        settings = _settings(given)
         return [(f"{settings.run_name}, batch {settings.batch_size}", Workload("step", (settings,)))]
     for name in EXAMPLES:
         if given[name]:
             raise NnliteError(f"{name}: --reg all takes the usual numbers of each method; leave it out")
-    every = [_settings({**given, "reg": reg}, multitask) for reg in METHODS]
+    every = [_settings({**given, "reg": reg}) for reg in METHODS]
     return [(settings.run_name, Workload("step", (settings,))) for settings in every]
 
 
@@ -134,22 +128,19 @@ def attack(noise: str, steps: int, rows: int, **given: Any) -> list[Race]:
 
 @bench.command()
 @method_options("dgl1")
-@hidden_option
-@batch_option
-@multitask_option
+@setting_options("hidden", "batch_size", "multitask")
 @click.option("--images", type=click.IntRange(1), default=10_000, show_default=True, help="Images in the epoch.")
 @_race
-def epoch(multitask: bool, images: int, **given: Any) -> list[Race]:
+def epoch(images: int, **given: Any) -> list[Race]:
     """Time an epoch over images in a fixed random order."""
-    settings = _settings(given, multitask)
+    settings = _settings(given)
     title = f"{settings.run_name}, an epoch of {images:,} images, batch {settings.batch_size}"
     return [(title, Workload("epoch", (settings,), images))]
 
 
 @bench.command()
 @method_options("dgl1")
-@hidden_option
-@batch_option
+@setting_options("hidden", "batch_size")
 @click.option("--models", type=click.IntRange(2), default=2, show_default=True, help="Models in the stack.")
 @_race
 def stack(models: int, **given: Any) -> list[Race]:
@@ -158,7 +149,7 @@ def stack(models: int, **given: Any) -> list[Race]:
     As a stack, one after another, and each in a process of its own with one thread. They differ in lambda, where the
     method takes one.
     """
-    first = _settings(given, multitask=False)
+    first = _settings(given)
     spread = tuple(replace(first, lam=first.lam and first.lam * (k + 1) / models) for k in range(models))
     return [(f"{first.reg}, {models} models, batch {first.batch_size}", Workload("step", spread))]
 
@@ -176,7 +167,7 @@ def cost(images: int, threads: int, rounds: int, as_json: bool, **given: Any) ->
     Of 1, 2 and 4 times the models, the images and the epochs of the smallest one: where the cost grows linearly, each
     model, image and epoch costs the same. The models are trained as a stack.
     """
-    settings = _settings(given, multitask=False)
+    settings = _settings(given)
     rows: list[dict[str, Any]] = [
         {"of": what, "count": count, "ms": timing.quartiles[1], "ms_each": timing.quartiles[1] / count}
         for what, count, timing in growth_times(settings, images, threads=threads, rounds=rounds)
@@ -204,7 +195,7 @@ def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bo
 
     One training run with as many epochs as rounds, and a checkpoint after each.
     """
-    settings = replace(_settings(given, multitask=False), epochs=rounds)
+    settings = replace(_settings(given), epochs=rounds)
     check_writable(folder)
     with tempfile.TemporaryDirectory(prefix=".nnlite-", dir=folder) as place:
         times = checkpoint_times(Workload("train", (settings,), images), Path(place) / "checkpoint", threads)
@@ -233,10 +224,8 @@ def plot(files: Sequence[Path], out: Path) -> None:
     message(f"{out} written")
 
 
-def _settings(given: dict[str, Any], multitask: bool) -> Settings:
-    phi = None if given["gradient"] == "exact" else EXAMPLES["phi"]
-    usual = {**EXAMPLES, "phi": phi, "term": (EXAMPLES["term"],)}
-    return Settings(multitask=multitask, gamma=USUAL_GAMMA if multitask else None, **method_numbers(given, usual))
+def _settings(given: dict[str, Any]) -> Settings:
+    return Settings(**with_defaults(given, EXAMPLES | DEFAULTS))
 
 
 def _print(found: RaceReport, as_json: bool, head: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

@@ -8,42 +8,23 @@ from typing import Any
 
 import click
 
-from nnlite.backend import DEVICES
-from nnlite.cli.options import FLOATS, INTEGERS, WIDTHS, jobs_option, json_option, print_json, print_table, runs_option
+from nnlite.cli.options import jobs_option, json_option, print_json, print_table, runs_option, setting_options
 from nnlite.cli.progress import progress
-from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import DivergedError
 from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.grid.cluster import LOCAL, run_on_cluster
 from nnlite.grid.combinations import make_grid, read_grid
 from nnlite.grid.jobs import Job, check_fit, group_into_stacks, pending, train_jobs
 from nnlite.grid.pool import default_processes, run_in_pool
-from nnlite.methods import DUALS, GRADIENTS, METHODS
 from nnlite.training.runs import load_run
+from nnlite.training.settings import FIELDS
 
 _PHI = PAPER_PHI[-1]
 
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--reg", type=click.Choice(list(METHODS)), metavar="METHOD", help="Method.  [default: none]")
-@click.option("--lam", type=FLOATS, help="Lambda.")
-@click.option("--phi", type=FLOATS, help="Size of the noise.")
-@click.option("--alpha", type=FLOATS, help="Weight of the clean loss, where samples are mixed in.")
-@click.option("--p", type=click.Choice(list(DUALS)), help="Norm of the noise, for lyu.")
-@click.option("--term", multiple=True, metavar="R,LAM,PHI[,TASK]", help="A term of Eq. 1, for datagrad; repeatable.")
-@click.option("--gradient", type=click.Choice(GRADIENTS), help="Of DataGrad's penalty.  [default: finite]")
-@click.option("--data", type=click.Choice(DATASETS), help="Data set.  [default: digits]")
-@click.option(
-    "--hidden", type=WIDTHS, multiple=True, help="Hidden widths; repeated, several nets.  [default: 784,784,784]"
-)
-@click.option("--lr", type=FLOATS, help="Learning rate.  [default: 0.1]")
-@click.option("--epochs", type=INTEGERS, help="Number of epochs.  [default: 60]")
-@click.option("--batch-size", type=INTEGERS, help="Examples in a step.  [default: 100]")
-@click.option("--multitask", is_flag=True, help="Add a head that predicts how far an image is rotated (Eq. 6).")
-@click.option("--gamma", type=FLOATS, help="Weight of the rotation loss.  [default with --multitask: 0.5]")
-@click.option("--seed", type=INTEGERS, help="Seed.  [default: 0]")
-@click.option("--device", type=click.Choice(DEVICES), help="NumPy or, with CuPy, one GPU.  [default: cpu]")
+@setting_options(*FIELDS, several=True)
 @runs_option
 @jobs_option
 @click.option(

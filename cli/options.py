@@ -1,25 +1,24 @@
-"""What several commands share: option types, options, and how a table is printed."""
+"""What several commands share: options, the types of their values, and how a table is printed."""
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from nnlite.backend import DEVICES
-from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import printable
-from nnlite.methods import DUALS, GRADIENTS, METHODS
+from nnlite.methods import METHODS
+from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class NumberList(click.ParamType[tuple[Any, ...]]):
-    """Numbers with commas between them, such as 784,784,784; an empty text is an empty list."""
+    """Numbers separated by commas, such as 784,784,784; an empty text is an empty list."""
 
     def __init__(self, number: type[int] | type[float], metavar: str) -> None:
         self.number, self.name = number, metavar
@@ -31,77 +30,86 @@ class NumberList(click.ParamType[tuple[Any, ...]]):
         try:
             return tuple(map(self.number, value.split(","))) if value.strip() else ()
         except ValueError:
-            self.fail(f"expected {self.number.__name__} numbers with commas between them, found {value!r}", param, ctx)
+            self.fail(f"expected {self.number.__name__} numbers separated by commas, found {value!r}", param, ctx)
 
 
 WIDTHS, PHIS = NumberList(int, "widths"), NumberList(float, "phi,..")
 INTEGERS, FLOATS = NumberList(int, "number,.."), NumberList(float, "number,..")
 
-data_option = click.option("--data", type=click.Choice(DATASETS), default="digits", show_default=True, help="Data set.")
-device_option = click.option(
-    "--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="NumPy or, with CuPy, one GPU."
-)
-hidden_option = click.option(
-    "--hidden", type=WIDTHS, default="784,784,784", show_default=True, help='Hidden widths; "" for none.'
-)
 runs_option = click.option(
     "--runs",
     type=click.Path(path_type=Path),
     default="runs",
     show_default=True,
-    help="Folder that holds all runs.",
+    help="Folder of all runs.",
 )
 jobs_option = click.option(
-    "--jobs", type=click.IntRange(1), help="Processes of one thread each.  [default: one for each core; on a GPU 1]"
+    "--jobs", type=click.IntRange(1), help="Processes, of one thread each.  [default: one per core; on a GPU 1]"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-_METHOD_OPTIONS = (
-    click.option("--lam", type=float, help="Lambda; for l1 and l2 on the paper's scale, beside the batch sum."),
-    click.option("--phi", type=float, help="Size of the noise, that is the step of the finite difference."),
-    click.option("--alpha", type=float, help="Weight of the clean loss, where samples are mixed in.  [default: 0.5]"),
-    click.option("--p", type=click.Choice(list(DUALS)), help="Norm of the noise, for lyu."),
-    click.option(
-        "--term", multiple=True, metavar="R,LAM,PHI[,TASK]", help="A term of Eq. 1, for datagrad; repeatable."
-    ),
-    click.option(
-        "--gradient",
-        type=click.Choice(GRADIENTS),
-        default="finite",
-        show_default=True,
-        help="Of DataGrad's penalty: by a finite step phi, or exact, without one.",
-    ),
-)
+def setting_option(name: str, *, several: bool = False) -> Callable[[Command], Command]:
+    """Return a decorator that adds the option of a setting, as its field in Settings describes it.
 
-
-def method_options(reg: str, *more: str) -> Callable[[Command], Command]:
-    """Return a decorator that adds --reg, `reg` by default, and all options that a method may take.
-
-    more: what --reg takes beside the methods.
+    With `several` the option takes a list, and is None where the user leaves it out.
     """
+    field = FIELDS[name]
+    options: dict[str, Any] = {"default": None if several else field.default}
+    about, default = field.metadata["about"], DEFAULTS.get(name, field.default)
+    if default is not None and default is not False:
+        words = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        about += f"  [default: {words}]"
+    if name == "reg":
+        options["metavar"] = "METHOD"
+    if field.metadata["kind"].choices:
+        options["type"] = click.Choice(field.metadata["kind"].choices)
+    elif name == "hidden":
+        options |= {"type": WIDTHS, "multiple": several}
+    elif name == "term":
+        options |= {
+            "multiple": True,
+            "metavar": "R,LAM,PHI[,TASK]",
+            "callback": lambda ctx, option, value: value or None,
+        }
+    elif field.type is bool:
+        options |= {"is_flag": True, "default": False}
+    else:
+        number = (*get_args(field.type), field.type)[0]  # X of X | None
+        options["type"] = {int: INTEGERS, float: FLOATS}[number] if several else number
+    return click.option(f"--{name.replace('_', '-')}", help=about, **options)
+
+
+def setting_options(*names: str, several: bool = False) -> Callable[[Command], Command]:
+    """Return a decorator that adds the options of these settings, in this order."""
 
     def add(command: Command) -> Command:
-        for option in reversed(_METHOD_OPTIONS):
-            command = option(command)
-        known = click.Choice([*METHODS, *more])
-        words = "Method of training; nnlite train --help lists them."
-        return click.option("--reg", type=known, default=reg, show_default=True, metavar="METHOD", help=words)(command)
+        for name in reversed(names):
+            command = setting_option(name, several=several)(command)
+        return command
 
     return add
 
 
-def method_numbers(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
-    """Return what was given, with `usual` for what the method takes and the user left out."""
-    numbers = {**given, "term": given["term"] or None}
-    for name in METHODS[given["reg"]].takes:
-        if numbers[name] is None:
-            numbers[name] = usual.get(name)
-    return numbers
+def method_options(reg: str, *more: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds --reg, `reg` by default, and the numbers that methods take.
+
+    more: values of --reg that are not methods.
+    """
+
+    def add(command: Command) -> Command:
+        known, about = click.Choice([*METHODS, *more]), FIELDS["reg"].metadata["about"]
+        command = setting_options(*EXAMPLES, "gradient")(command)
+        return click.option("--reg", type=known, default=reg, show_default=True, metavar="METHOD", help=about)(command)
+
+    return add
+
+
+data_option, device_option, hidden_option = map(setting_option, ("data", "device", "hidden"))
 
 
 def message(text: str) -> None:
-    """Print `text`, in one line, to stderr, where progress and messages go."""
+    """Print `text` in one line to stderr, the place of progress and messages."""
     click.echo(printable(text), err=True)
 
 
@@ -111,8 +119,8 @@ def print_json(content: Any) -> None:
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table to stdout, never narrower than its content; the first column is text, the rest to the right."""
-    # the name of a run, or a text in a file, may be a stranger's
+    """Print a table to stdout, as wide as its content needs; the first column is aligned left, the others right."""
+    # the name of a run, or a text in a file, may come from a stranger
     title, head, rows = printable(title), [*map(printable, head)], [[*map(printable, row)] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for k, name in enumerate(head):

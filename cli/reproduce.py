@@ -12,6 +12,7 @@ from nnlite.paper import reproduction
 from nnlite.paper.reproduction import Plan
 from nnlite.paper.tables import BEST_MODELS, MODELS
 from nnlite.paper.targets import TARGETS
+from nnlite.training.settings import DEFAULTS
 
 ROWS = {"best": BEST_MODELS, "all": MODELS}
 
@@ -27,7 +28,9 @@ ROWS = {"best": BEST_MODELS, "all": MODELS}
 @click.option("--seeds", type=INTEGERS, default="0", show_default=True, help="Seeds; each one trains all nets.")
 @click.option("--lr", type=FLOATS, default="0.1", show_default=True, help="Learning rate; several are searched.")
 @click.option("--mt-lr", type=FLOATS, default="", help="Learning rate of multi-task nets.  [default: as --lr]")
-@click.option("--gamma", type=FLOATS, default="0.5", show_default=True, help="Weight of the rotation loss; as lr.")
+@click.option(
+    "--gamma", type=FLOATS, default=(DEFAULTS["gamma"],), show_default=True, help="Weight of the rotation loss; as lr."
+)
 @hidden_option
 @jobs_option
 @device_option

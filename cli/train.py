@@ -11,74 +11,56 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nnlite.cli.options import (
-    data_option,
-    device_option,
-    hidden_option,
-    message,
-    method_numbers,
-    method_options,
-    runs_option,
-)
+from nnlite.cli.options import message, runs_option, setting_options
 from nnlite.datasets.catalog import load
-from nnlite.methods import METHODS, USUAL_ALPHA
+from nnlite.methods import METHODS
 from nnlite.training.checkpoint import checkpoint_of
 from nnlite.training.loop import Epoch
+from nnlite.training.mix import mix
 from nnlite.training.runs import Run, divergence_advice, make_run
-from nnlite.training.settings import USUAL_GAMMA, Settings
+from nnlite.training.settings import FIELDS, Settings, with_defaults
 
 
 class WithMethods(click.Command):
-    """A command whose help ends with the methods."""
+    """A command whose help ends with a list of the methods."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a line for each method: its name, the options that it takes, and its source."""
-        with formatter.section("Methods, and what they take"):
+        with formatter.section("Methods, and the options that they take"):
             formatter.write_dl(
                 [(" ".join([name, *method.takes]), method.source) for name, method in METHODS.items()], col_max=22
             )
 
 
 @click.command(cls=WithMethods)
-@method_options("none")
-@data_option
-@hidden_option
-@click.option("--lr", type=float, default=0.1, show_default=True, help="Learning rate.")
-@click.option("--epochs", type=int, default=60, show_default=True, help="Number of epochs.")
-@click.option("--batch-size", type=int, default=100, show_default=True, help="Examples in a step.")
-@click.option("--multitask", is_flag=True, help="Add a head that tells how far an image is rotated (Eq. 6).")
-@click.option("--gamma", type=float, help="Weight of the rotation loss.  [default with --multitask: 0.5]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, shuffling and MNIST's split.")
-@device_option
-@click.option("--name", help="Name of the run.  [default: method and numbers, as dgl1-lam0.01-phi0.1]")
+@setting_options(*FIELDS)
+@click.option("--name", help="Name of the run.  [default: method and numbers, such as dgl1-lam0.01-phi0.1]")
 @runs_option
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
-@click.option("--resume", is_flag=True, help="Go on where the same training was stopped, to the same weights.")
+@click.option("--resume", is_flag=True, help="Continue the same training where it stopped, to the same weights.")
 @click.option(
     "--checkpoint-every",
     type=click.IntRange(0),
     default=1,
     show_default=True,
     metavar="EPOCHS",
-    help="How often to keep what --resume needs; 0 for never.",
+    help="Write a checkpoint for --resume after so many epochs; 0 for never.",
 )
 def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoint_every: int, **settings: Any) -> None:
     """Train a net and keep it as a run.
 
-    The net of the best validation epoch is kept, and attacked with its own R1 noise at the end.
+    The net of the best validation epoch is kept. At the end it is attacked with its own R1 noise.
 
     The paper's best single-task setting is --reg dgl1 --lam 0.01 --phi 0.1.
     """
     if resume and overwrite:
-        raise click.UsageError("--resume goes on with what is there, and --overwrite replaces it: choose one")
-    if settings["multitask"] and settings["gamma"] is None:
-        settings["gamma"] = USUAL_GAMMA
-    chosen = Settings(**method_numbers(settings, {"alpha": USUAL_ALPHA}))
-    words, warning = chosen.mix()
+        raise click.UsageError("--resume continues what is there, and --overwrite replaces it: choose one")
+    chosen = Settings(**with_defaults(settings))
+    words, warnings = mix(chosen)
     message(words)
     if chosen.multitask:
         message(f"two tasks: digit loss + {chosen.gamma:g} x rotation loss; five rotations of each training image")
-    if warning:
+    for warning in warnings:
         message(f"Warning: {warning}")
     with _progress(chosen.epochs) as on_epoch:
         run = make_run(

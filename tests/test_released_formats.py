@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 from nnlite.errors import NnliteError
-from nnlite.paper.report import read_scores
+from nnlite.paper.scores import read_scores
 from nnlite.paper.reproduction import Plan, Reproduction
 from nnlite.storage.weights import named_arrays
 from nnlite.training.runs import load_run

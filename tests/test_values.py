@@ -13,10 +13,11 @@ from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.gradcheck import Check, Held
 from nnlite.layers import Dense
 from nnlite.lbfgs import LBFGS
-from nnlite.methods import Method, Regularisation
+from nnlite.methods import Method
 from nnlite.network import Activations, Backprop, Network, Pass, Tangent, mlp
 from nnlite.penalties import Penalty
 from nnlite.sgd import Update
+from nnlite.training.settings import Settings
 
 
 def test_what_a_pass_holds_is_given_by_name():
@@ -32,7 +33,7 @@ def test_what_a_pass_holds_is_given_by_name():
             unnamed()
 
 
-VALUES = (Penalty, Method, Regularisation, Check, Noise, RandomSigns, PGD, LBFGS, AttackTable)
+VALUES = (Penalty, Method, Settings, Check, Noise, RandomSigns, PGD, LBFGS, AttackTable)
 WITH_ARRAYS = (Dense, Activations, Backprop, Pass, Tangent, Network, Term, Update, Crafted, Examples, Held, Convergence)
 
 

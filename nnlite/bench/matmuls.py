@@ -52,7 +52,7 @@ def step_matmuls(
 ) -> list[Matmul]:
     """Return the matrix products of one step at x (N, D), those of a search for noise included."""
     recording, factors = _recording(net)
-    passes = weighted_passes(recording, x, y, settings.terms, gamma=settings.further_losses, rng=rng)
+    passes = weighted_passes(recording, x, y, settings.terms, gamma=settings.auxiliary_losses, rng=rng)
     list(recording.gradients(passes))
     return [(a, b, a @ b) for a, b in factors]
 

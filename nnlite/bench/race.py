@@ -23,7 +23,7 @@ from nnlite.bench.workload import Workload
 from nnlite.errors import NnliteError
 from nnlite.grid.pool import available_cpus
 from nnlite.training.checkpoint import write_checkpoint
-from nnlite.training.loop import State, train
+from nnlite.training.loop import TrainingState, train
 from nnlite.training.settings import Settings
 
 # Rounding alone makes 1e-6. Where it changes the side of a ReLU for one example, or the sign of one J_s, it makes up to
@@ -118,13 +118,13 @@ def checkpoint_times(work: Workload, path: Path, threads: int) -> tuple[Timing, 
     """Return the times of the epochs of a training run, and of the checkpoint that it writes to `path` after each."""
     written = []
 
-    def keep(state: State) -> None:
+    def on_checkpoint(state: TrainingState) -> None:
         start = time.perf_counter()
         write_checkpoint(path, work.settings, state)
         written.append(time.perf_counter() - start)
 
     with threadpoolctl.threadpool_limits(threads):
-        history = train(work.settings, work.data(), keep=keep).history
+        history = train(work.settings, work.data(), on_checkpoint=on_checkpoint).history
     return Timing("an epoch", tuple(epoch.seconds for epoch in history)), Timing("its checkpoint", tuple(written))
 
 

@@ -14,10 +14,17 @@ from nnlite.bench.race import Timing
 from nnlite.bench.workload import UNITS, Workload
 from nnlite.errors import NnliteError
 from nnlite.storage.files import read_file
-from nnlite.storage.tensors import parse_json
-from nnlite.training.environment import makers
+from nnlite.storage.kinds import Kind, expect, integer, number, sequence, text
+from nnlite.storage.texts import parse_json
+from nnlite.training.environment import environment
 
-REPORT_LIMIT, NAME_LIMIT = 1 << 20, 200  # bytes of a file, where all methods take 16,000; characters of a name
+REPORT_LIMIT = 1 << 20  # bytes of a file; a report of all methods has 16,000
+NAME, TIME = text(1, 200), number(0, 10**12)
+REPORT = {  # what a picture needs of it
+    "title": NAME,
+    "threads": integer(1),
+    "contestants": sequence(Kind("an object of name, ms and quartiles", lambda row: _is_row(row)), 1, 10_000),
+}
 
 RaceReport: TypeAlias = dict[str, Any]
 
@@ -64,26 +71,19 @@ def read_reports(path: Path) -> list[RaceReport]:
 
 
 def _checked(content: Any) -> RaceReport:
-    """Return a report that can be drawn; ValueError for anything else."""
-
-    def is_text(value: Any) -> bool:
-        return isinstance(value, str) and len(value) <= NAME_LIMIT
-
-    def is_time(value: Any) -> bool:
-        return type(value) in (int, float) and 0 <= value < 1e12
-
-    def is_row(row: Any) -> bool:
-        if not isinstance(row, dict) or not is_text(row.get("name")) or "ms" not in row:
-            return False
-        pair = row.get("quartiles")
-        timed = is_time(row["ms"]) and isinstance(pair, list) and len(pair) == 2 and all(map(is_time, pair))
-        return row["ms"] is None or timed
-
-    known = isinstance(content, dict) and is_text(content.get("title")) and type(content.get("threads")) is int
-    rows = content.get("contestants") if known else None
-    if not isinstance(rows, list) or not all(map(is_row, rows)) or all(row["ms"] is None for row in rows):
-        raise ValueError("it is not a race with a title, threads, and contestants with their ms and quartiles")
+    """Return a report that a picture can be made of; NnliteError for anything else."""
+    expect("report", Kind("an object", lambda value: isinstance(value, dict)), content)
+    for name, kind in REPORT.items():
+        expect(name, kind, content.get(name))
+    if all(row["ms"] is None for row in content["contestants"]):
+        raise NnliteError("contestants: expected one or more with a time, found none")
     return dict(content)
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict) or not NAME.fits(row.get("name")) or "ms" not in row:
+        return False
+    return row["ms"] is None or (TIME.fits(row["ms"]) and sequence(TIME, 2, 2).fits(row.get("quartiles")))
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
@@ -94,7 +94,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return {"cpu": _cpu(), "blas": makers()["BLAS"], "device": device, "versions": versions}
+    return {"cpu": _cpu(), "blas": environment()["BLAS"], "device": device, "versions": versions}
 
 
 def _cpu() -> str:

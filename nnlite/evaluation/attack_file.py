@@ -14,10 +14,9 @@ import hashlib
 import json
 import os
 import re
-import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,6 +30,7 @@ from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
 from nnlite.network import Network
+from nnlite.storage import kinds
 from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, Writer, check_layout, new_arrays, open_arrays
 from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import WEIGHTS, read_any_net
@@ -41,6 +41,25 @@ INT64 = DTYPES["I64"]
 
 Weights: TypeAlias = Sequence[tuple[Array, Array]]  # W (in, out) and b (out,) of each layer on the way to the logits
 IntArray: TypeAlias = npt.NDArray[np.int64]
+
+TEXT = kinds.text(1, 500)
+SHA256 = kinds.Kind(
+    "a SHA-256", lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+)
+NET = kinds.object_of({"name": TEXT, "sha256": SHA256})
+FIELDS = {  # of a Record
+    "attack": TEXT,
+    "norm": kinds.one_of(["linf", "l2", None]),
+    "clip": kinds.BOOLEAN,
+    "phi": kinds.sequence(kinds.number(0, 1_000_000), 1, 1000),
+    "data": kinds.one_of(DATASETS),
+    "clean": SHA256,
+    "adversary": NET,
+    "victims": kinds.sequence(NET, 1, 1000),
+    "split": kinds.one_of([SPLIT]),
+    "nnlite": TEXT,
+    "format": kinds.one_of([FORMAT]),
+}
 
 
 @dataclass(frozen=True)
@@ -348,51 +367,12 @@ def _rows(file: AttackFile, split: Samples) -> IntArray:
 
 
 def _record(content: Any) -> Record:
-    """Return the Record that a JSON object holds; ValueError says which field is wrong."""
-    if isinstance(content, dict) and content.get("format") != FORMAT:
-        raise ValueError(f"format: expected {FORMAT}, found {reprlib.repr(content.get('format'))}")
-    record = _fields(Record, content)
-    if not isinstance(record["phi"], list) or not isinstance(record["victims"], list):
-        raise ValueError("phi, victims: expected lists")
-    adversary, *victims = (NetId(**_fields(NetId, net)) for net in (record["adversary"], *record["victims"]))
-    phi, names = record["phi"], [net.name for net in victims]
-    for name, good, expected in (
-        ("attack", _is_text(record["attack"]), "a text of one line"),
-        ("norm", record["norm"] in ("linf", "l2", None), "linf, l2 or null"),
-        ("clip", isinstance(record["clip"], bool), "true or false"),
-        ("phi", 0 < len(phi) <= 1000 and all(map(_is_size, phi)), "1 to 1000 numbers from 0 to a million"),
-        ("data", record["data"] in tuple(DATASETS), f"one of {', '.join(DATASETS)}"),
-        ("split", record["split"] == SPLIT, SPLIT),
-        ("nnlite", _is_text(record["nnlite"]), "a version"),
-        ("clean", _is_sha256(record["clean"]), "a SHA-256"),
-        ("adversary", _is_net(adversary), "a name of one line, and a SHA-256"),
-        ("victims", 0 < len(victims) <= 1000 and all(map(_is_net, victims)), "1 to 1000, as the adversary"),
-        ("victims", len({str(name) for name in names}) == len(names), "different names"),
-    ):
-        if not good:
-            raise ValueError(f"{name}: expected {expected}, found {reprlib.repr(record[name])}")
-    return Record(**{**record, "phi": tuple(map(float, phi)), "adversary": adversary, "victims": tuple(victims)})
-
-
-def _fields(kind: type, content: Any) -> dict[str, Any]:
-    names = {item.name for item in fields(kind)}
-    if not isinstance(content, dict) or content.keys() != names:
-        raise ValueError(f"expected an object of {', '.join(sorted(names))}, found {reprlib.repr(content)}")
-    return content
-
-
-def _is_text(value: Any) -> bool:
-    """Return whether `value` may be printed: text from a stranger could move the cursor, or be no text at all."""
-    return isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
-
-
-def _is_size(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= 1e6
-
-
-def _is_sha256(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-
-
-def _is_net(net: NetId) -> bool:
-    return _is_text(net.name) and _is_sha256(net.sha256)
+    """Return the Record that a JSON object holds; NnliteError names the field that is wrong."""
+    if isinstance(content, dict):  # another format may have other fields
+        kinds.expect("format", FIELDS["format"], content.get("format"))
+    record = kinds.expect_object("record", FIELDS, content)
+    adversary, *victims = (NetId(**net) for net in (record["adversary"], *record["victims"]))
+    names = [net.name for net in victims]
+    kinds.expect("victims", kinds.Kind("different names", lambda value: len(set(value)) == len(value)), names)
+    phi = tuple(map(float, record["phi"]))
+    return Record(**{**record, "phi": phi, "adversary": adversary, "victims": tuple(victims)})

@@ -4,7 +4,6 @@ The keys are those of Settings, and a list is a dimension. Each [[models]] table
 own.
 """
 
-import dataclasses
 import difflib
 import itertools
 import math
@@ -15,15 +14,20 @@ from typing import Any, TypeAlias
 
 from nnlite.errors import NnliteError, shown
 from nnlite.grid.jobs import Job
-from nnlite.methods import METHODS, USUAL_ALPHA
 from nnlite.storage.files import read_file
-from nnlite.training.runs import check_name
-from nnlite.training.settings import LISTS, USUAL_GAMMA, Settings
+from nnlite.storage.kinds import Kind, expect
+from nnlite.training.runs import FOLDER_NAME, check_name
+from nnlite.training.settings import FIELDS, LISTS, Settings, with_defaults
 
 FILE_LIMIT = 8_000  # bytes: tomllib takes 0.2 s for one dotted key as long as the file, and 17 s for 64 kB
 JOBS_LIMIT = 10_000  # beyond that it is a mistake and not a grid
 
-_KEYS = [field.name for field in dataclasses.fields(Settings)]
+TABLES = Kind(
+    "tables, each below a line [[models]]",
+    lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
+)
+LIST = Kind("a list", lambda value: isinstance(value, list))
+_KEYS = list(FIELDS)
 _IN_RUN_NAME = {"reg", "gradient", "multitask", "gamma"}  # and the numbers that the method takes
 
 Table: TypeAlias = Mapping[str, Any]
@@ -42,8 +46,7 @@ def read_grid(path: Path, runs: Path) -> list[Job]:
     models = table.pop("models", None)
     if models is None:
         return make_grid([table], runs, str(path))
-    if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
-        raise NnliteError(f"{path}: models: expected tables, each below a line [[models]]; see docs/grid.md")
+    expect(f"{path}: models", TABLES, models)
     return make_grid([{**table, **model} for model in models], runs, str(path))
 
 
@@ -91,9 +94,7 @@ def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
     dimensions = {}
     for key, value in table.items():
         if key == "name":
-            if not isinstance(value, str):
-                raise NnliteError(f"{place}: name: expected a text, found {shown(value)}")
-            check_name(value)
+            expect(f"{place}: name", FOLDER_NAME, value)
             continue
         if key not in _KEYS:
             near = difflib.get_close_matches(key, _KEYS, 1)
@@ -103,22 +104,16 @@ def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
         dimensions[key] = value if several else [value]
         if not dimensions[key]:
             raise NnliteError(f"{place}: {key}: expected one or more values, found an empty list")
-        if key in LISTS and (odd := [one for one in dimensions[key] if not isinstance(one, list)]):
-            raise NnliteError(f"{place}: {key}: expected a list, found {shown(odd[0])}")
+        for one in dimensions[key] if key in LISTS else ():
+            expect(f"{place}: {key}", LIST, one)
     return dimensions
 
 
 def _settings(values: dict[str, Any], place: str) -> Settings:
-    """Return Settings, with the defaults of `nnlite train` where alpha or gamma is needed and not given."""
-    usual: dict[str, Any] = {}
-    reg = values.get("reg", "none")
-    if reg in list(METHODS) and "alpha" in METHODS[reg].takes:  # a list, since `reg` may be unhashable
-        usual["alpha"] = USUAL_ALPHA
-    if values.get("multitask"):
-        usual["gamma"] = USUAL_GAMMA
+    """Return the settings, with the same defaults as `nnlite train`."""
     lists = {key: tuple(values[key]) for key in LISTS if key in values}
     try:
-        return Settings(**{**usual, **values, **lists})
+        return Settings(**with_defaults(values | lists))
     except NnliteError as error:
         raise NnliteError(f"{place}: {error}") from error
 

@@ -12,11 +12,11 @@ from nnlite.grid.pool import Executor, report_progress
 from nnlite.storage.files import recover
 from nnlite.storage.locks import locks
 from nnlite.training.checkpoint import checkpoint_of
-from nnlite.training.loop import Trained, train_stack
+from nnlite.training.loop import TrainingResult, train_stack
 from nnlite.training.memory import check_memory, largest_stack
 from nnlite.training.runs import Results, check_writable, divergence_advice, evaluate, load_run, write_run
 from nnlite.training.settings import Settings
-from nnlite.training.update import alike
+from nnlite.training.update import stack_key
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def group_into_stacks(jobs: Iterable[Job], size: int | None = None) -> list[list
     """
     groups: dict[tuple[Any, ...], list[Job]] = {}
     for job in jobs:
-        groups.setdefault(alike(job.settings), []).append(job)
+        groups.setdefault(stack_key(job.settings), []).append(job)
     stacks = []
     for group in groups.values():
         group.sort(key=lambda job: job.settings.seed)  # few seeds in a stack: each seed has images of its own
@@ -114,7 +114,7 @@ def train_jobs(
                 yield job, failure
 
 
-def train_and_evaluate(models: Sequence[Settings]) -> list[tuple[Trained, Results | None]]:
+def train_and_evaluate(models: Sequence[Settings]) -> list[tuple[TrainingResult, Results | None]]:
     """Return the trained nets of a stack, on the host, and their results, None for a net that diverged at once.
 
     As a task it needs nothing but its settings and the data set, and reports (place in the stack, epoch).
@@ -129,7 +129,7 @@ def train_and_evaluate(models: Sequence[Settings]) -> list[tuple[Trained, Result
     return outcomes
 
 
-def _write(job: Job, trained: Trained, results: Results | None) -> str | None:
+def _write(job: Job, trained: TrainingResult, results: Results | None) -> str | None:
     """Write the run, and return what went wrong in its training, or None."""
     name = job.path.name
     if results is None:

@@ -35,7 +35,7 @@ from nnlite.storage.files import new_file, read_file
 from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.runs import Run, load_run
-from nnlite.training.settings import Settings
+from nnlite.training.settings import DEFAULTS, Settings
 
 PLAN = "plan.json"
 _ATTACK_COST = 3.0  # of one adversary with a dozen victims, in epochs of a plain net
@@ -54,7 +54,7 @@ class Plan:
     seeds: tuple[int, ...] = (0,)
     lr: tuple[float, ...] = (0.1,)
     mt_lr: tuple[float, ...] = ()
-    gamma: tuple[float, ...] = (0.5,)
+    gamma: tuple[float, ...] = (DEFAULTS["gamma"],)
     hidden: tuple[int, ...] = (784, 784, 784)
     device: str = "cpu"
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nnlite.methods import Regularisation
+from nnlite.training.settings import Settings, with_defaults
 
 # family as printed: the name of its method in METHODS, and whether it has the rotation head
 FAMILIES = {
@@ -49,9 +49,8 @@ class Model:
     @property
     def slug(self) -> str:
         """The name of a folder, such as mt-dgl1-lam0.1-phi0.1."""
-        if self.family == "MT":
-            return "mt"
-        return "mt-" * self.multitask + Regularisation(self.reg, self.lam, self.phi).slug
+        given = {"reg": self.reg, "lam": self.lam, "phi": self.phi, "multitask": self.multitask}
+        return Settings(**with_defaults(given)).run_name
 
 
 def _read_tables() -> tuple[tuple[float, ...], dict[int, dict[Model, tuple[float, ...]]]]:

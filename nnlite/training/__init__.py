@@ -1,1 +1,9 @@
-"""One net: its settings, its training, its run."""
+"""Training one net: its settings, the epochs, checkpoints, and the run that is kept."""
+
+from nnlite.training.loop import TrainingResult, TrainingState, train, train_stack
+from nnlite.training.mix import mix
+from nnlite.training.runs import Run, find_run, list_runs, load_run, make_run
+from nnlite.training.settings import Settings
+
+__all__ = ["Run", "Settings", "TrainingResult", "TrainingState"]
+__all__ += ["find_run", "list_runs", "load_run", "make_run", "mix", "train", "train_stack"]

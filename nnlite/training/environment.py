@@ -1,4 +1,4 @@
-"""The makers of a result: the versions, and BLAS, whose kernels and threads decide in which order sums are taken."""
+"""The environment of a result: versions, and the BLAS, whose kernels and threads decide the order of summation."""
 
 import platform
 from pathlib import Path
@@ -10,8 +10,8 @@ import threadpoolctl
 from nnlite import __version__
 
 
-def makers() -> dict[str, str]:
-    """Return by name what decides, beside the settings, which bits a training on this CPU ends with."""
+def environment() -> dict[str, str]:
+    """Return, by name, what determines the bits of a result on this CPU, apart from the settings."""
     blas = _blas_of_numpy()
     words = (blas.get("internal_api"), blas.get("version"), blas.get("architecture"))
     return {
@@ -24,10 +24,10 @@ def makers() -> dict[str, str]:
 
 
 def _blas_of_numpy() -> dict[str, Any]:
-    """Return what is known of NumPy's BLAS: SciPy, where it is loaded, brings another one, in any order."""
+    """Return what is known of NumPy's BLAS; SciPy, once it is imported, adds one of its own to the list."""
     found = [one for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
     own = [one for one in found if _is_in_numpy(Path(one["filepath"]))]
-    return next(iter(own or found), {})  # where it is in none, all share one
+    return next(iter(own or found), {})  # a BLAS in neither package is shared by both
 
 
 def _is_in_numpy(path: Path) -> bool:

@@ -1,6 +1,7 @@
-"""Training: epochs of minibatches, a look at the validation set after each, the best net kept.
+"""Training: epochs of minibatches, each followed by the validation accuracy; the best net is kept.
 
-Nets of one form that take the same kind of step can be trained side by side, as a stack. One net is a stack of one.
+Nets of the same shape that take the same kind of step can be trained side by side, as a stack. One net is a stack of
+one.
 """
 
 import time
@@ -20,7 +21,7 @@ from nnlite.evaluation.accuracy import accuracy
 from nnlite.init import generator
 from nnlite.network import MAIN, Network, mlp, stack, unstack
 from nnlite.sgd import Update, train_step
-from nnlite.training.environment import makers
+from nnlite.training.environment import environment
 from nnlite.training.memory import keep_freed_memory
 from nnlite.training.settings import Settings
 from nnlite.training.update import update_of
@@ -29,7 +30,7 @@ from nnlite.training.update import update_of
 class Epoch(NamedTuple):
     """One epoch: its number from 1, mean clean training loss, validation accuracy in percent, seconds.
 
-    In a stack the seconds are shared out evenly.
+    Each net of a stack is given an equal share of the seconds.
     """
 
     epoch: int
@@ -39,60 +40,74 @@ class Epoch(NamedTuple):
 
 
 @dataclass(eq=False)
-class Trained:
-    """The net of the best validation epoch, the epochs so far, how training ended, and what it was made with.
+class TrainingResult:
+    """The outcome of a training.
 
-    status is "finished", "interrupted" or "diverged". Among equally good epochs the latest counts: a
-    small validation set often ties, and robustness still grows when clean accuracy no longer does.
+    Arguments:
+        net: the net of the best validation epoch. Of equally good epochs the latest counts: a small validation set
+            often ties, and robustness still grows when clean accuracy no longer does.
+        best: that epoch, or None before the first one is complete.
+        history: all epochs.
+        status: "finished", "interrupted" or "diverged".
+        environment: the versions and the BLAS that it was trained with.
     """
 
     net: Network
     best: Epoch | None = None
     history: list[Epoch] = field(default_factory=list)
     status: str = "finished"
-    makers: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
 
-class State(NamedTuple):
-    """A training between two epochs: what came out of it so far, and the net as its last epoch left it.
+class TrainingState(NamedTuple):
+    """A training between two epochs: its result so far, and the net as the last epoch left it.
 
-    Nothing else is needed to go on to the same bits: every random number comes from a generator of (seed, purpose,
-    epoch), which is made anew in each epoch, and the step has no memory.
+    Job can go on from it to the same bits: every random number comes from a generator of (seed, purpose, epoch),
+    which each epoch makes anew, and a step has no memory.
     """
 
-    trained: Trained
+    trained: TrainingResult
     last: Network
 
     @property
     def epoch(self) -> int:
-        """The number of epochs that are done."""
+        """The number of completed epochs."""
         return len(self.trained.history)
 
 
 def train(
     settings: Settings,
     data: Dataset,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     *,
-    start: State | None = None,
-    keep: Callable[[State], None] | None = None,
-) -> Trained:
-    """Train a net on `data` and return it as it was at its best validation epoch.
+    net: Network | None = None,
+    resume_from: TrainingState | None = None,
+    on_checkpoint: Callable[[TrainingState], None] = lambda state: None,
+) -> TrainingResult:
+    """Train a net on `data`, and return it as it was after its best validation epoch.
 
-    `on_epoch` is called after each epoch. KeyboardInterrupt ends the training and keeps what is there;
-    so does a loss that is no longer finite. Same settings, same machine: the same weights, bit for bit, also where
-    it begins at a `start` that `keep` was given, after an epoch, by an earlier call.
+    The same settings give the same weights on the same machine, bit for bit, whether or not the training was resumed.
+    KeyboardInterrupt ends the training and keeps the best net so far, and so does a loss that is no longer finite.
+
+    Arguments:
+        settings: all that decides the training.
+        data: images and labels, on the host.
+        on_epoch: called after each epoch.
+        net: where training starts, in place of a new net of `settings.hidden`; its layers may be the user's own. It is
+            copied, not changed. NnliteError where it does not fit the data or the tasks.
+        resume_from: where training goes on, in place of either: a state that an earlier call gave to `on_checkpoint`.
+        on_checkpoint: called with the state after each epoch, before `on_epoch`; the state changes with the next epoch.
     """
-
-    def tell(_: int, epoch: Epoch) -> None:
-        if on_epoch:
-            on_epoch(epoch)
-
-    def keep_it(states: list[State]) -> None:
-        if keep:
-            keep(states[0])
-
-    return train_stack([settings], {settings.seed: data}, tell, start=[start] if start else (), keep=keep_it)[0]
+    if net:
+        _check_net(net, settings, data)
+    return train_stack(
+        [settings],
+        {settings.seed: data},
+        lambda _, epoch: on_epoch(epoch),
+        nets=[net] if net else (),
+        resume_from=[resume_from] if resume_from else (),
+        on_checkpoint=lambda states: on_checkpoint(states[0]),
+    )[0]
 
 
 def train_stack(
@@ -100,27 +115,35 @@ def train_stack(
     data: Mapping[int, Dataset],
     on_epoch: Callable[[int, Epoch], None] = lambda place, epoch: None,
     *,
-    start: Sequence[State] = (),
-    keep: Callable[[list[State]], None] = lambda states: None,
-) -> list[Trained]:
-    """Train a net for each of `models` side by side, each as `train` would, and return them in this order.
+    nets: Sequence[Network] = (),
+    resume_from: Sequence[TrainingState] = (),
+    on_checkpoint: Callable[[list[TrainingState]], None] = lambda states: None,
+) -> list[TrainingResult]:
+    """Train a net for each of `models` side by side, with the results of `train`, and return them in this order.
 
-    models: settings that are `alike`. data: the data set of each seed. `on_epoch` is given the place in the stack.
-    `keep` is given the states of all after each epoch, before `on_epoch` is told; they change as training goes on.
-    start: such states, to begin with. Where one net diverges the others go on. NnliteError for settings that are not
-    alike, and for a stack too large for the memory.
+    A net that diverges leaves the others alone. NnliteError for settings that cannot be stacked, and for a stack that
+    does not fit into memory.
+
+    Arguments:
+        models: settings of the same `stack_key`.
+        data: the data set of each seed.
+        on_epoch: called with the place in the stack, for each net after each epoch.
+        nets: the nets to start from, in place of new ones.
+        resume_from: the states to go on from, in place of either.
+        on_checkpoint: called with all states after each epoch, as that of `train`.
     """
     update, common = update_of(*models), models[0]
     if common.device == "cpu":
         keep_freed_memory()
-    net = _first_net(models, data, start).to(common.device)
+    net = _first_net(models, data, [one.last for one in resume_from] or nets).to(common.device)
     samples = _training_samples(models, data)
     validation = {seed: data[seed].validation.to(common.device) for seed in _seeds(models)}
-    trained = [_again(one.trained, common.device) for one in start] or [Trained(one.copy()) for one in unstack(net)]
+    trained = [_copy(one.trained, common.device) for one in resume_from]
+    trained = trained or [TrainingResult(one.copy()) for one in unstack(net)]
     for one in trained:
-        one.makers = makers()
+        one.environment = environment()
     running = set(range(len(models)))
-    done = max((one.epoch for one in start), default=0)
+    done = max((one.epoch for one in resume_from), default=0)
     try:
         for number in range(done + 1, common.epochs + 1):
             began = time.perf_counter()
@@ -130,18 +153,18 @@ def train_stack(
                 running.remove(k)
             if not running:
                 break
-            right = _validate(net, validation, models)
+            correct = _validate(net, validation, models)
             seconds = (time.perf_counter() - began) / len(models)
             last = unstack(net)
             for k in sorted(running):
-                _note(trained[k], last[k], Epoch(number, float(losses[k]), float(right[k]), seconds))
-            keep([State(*both) for both in zip(trained, last, strict=True)])
+                _note(trained[k], last[k], Epoch(number, float(losses[k]), float(correct[k]), seconds))
+            on_checkpoint([TrainingState(*both) for both in zip(trained, last, strict=True)])
             for k in sorted(running):
                 on_epoch(k, trained[k].history[-1])
     except KeyboardInterrupt:
         for k in running:
             trained[k].status = "interrupted"
-    except MemoryError as error:  # CuPy's is one, too
+    except MemoryError as error:  # CuPy's is a subclass
         raise NnliteError(
             f"memory: {len(models)} x {unstack(net)[0]} did not fit, {common.batch_size} examples at a time ({error}); "
             f"train fewer nets at a time, or take smaller batches"
@@ -149,20 +172,32 @@ def train_stack(
     return trained
 
 
-def _again(trained: Trained, device: str) -> Trained:
+def _copy(trained: TrainingResult, device: str) -> TrainingResult:
     """Return a copy that training can add to."""
     return replace(trained, net=trained.net.to(device), history=[*trained.history])
 
 
-def _note(trained: Trained, net: Network, epoch: Epoch) -> None:
+def _note(trained: TrainingResult, net: Network, epoch: Epoch) -> None:
     trained.history.append(epoch)
     if trained.best is None or epoch.validation >= trained.best.validation:
         trained.net, trained.best = net.copy(), epoch
 
 
-def _first_net(models: Sequence[Settings], data: Mapping[int, Dataset], start: Sequence[State]) -> Network:
-    """Return the net, or the stack of nets, that training begins with, on the host."""
-    nets = [one.last.copy() for one in start] or [_new_net(one, data[one.seed]) for one in models]
+def _check_net(net: Network, settings: Settings, data: Dataset) -> None:
+    """Raise NnliteError where one image of `data` does not lead to the logits of each task."""
+    x, _ = data.validation.batch(slice(0, 1), net.dtype)
+    try:
+        found = {task: net.to("cpu").logits(x, task).shape[-1] for task in (MAIN, *net.heads)}
+    except ValueError as error:
+        raise NnliteError(f"net: expected a net for {data.features} features, found one that fails: {error}") from error
+    expected = {MAIN: data.classes, **settings.heads}
+    if found != expected:
+        raise NnliteError(f"net: expected these classes of each task: {expected}, found {found}; see --multitask")
+
+
+def _first_net(models: Sequence[Settings], data: Mapping[int, Dataset], start: Sequence[Network]) -> Network:
+    """Return the net, or the stack of nets, that training starts from: copies of `start`, or new ones."""
+    nets = [one.copy() for one in start] or [_new_net(one, data[one.seed]) for one in models]
     return nets[0] if len(nets) == 1 else stack(nets)
 
 
@@ -176,7 +211,7 @@ def _seeds(models: Sequence[Settings]) -> list[int]:
 
 
 def _training_samples(models: Sequence[Settings], data: Mapping[int, Dataset]) -> Samples:
-    """Return the samples of all seeds one after another, on the device; each seed may have a split of its own."""
+    """Return the samples of all seeds one after another, on the device: the split may depend on the seed."""
     splits = [
         rotated(data[seed].train, data[seed].shape) if models[0].multitask else data[seed].train
         for seed in _seeds(models)
@@ -196,7 +231,7 @@ def _run_epoch(
     order = orders[seeds[0]] if len(seeds) == 1 else np.stack([orders[one.seed] for one in models])
     order, noise = to_device(order, common.device), generator(seeds[0], "noise", number)
     losses = []
-    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is caught by the caller
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks for losses that are not finite
         for start in range(0, count, common.batch_size):
             rows = order[..., start : start + common.batch_size]
             x, y = samples.batch(rows, net.dtype)
@@ -207,17 +242,17 @@ def _run_epoch(
 
 def _validate(net: Network, validation: Mapping[int, Samples], models: Sequence[Settings]) -> npt.NDArray[np.float64]:
     """Return the accuracy (S,) of each model on the validation images of its seed."""
-    right = np.empty(len(models))
-    with np.errstate(over="ignore", invalid="ignore"):  # of models that have diverged
+    found = np.empty(len(models))
+    with np.errstate(over="ignore", invalid="ignore"):  # in models that have diverged
         for seed, samples in validation.items():
             own = [k for k, one in enumerate(models) if one.seed == seed]
             members = net if len(validation) == 1 else net.map(itemgetter(own))
-            right[own] = accuracy(members, samples)
-    return right
+            found[own] = accuracy(members, samples)
+    return found
 
 
 def _are_finite(net: Network) -> npt.NDArray[np.bool_]:
-    """Return for each model (S,) whether all weights are: the loss of an epoch says nothing of its last step."""
+    """Return for each model (S,) whether its weights are finite: the loss of an epoch is older than its last step."""
     models = len(unstack(net))
     with np.errstate(over="ignore", invalid="ignore"):
         totals = [

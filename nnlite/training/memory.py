@@ -18,7 +18,7 @@ from nnlite.training.settings import Settings
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # the numbers of glibc's malloc.h
 _FLOAT = 4  # bytes of a float32
-_ELSE = 400_000  # bytes: Python's own, and what is held while images are read
+_ELSE = 400_000  # bytes: Python itself, and buffers while images are read
 
 
 def keep_freed_memory() -> None:
@@ -46,10 +46,10 @@ def available_memory(device: str) -> int:
 
 
 def stack_bytes(models: Sequence[Settings], data: Dataset) -> int:
-    """Estimate the bytes that training `models` side by side needs at its peak, the images included.
+    """Return an estimate of the bytes that training `models` side by side needs at its peak, with the images.
 
-    For each model its weights four times, as they begin, as they are, at their best, and as gradients; beside them
-    either what the passes of a step hold, or a block of validation images.
+    Each model needs its weights four times, the first, the current and the best ones and their gradients, and the
+    larger of two: the arrays of the passes of a step, or those of a block of validation images.
     """
     common, seeds = models[0], len({one.seed for one in models})
     sizes = (data.features, *common.hidden, data.classes)
@@ -69,7 +69,7 @@ def stack_bytes(models: Sequence[Settings], data: Dataset) -> int:
 
 
 def largest_stack(models: Sequence[Settings], data: Dataset) -> int:
-    """Return how many of `models`, from the first on, fit side by side into the memory of their device; at least 1."""
+    """Return how many of `models`, counted from the first, fit into the memory of their device together; at least 1."""
     free = available_memory(models[0].device)
     return max(1, bisect_right(range(1, len(models) + 1), free, key=lambda count: stack_bytes(models[:count], data)))
 

@@ -1,12 +1,12 @@
 """The run folder: weights, settings, history and results of one training, as files anyone can read.
 
     runs/<data>/<name>/weights.safetensors    the arrays, C-contiguous
-                       settings.json          what was asked for, and the versions that did it
+                       settings.json          the settings, and the environment that it was trained in
                        history.csv            one line for each epoch
                        results.json           how it ended, and its accuracies
 
-A folder is written beside its place and renamed into it, so a half-written run never stands there. Beside it stand
-the checkpoint and the lock of a training that is under way.
+A folder is written under another name and then renamed, so there is never a half-written run. The checkpoint and the
+lock of a training in progress are beside it.
 """
 
 import csv
@@ -23,10 +23,11 @@ from typing import Any
 
 from nnlite.attacks import NOISES
 from nnlite.datasets.samples import Dataset
-from nnlite.errors import DivergedError, NnliteError, shown
+from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, evaluate_attack
 from nnlite.methods import METHODS
 from nnlite.network import Network
+from nnlite.storage import kinds
 from nnlite.storage.files import identity, new_folder, read_file, recover
 from nnlite.storage.interrupts import defer_sigint
 from nnlite.storage.locks import lock, recover_if_abandoned
@@ -34,19 +35,26 @@ from nnlite.storage.tensors import open_arrays, write_arrays
 from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import WEIGHTS, named_arrays, read_net
 from nnlite.training.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, write_checkpoint
-from nnlite.training.loop import Epoch, State, Trained, train
+from nnlite.training.loop import Epoch, TrainingResult, TrainingState, train
 from nnlite.training.settings import Settings, read_settings
 
 SETTINGS, HISTORY, RESULTS = "settings.json", "history.csv", "results.json"
-# Bytes of each that are read, more than the largest settings take, and the most epochs.
+# The largest size of each that is read, in bytes: more than the longest settings and the most epochs take.
 LIMITS = {SETTINGS: 1 << 18, HISTORY: 1 << 23, RESULTS: 1 << 18}
 SAVED = "Interrupted after training had ended: the run is saved."
 STATUSES = ("finished", "interrupted", "diverged")
 
+FOLDER_NAME = kinds.Kind(
+    "a plain folder name of at most 200 bytes",
+    lambda name: (
+        kinds.text(1, 200).fits(name) and Path(name).name == name and name[0] != "." and len(os.fsencode(name)) <= 200
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Results:
-    """How a training ended: its best epoch, and accuracies in percent; self_attack is R1, one for each phi."""
+    """How a training ended: its best epoch, and accuracies in percent; self_attack holds one under R1 for each phi."""
 
     status: str
     best_epoch: int
@@ -58,7 +66,7 @@ class Results:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A trained net with all that is known of it; `path` is its folder."""
+    """A trained net with all that is known about it; `path` is its folder."""
 
     path: Path
     settings: Settings
@@ -68,7 +76,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of the run, that of its folder."""
+        """The name of the run, which is that of its folder."""
         return self.path.name
 
 
@@ -81,26 +89,32 @@ def make_run(
     overwrite: bool = False,
     resume: bool = False,
     checkpoint_every: int = 1,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_message: Callable[[str], None] = lambda text: None,
 ) -> Run:
     """Train a net, attack it with its own R1 noise, write its folder below `runs`, and return the run.
 
-    An interrupted training, and one that diverged after its first epoch, is written too, with its best
-    net so far; `results.status` says so.
+    An interrupted training, and one that diverged after its first epoch, is written as well, with the best net so far;
+    `results.status` says so. NnliteError where the run or a checkpoint exists, another process trains it, or nothing
+    can be written; DivergedError or KeyboardInterrupt where no epoch was completed, and then nothing is written.
 
-    A checkpoint is written after every `checkpoint_every` epochs; 0 writes none. With `resume` the training begins at
-    the last one, and comes to the same weights, bit for bit, as one that was never stopped; a run that is finished is
-    returned. `on_message` is told which of it happens.
-
-    Raises NnliteError where the run or a checkpoint exists, another process trains it, or nothing can be written;
-    DivergedError or KeyboardInterrupt where no epoch was completed, and then writes nothing.
+    Arguments:
+        settings: all that decides the training.
+        data: images and labels, on the host.
+        runs: the folder of all runs; this one is written to `runs`/<data>/<name>.
+        name: the name of the run, or None for one made of the method and its numbers.
+        overwrite: replace a run of the same name.
+        resume: go on from the last checkpoint, to the same weights, bit for bit, as without the stop. A run that is
+            finished is returned.
+        checkpoint_every: the epochs from one checkpoint to the next; 0 for no checkpoints.
+        on_epoch: called after each epoch.
+        on_message: called with a line on what `resume` has found.
     """
     path = runs / settings.data / check_name(settings.run_name if name is None else name)
     check_writable(path.parent)
     checkpoint = checkpoint_of(path)
 
-    def keep(state: State) -> None:
+    def on_checkpoint(state: TrainingState) -> None:
         if checkpoint_every and state.epoch % checkpoint_every == 0:
             write_checkpoint(checkpoint, settings, state)
 
@@ -111,7 +125,7 @@ def make_run(
             return start
         if resume:
             on_message(f"going on after epoch {start.epoch}" if start else "no checkpoint: beginning with epoch 1")
-        trained = train(settings, data, on_epoch, start=start, keep=keep)
+        trained = train(settings, data, on_epoch, resume_from=start, on_checkpoint=on_checkpoint)
         if trained.best is None and trained.status == "interrupted":
             raise KeyboardInterrupt("Interrupted within the first epoch: nothing was saved.")
         if trained.best is None:
@@ -124,8 +138,8 @@ def make_run(
         return run
 
 
-def evaluate(trained: Trained, best: Epoch, settings: Settings, data: Dataset) -> Results:
-    """Return how a training ended, with the accuracies of its net, which is on the device of `settings`."""
+def evaluate(trained: TrainingResult, best: Epoch, settings: Settings, data: Dataset) -> Results:
+    """Return how a training ended, with the test accuracies of its net, which is on the device of `settings`."""
     test = data.test.to(settings.device)
     table = evaluate_attack(trained.net, {"self": trained.net}, test, NOISES["r1"], PAPER_PHI)
     return Results(
@@ -138,17 +152,17 @@ def evaluate(trained: Trained, best: Epoch, settings: Settings, data: Dataset) -
     )
 
 
-def write_run(path: Path, settings: Settings, trained: Trained, results: Results) -> Run:
-    """Write the run folder `path` whole, or not at all, and return the run; NnliteError where it cannot be written.
+def write_run(path: Path, settings: Settings, trained: TrainingResult, results: Results) -> Run:
+    """Write the run folder `path` completely or not at all, and return the run; NnliteError where that fails.
 
-    Whoever calls holds the `lock` of the run.
+    The caller holds the `lock` of the run.
     """
     with defer_sigint(SAVED):
         return _write(path, settings, trained, results)
 
 
 def divergence_advice(settings: Settings) -> str:
-    """Say what to try when the loss of a training is no longer finite."""
+    """Return what to try where the loss of a training is no longer finite."""
     advice = f"Try a smaller learning rate, such as --lr {settings.lr / 10:g}"
     if settings.lam is not None and settings.phi is not None and settings.lam > settings.phi:
         advice += ", or a lambda below phi: the clean gradient has a negative weight here"
@@ -156,9 +170,9 @@ def divergence_advice(settings: Settings) -> str:
 
 
 def load_run(path: Path) -> Run:
-    """Read the run folder `path`; NnliteError says what is missing, damaged or does not fit together.
+    """Return the run in the folder `path`; NnliteError says what is missing, damaged or inconsistent.
 
-    All of it is of one training, also where another process replaces the run at that moment.
+    All its files are of one training, even if another process replaces the run at that moment.
     """
     for attempt in range(100):
         recover_if_abandoned(path)
@@ -170,7 +184,7 @@ def load_run(path: Path) -> Run:
             found = error
         if seen == identity(path) and (seen or attempt):
             break
-        time.sleep(0.01)  # replaced in between: for a moment there is none
+        time.sleep(0.01)  # it was replaced meanwhile, and for a moment there is no folder
     if isinstance(found, Run):
         return found
     raise found
@@ -192,7 +206,7 @@ def _read(path: Path) -> Run:
         results = _results(parse_json(text[RESULTS]), history)
         net = read_net(open_arrays(path / WEIGHTS), settings.sizes, settings.heads)
     except PermissionError as error:
-        raise NnliteError(f"{path}: cannot be read ({error.strerror}); it belongs to somebody else") from error
+        raise NnliteError(f"{path}: cannot be read ({error.strerror}); it belongs to another user") from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         what = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise NnliteError(
@@ -202,11 +216,11 @@ def _read(path: Path) -> Run:
 
 
 def find_run(name: str, data: str, runs: Path) -> Run:
-    """Return the run `name` on `data` below `runs`, or the run in the folder that `name` is a path to."""
+    """Return the run `name` on `data` below `runs`, or the one in the folder `name`, if that is a path."""
     below, anywhere = runs / data / name, Path(name)
     recover_if_abandoned(below)
     recover_if_abandoned(anywhere)
-    if _is_plain(name) and below.is_dir():
+    if FOLDER_NAME.fits(name) and below.is_dir():
         return load_run(below)
     if os.path.isfile(anywhere / SETTINGS):  # False, where Path.is_file would raise, for a name that is too long
         return load_run(anywhere)
@@ -216,7 +230,7 @@ def find_run(name: str, data: str, runs: Path) -> Run:
 
 
 def list_runs(runs: Path, data: str | None = None) -> list[Run]:
-    """Return all runs below `runs`, or those on `data`, in the order of METHODS, then lambda, phi and name."""
+    """Return all runs below `runs`, or those on `data`, sorted by data, tasks, method, lambda, phi and name."""
     found = [load_run(path) for path in _folders(runs, data)]
     order = list(METHODS)
     return sorted(
@@ -233,13 +247,13 @@ def list_runs(runs: Path, data: str | None = None) -> list[Run]:
 
 
 def list_unfinished(runs: Path, data: str | None = None) -> list[Path]:
-    """Return the folders, below `runs` or on `data`, that the trainings with a checkpoint will have or replace."""
+    """Return the run folders, below `runs` or on `data`, of all trainings that have a checkpoint."""
     found = [path for group in _groups(runs, data) for path in group.glob(".*.checkpoint")]
     return sorted(path.with_name(path.name[1:].removesuffix(".checkpoint")) for path in found)
 
 
 def _folders(runs: Path, data: str | None) -> list[Path]:
-    """Return the run folders, those that somebody died replacing among them."""
+    """Return the run folders, including those that a process died replacing."""
     found = set()
     for path in (path for group in _groups(runs, data) if group.is_dir() for path in group.iterdir()):
         if path.name[0] == "." and path.suffix == ".old":
@@ -254,10 +268,10 @@ def _groups(runs: Path, data: str | None) -> list[Path]:
     return [runs / data] if data else sorted(path for path in runs.glob("*") if path.is_dir())
 
 
-def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Run | State | None":
-    """Return what a training begins with: the state of a checkpoint, or nothing; or the run, if that is finished.
+def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Run | TrainingState | None":
+    """Return where a training starts: at the state of a checkpoint, or at nothing; or the run, if it is finished.
 
-    What stands in its way is an error, before any training.
+    NnliteError, before any training, where a run or a checkpoint is in the way.
     """
     checkpoint = checkpoint_of(path)
     recover(path)
@@ -273,21 +287,20 @@ def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Ru
     if overwrite:
         checkpoint.unlink(missing_ok=True)
     elif not resume and checkpoint.exists():
-        raise NnliteError(f"run: {path} was stopped; go on with --resume, or train it anew with --overwrite")
+        raise NnliteError(f"run: {path} was stopped; go on with --resume, or start again with --overwrite")
     elif not resume and path.exists():
         raise NnliteError(f"run: {path} exists; choose another --name, or replace it with --overwrite")
     return None
 
 
 def check_name(name: str) -> str:
-    """Return `name`, or raise NnliteError where it can be no folder's."""
-    if not _is_plain(name):
-        raise NnliteError(f"name: expected a plain folder name of at most 200 bytes, found {name!r}")
+    """Return `name`, or raise NnliteError where no folder can have it."""
+    kinds.expect("name", FOLDER_NAME, name)
     return name
 
 
 def check_writable(folder: Path) -> None:
-    """Make `folder` if it is not there; NnliteError where nothing can be written to it."""
+    """Create `folder` if necessary; NnliteError where nothing can be written to it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -296,23 +309,13 @@ def check_writable(folder: Path) -> None:
         raise NnliteError(f"runs: cannot write to {folder} ({error.strerror}); choose another --runs") from error
 
 
-def _is_plain(name: str) -> bool:
-    return (
-        bool(name)
-        and name.isprintable()
-        and Path(name).name == name
-        and name[0] != "."
-        and len(os.fsencode(name)) <= 200
-    )
-
-
-def _write(path: Path, settings: Settings, trained: Trained, results: Results) -> Run:
+def _write(path: Path, settings: Settings, trained: TrainingResult, results: Results) -> Run:
     """Write the folder beside its place, and move it in."""
     run = Run(path, settings, trained.history, results, trained.net)
     try:
         with new_folder(path) as place:
             write_arrays(place / WEIGHTS, named_arrays(run.net))
-            _write_json(place / SETTINGS, {"settings": dataclasses.asdict(settings), "versions": trained.makers})
+            _write_json(place / SETTINGS, {"settings": dataclasses.asdict(settings), "versions": trained.environment})
             _write_json(place / RESULTS, dataclasses.asdict(results))
             with (place / HISTORY).open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([Epoch._fields, *run.history])
@@ -326,25 +329,18 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _results(content: Any, history: Sequence[Epoch]) -> Results:
-    """Return the Results that a JSON object holds, as `evaluate` makes them; ValueError says which is wrong."""
-    names = {field.name for field in dataclasses.fields(Results)}
-    if not isinstance(content, dict) or content.keys() != names:
-        raise ValueError(f"{RESULTS}: expected an object of {', '.join(sorted(names))}, found {shown(content)}")
-    epoch, phi, attacked = content["best_epoch"], content["phi"], content["self_attack"]
-    for name, good, expected in (
-        ("status", content["status"] in STATUSES, f"one of {', '.join(STATUSES)}"),
-        ("best_epoch", type(epoch) is int and 1 <= epoch <= len(history), f"one of the epochs in {HISTORY}"),
-        ("validation", _are_percents([content["validation"]], 1), "a number from 0 to 100"),
-        ("test", _are_percents([content["test"]], 1), "a number from 0 to 100"),
-        ("phi", phi == [*PAPER_PHI], f"those of the paper, {', '.join(map(str, PAPER_PHI))}"),
-        ("self_attack", _are_percents(attacked, len(PAPER_PHI)), "a number from 0 to 100 for each phi"),
-    ):
-        if not good:
-            raise ValueError(f"{RESULTS}: {name}: expected {expected}, found {shown(content[name])}")
-    return Results(**{**content, "phi": PAPER_PHI, "self_attack": tuple(attacked)})
-
-
-def _are_percents(values: Any, count: int) -> bool:
-    if not isinstance(values, list) or len(values) != count:
-        return False
-    return all(type(value) in (int, float) and 0 <= value <= 100 for value in values)
+    """Return the Results that a JSON object holds, as `evaluate` makes them; NnliteError names what is wrong."""
+    percent = kinds.number(0, 100)
+    values = kinds.expect_object(
+        RESULTS,
+        {
+            "status": kinds.one_of(STATUSES),
+            "best_epoch": kinds.integer(1, len(history)),
+            "validation": percent,
+            "test": percent,
+            "phi": kinds.Kind(f"the paper's {[*PAPER_PHI]}", lambda value: value == [*PAPER_PHI]),
+            "self_attack": kinds.sequence(percent, len(PAPER_PHI), len(PAPER_PHI)),
+        },
+        content,
+    )
+    return Results(**{**values, "phi": PAPER_PHI, "self_attack": tuple(values["self_attack"])})

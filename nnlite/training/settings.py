@@ -1,80 +1,160 @@
-"""Settings: all that decides a training run."""
+"""Settings: all that decides a training, and one table of what each setting may be, for the command line as well.
+
+A new setting is a field here. One that a method takes is also a parameter in its row of `nnlite.methods.METHODS`, and
+nothing else: the options of the commands, the keys of a grid file and the names of runs are derived from the fields.
+"""
 
 import dataclasses
+import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from nnlite.backend import DEVICES
+from nnlite.datagrad import Term
 from nnlite.datasets.catalog import DATASETS
 from nnlite.datasets.rotation import ANGLES, ROTATION
-from nnlite.errors import NnliteError, shown
-from nnlite.methods import Regularisation
+from nnlite.errors import NnliteError
+from nnlite.methods import DUALS, METHODS, Method
 from nnlite.network import MAIN
+from nnlite.penalties import PENALTIES
+from nnlite.storage import kinds
+from nnlite.storage.kinds import Kind, expect, expect_fields
 
-USUAL_GAMMA = 0.5  # in the middle of the paper's range
-EPOCHS_LIMIT, LIST_LIMIT, TEXT_LIMIT = 100_000, 100, 200
-LISTS = {"hidden": int, "term": str}  # one value of theirs is a list
-# Files of version 0.1 lack them. Their defaults are what it did.
-LATER_SETTINGS = {"alpha", "p", "term", "gradient"}
+GRADIENTS = ("finite", "exact")
+# What a method or a second task takes where the user says nothing.
+DEFAULTS = {
+    "alpha": 0.5,  # Goodfellow et al. took it in all experiments
+    "gamma": 0.5,  # the middle of the paper's range
+}
+# Every file has these. Settings that came later may be absent; their defaults are what an older version did.
+REQUIRED = {"reg", "lam", "phi", "data", "hidden", "lr", "epochs", "batch_size", "multitask", "gamma", "seed", "device"}
+
+
+def _setting(default: Any, kind: Kind, about: str, example: Any = None) -> Any:
+    """Return a field with the kind of its values, a line of help, and an example where it is a number of a method."""
+    return dataclasses.field(default=default, metadata={"kind": kind, "about": about, "example": example})
 
 
 @dataclass(frozen=True)
-class Settings(Regularisation):
-    """All that decides a training run; the defaults are the paper's net, batch and method Rect.
+class Settings:
+    """All that decides a training; the defaults are the paper's net and batch, and its method Rect.
 
-    NnliteError for a value of another kind than its field, or out of its range.
+    None stands for a number that the method, or a net of one task, does not take. NnliteError for a value that is
+    missing, not used, or not of its kind.
+
+    Arguments:
+        reg: the name of the method in `nnlite.methods.METHODS`.
+        lam: the weight of the penalty.
+        phi: the step of the finite difference, that is the size of the noise.
+        alpha: the weight of the clean loss; the adversarial loss has the rest.
+        p: the norm of the noise.
+        term: the terms of Eq. 1, each as `parse_term` reads it.
+        gradient: how the penalty is differentiated; the exact gradient takes no phi.
+        gamma: the weight of the rotation loss (Eq. 6).
     """
 
-    data: str = "digits"
-    hidden: tuple[int, ...] = (784, 784, 784)
-    lr: float = 0.1
-    epochs: int = 60
-    batch_size: int = 100
-    multitask: bool = False
-    gamma: float | None = None
-    seed: int = 0
-    device: str = "cpu"
+    reg: str = _setting("none", kinds.one_of(METHODS), "Method of training; nnlite train --help lists them.")
+    lam: float | None = _setting(
+        None, kinds.NOT_NEGATIVE, "Lambda; that of l1 and l2 is on the paper's scale, beside the batch sum.", 0.01
+    )
+    phi: float | None = _setting(
+        None, kinds.POSITIVE, "Size of the noise, which is the step of the finite difference.", 0.1
+    )
+    alpha: float | None = _setting(
+        None, kinds.number(0, 1), "Weight of the clean loss, for methods that mix in samples.", DEFAULTS["alpha"]
+    )
+    p: str | None = _setting(None, kinds.one_of(DUALS), "Norm of the noise, for lyu.", "inf")
+    term: tuple[str, ...] | None = _setting(
+        None,
+        kinds.sequence(kinds.text(1, 200), 0, 100, tuple),
+        "A term of Eq. 1, for datagrad; repeatable.",
+        ("l1,0.01,0.1",),
+    )
+    gradient: str = _setting(
+        "finite",
+        kinds.one_of(GRADIENTS),
+        "Gradient of DataGrad's penalty: by a finite step phi, or exact, without phi.",
+    )
+    data: str = _setting("digits", kinds.one_of(DATASETS), "Data set.")
+    hidden: tuple[int, ...] = _setting(
+        (784, 784, 784), kinds.sequence(kinds.integer(1), 0, 100, tuple), 'Widths of the hidden layers; "" for none.'
+    )
+    lr: float = _setting(0.1, kinds.POSITIVE, "Learning rate.")
+    epochs: int = _setting(60, kinds.integer(1, 100_000), "Number of epochs.")
+    batch_size: int = _setting(100, kinds.integer(1), "Examples in a step.")
+    multitask: bool = _setting(False, kinds.BOOLEAN, "Add a head that tells how far an image is rotated (Eq. 6).")
+    gamma: float | None = _setting(None, kinds.POSITIVE, "Weight of the rotation loss, with --multitask.")
+    seed: int = _setting(0, kinds.integer(0), "Seed of the weights, the shuffling and MNIST's split.")
+    device: str = _setting("cpu", kinds.one_of(DEVICES), "NumPy or, with CuPy, one GPU.")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_kind(field, getattr(self, field.name))
-        super().__post_init__()
-        for name, known in {"data": DATASETS, "device": DEVICES}.items():
-            value = getattr(self, name)
-            if value not in known:
-                raise NnliteError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                expect(field.name, field.metadata["kind"], value)
+        self._check_numbers()
         if self.multitask and self.gamma is None:
-            raise NnliteError("gamma: a multi-task net needs the weight of its second loss; give for example 0.5")
+            example = DEFAULTS["gamma"]
+            raise NnliteError(
+                f"gamma: a multi-task net needs the weight of its second loss; give for example {example}"
+            )
         if self.gamma is not None and not self.multitask:
             raise NnliteError("gamma: only a multi-task net uses it; leave it out or add --multitask")
-        tasks = {MAIN, *self.further_losses}
+        tasks = {MAIN, *self.auxiliary_losses}
         for term in self.terms:
             if term.task not in tasks:
                 raise NnliteError(f"term: expected the task {' or '.join(tasks)}, found {term.task!r}; see --multitask")
-        for name in ("lr", "gamma"):
+
+    def _check_numbers(self) -> None:
+        """Raise NnliteError where a number of the method is missing, or one is given that it does not take."""
+        if self.gradient == "exact" and not self.method.has_exact:
+            able = ", ".join(name for name, method in METHODS.items() if method.has_exact)
+            raise NnliteError(f"gradient: method {self.reg} has no penalty on the gradient; exact is for {able}")
+        taken = numbers_taken(self.reg, self.gradient)
+        for name in EXAMPLES:
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise NnliteError(f"{name}: expected a finite number above 0, found {value}")
-        for name, least in {"epochs": 1, "batch_size": 1, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise NnliteError(f"{name}: expected an integer of at least {least}, found {getattr(self, name)}")
-        if self.epochs > EPOCHS_LIMIT:
-            raise NnliteError(f"epochs: expected at most {EPOCHS_LIMIT:,}, found {self.epochs:,}")
-        if not all(width >= 1 for width in self.hidden):
-            raise NnliteError(f"hidden: expected integer widths of at least 1, found {self.hidden}")
+            if value is None and name in taken:
+                example = " ".join(map(_as_option, taken))
+                raise NnliteError(f"{name}: method {self.reg} needs it; give for example {example}")
+            if value is not None and name not in taken:
+                exact = name in self.method.takes
+                why = "the exact gradient takes no step" if exact else f"method {self.reg} does not use it"
+                raise NnliteError(f"{name}: {why}; leave it out")
+
+    @property
+    def method(self) -> Method:
+        """The row of METHODS that `reg` names."""
+        return METHODS[self.reg]
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms of Eq. 1."""
+        given = {**vars(self), "term": tuple(map(parse_term, self.term or ()))}
+        terms = self.method.terms
+        return terms(**{name: given[name] for name in inspect.signature(terms).parameters})
 
     @property
     def run_name(self) -> str:
         """The name of the run where the user gives none, such as dgl1-lam0.01-phi0.1, mt or mt-l1-lam0.001."""
-        if not self.multitask:
-            return self.slug
-        stem = "mt" if self.reg == "none" else f"mt-{self.slug}"
-        return stem if self.gamma == USUAL_GAMMA else f"{stem}-gamma{self.gamma:g}"
+        parts = ["mt"] if self.multitask else []
+        if self.reg != "none" or not self.multitask:
+            parts.append("rect" if self.reg == "none" else self.reg)
+        parts += ["exact"] if self.gradient == "exact" else []
+        for name in numbers_taken(self.reg, self.gradient):
+            value = getattr(self, name)
+            if name == "term":
+                parts += [one.replace(",", "-") for one in value]
+            else:
+                parts.append(f"{name}{value}" if isinstance(value, str) else f"{name}{value:g}")
+        if self.gamma not in (None, DEFAULTS["gamma"]):
+            parts.append(f"gamma{self.gamma:g}")
+        return "-".join(parts)
 
     @property
-    def further_losses(self) -> dict[str, float]:
-        """The weight of each further task's loss (Eq. 6)."""
+    def auxiliary_losses(self) -> dict[str, float]:
+        """The weight of the loss of each task beside the main one (Eq. 6)."""
         return {ROTATION: self.gamma} if self.gamma is not None else {}
 
     @property
@@ -85,36 +165,59 @@ class Settings(Regularisation):
 
     @property
     def heads(self) -> dict[str, int]:
-        """The number of classes of each further task."""
+        """The number of classes of each task beside the main one."""
         return {ROTATION: len(ANGLES)} if self.multitask else {}
 
 
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+# The settings whose single value is a list.
+LISTS = [name for name, field in FIELDS.items() if isinstance(field.default or field.metadata["example"], tuple)]
+# The numbers that methods take, and for each a value that gives no warning.
+EXAMPLES = {name: found for name, field in FIELDS.items() if (found := field.metadata["example"]) is not None}
+
+
+def numbers_taken(reg: str, gradient: str) -> tuple[str, ...]:
+    """Return the names of the numbers that a method takes: the exact gradient takes no phi."""
+    return tuple(name for name in METHODS[reg].takes if (name, gradient) != ("phi", "exact"))
+
+
+def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, Any]:
+    """Return the settings that were given, and the default of each number that is taken but missing, or None.
+
+    Nothing is checked here; `Settings` does that.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    reg = str(chosen.get("reg", "none"))
+    taken = numbers_taken(reg, chosen.get("gradient", "finite")) if reg in METHODS else ()
+    if chosen.get("multitask"):
+        taken = (*taken, "gamma")
+    return {name: value for name, value in defaults.items() if name in taken} | chosen
+
+
+def parse_term(text: str) -> Term:
+    """Read a term of Eq. 1, penalty, lambda, phi or exact, and task, as l1,0.01,0.1 or l2,0.01,exact,rotation."""
+    name, *numbers = text.split(",")
+    try:
+        lam, phi, task = (*numbers, MAIN) if len(numbers) == 2 else numbers
+        term = Term(PENALTIES[name], float(lam), None if phi == "exact" else float(phi), task)
+    except (ValueError, KeyError) as error:
+        raise NnliteError(
+            f"term: expected PENALTY,LAMBDA,PHI or PENALTY,LAMBDA,PHI,TASK, with one of {', '.join(PENALTIES)} "
+            f"and a phi or the word exact, found {text!r}"
+        ) from error
+    expect("lam", kinds.NOT_NEGATIVE, term.lam)
+    if term.phi is not None:
+        expect("phi", kinds.POSITIVE, term.phi)
+    return term
+
+
 def read_settings(content: Any) -> Settings:
-    """Return the Settings that an object of JSON holds; NnliteError where it lacks one, has more, or one is wrong."""
-    names = {field.name for field in dataclasses.fields(Settings)}
-    found = content.keys() if isinstance(content, dict) else set()
-    if wrong := (names - found - LATER_SETTINGS) | (found - names):
-        raise NnliteError(f"settings: expected {', '.join(sorted(names))}; missing or unknown: {shown(sorted(wrong))}")
-    values: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in content.items()}
-    return Settings(**values)
+    """Return the Settings that a JSON object holds; NnliteError where one is missing, unknown or wrong."""
+    values = expect_fields("settings", FIELDS, content, FIELDS.keys() - REQUIRED)
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return Settings(**(values | lists))
 
 
-def _check_kind(field: "dataclasses.Field[Any]", value: Any) -> None:
-    if value is None and field.default is None:
-        return
-    listed = field.name in LISTS
-    if listed and not (isinstance(value, tuple) and len(value) <= LIST_LIMIT):
-        raise NnliteError(f"{field.name}: expected a tuple of at most {LIST_LIMIT}, found {shown(value)}")
-    kind = LISTS[field.name] if listed else (*get_args(field.type), field.type)[0]
-    for one in value if listed else [value]:
-        if kind is bool:
-            good, expected = isinstance(one, bool), "true or false"
-        elif kind is str:
-            good = isinstance(one, str) and one.isprintable() and len(one) <= TEXT_LIMIT
-            expected = "a text of one line"
-        else:
-            integer = isinstance(one, int) and not isinstance(one, bool) and abs(one) < 1 << 63
-            good = integer or (kind is float and isinstance(one, float))
-            expected = "an integer below 2**63" if kind is int else "a number"
-        if not good:
-            raise NnliteError(f"{field.name}: expected {expected}, found {shown(one)}")
+def _as_option(name: str) -> str:
+    value = EXAMPLES[name]
+    return f"--{name} {value[0] if isinstance(value, tuple) else value}"

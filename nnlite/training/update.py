@@ -15,8 +15,8 @@ from nnlite.training.settings import Settings
 
 
 def update_of(*models: Settings) -> Update:
-    """Return the update of one net, or of a stack of nets in this order; NnliteError where they are not `alike`."""
-    if len({alike(settings) for settings in models}) != 1:
+    """Return the update of one net, or of a stack of nets in this order; NnliteError where they are not `stack_key`."""
+    if len({stack_key(settings) for settings in models}) != 1:
         raise NnliteError("stack: expected settings that differ in lam, phi, alpha, gamma, lr and seed only")
     first = models[0]
 
@@ -31,20 +31,22 @@ def update_of(*models: Settings) -> Update:
             replace(same[0], lam=numbers([term.lam for term in same]), phi=numbers([term.phi for term in same]))
             for same in zip(*(settings.terms for settings in models), strict=True)
         ),
-        gamma={task: numbers([settings.further_losses[task] for settings in models]) for task in first.further_losses},
+        gamma={
+            task: numbers([settings.auxiliary_losses[task] for settings in models]) for task in first.auxiliary_losses
+        },
         on_weights=first.method.on_weights,
         lam=numbers([settings.lam or 0.0 for settings in models]),
     )
 
 
-def alike(settings: Settings) -> tuple[Any, ...]:
+def stack_key(settings: Settings) -> tuple[Any, ...]:
     """Return what models of one stack have in common: all but the numbers of an Update, and the seed.
 
     A search for noise may draw, as virtual adversarial training does; then they share the seed, too. A net leaves out a
     pass of weight 0, as lambda = phi gives the clean one; such a stack shares all but the seed, to do the same.
     """
     terms = settings.terms
-    weights = [one.weight for one in objectives(terms, gamma=settings.further_losses)]
+    weights = [one.weight for one in objectives(terms, gamma=settings.auxiliary_losses)]
     weights += [term.weight for term in terms]
     searches = any(not isinstance(term.penalty, Penalty) for term in terms)
     return (

@@ -21,13 +21,12 @@ from nnlite.bench.workload import Workload
 from nnlite.errors import NnliteError
 from nnlite.grid.pool import available_cpus
 from nnlite.layers import Dense
-from nnlite.methods import EXAMPLES, METHODS
+from nnlite.methods import METHODS
 from nnlite.network import mlp
-from nnlite.training.settings import Settings
+from nnlite.training.settings import EXAMPLES, Settings
 
 TINY = Settings(hidden=(8,), batch_size=4)
 WORK = Workload("step", (TINY,))
-TERM = {False: {}, True: {"term": (EXAMPLES["term"],)}}
 SHORT = ("--hidden", 8, "--batch-size", 4, "--rounds", 3, "--threads", 1)
 
 
@@ -258,7 +257,7 @@ def test_bench_step_tells_the_ratio_to_the_finite_gradient(nnlite):
 @pytest.mark.parametrize("reg", METHODS)
 def test_every_method_can_be_timed(reg):
     takes = {name: EXAMPLES[name] for name in METHODS[reg].takes}
-    work = Workload("step", (Settings(**{**TINY.__dict__, "reg": reg, **takes, **TERM[reg == "datagrad"]}),))
+    work = Workload("step", (Settings(**{**TINY.__dict__, "reg": reg, **takes}),))
     for build in (own.build, own.matmuls):
         build(work, 1).run(1)
 

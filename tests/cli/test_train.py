@@ -237,7 +237,7 @@ def test_a_stopped_training_is_listed_and_goes_on(nnlite, tmp_path, monkeypatch)
     assert "interrupted" in listed.stdout
     refused = nnlite(*TINY)
     assert refused.exit_code == 2
-    said = "Error: run: runs/digits/rect was stopped; go on with --resume, or train it anew with --overwrite\n"
+    said = "Error: run: runs/digits/rect was stopped; go on with --resume, or start again with --overwrite\n"
     assert refused.stderr.endswith(said)
     result = nnlite(*TINY, "--resume")
     assert result.exit_code == 0

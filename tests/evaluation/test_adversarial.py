@@ -153,7 +153,7 @@ def test_the_record_is_read_as_it_was_written(saved, nets, digits):
 
 def test_a_record_that_could_not_be_read_is_not_written(saved, digits, tmp_path):
     record = dataclasses.replace(open_attack(saved).record, phi=(2e6,))
-    with pytest.raises(NnliteError, match="phi: expected 1 to 1000 numbers from 0 to a million"):
+    with pytest.raises(NnliteError, match="phi: expected a list of 1 to 1,000, each a number from 0 to 1,000,000"):
         new_attack(tmp_path / "file", record, digits.test, np.arange(3), np.float32).__enter__()
     assert not list(tmp_path.iterdir())
 
@@ -470,11 +470,11 @@ NET = {"name": "rect", "sha256": "0" * 64}
         ({"attack": "\x1b[2J"}, "attack: expected a text"),
         ({"attack": "\ud800"}, "surrogates not allowed"),
         ({"attack": "a" * 501}, "attack: expected a text"),
-        ({"norm": "l1"}, "norm: expected linf, l2 or null, found 'l1'"),
+        ({"norm": "l1"}, "norm: expected one of linf, l2, null, found 'l1'"),
         ({"norm": {}}, "norm: expected"),
         ({"clip": 1}, "clip: expected true or false"),
-        ({"phi": 0.1}, "phi, victims: expected lists"),
-        ({"phi": []}, "phi: expected 1 to 1000"),
+        ({"phi": 0.1}, "phi: expected a list of 1 to 1,000, each a number from 0 to 1,000,000, found 0.1"),
+        ({"phi": []}, "phi: expected a list of 1 to 1,000"),
         ({"phi": [0.0, -0.1, 0.1]}, "phi: expected"),
         ({"phi": [0.0, 1e999, 0.1]}, "'Infinity' is no finite number"),
         ({"phi": [0, 10**400, 0]}, "phi: expected"),
@@ -485,12 +485,12 @@ NET = {"name": "rect", "sha256": "0" * 64}
         ({"data": []}, "data: expected"),
         ({"split": "train"}, "split: expected test"),
         ({"clean": "0" * 63}, "clean: expected a SHA-256"),
-        ({"adversary": "rect"}, "expected an object of name, sha256"),
-        ({"adversary": NET | {"name": "\n"}}, "adversary: expected a name"),
-        ({"adversary": NET | {"sha256": "0" * 64 + "\n"}}, "adversary: expected a name"),
-        ({"victims": []}, "victims: expected 1 to 1000"),
+        ({"adversary": "rect"}, "adversary: expected an object of name .*, sha256 .*, found 'rect'"),
+        ({"adversary": NET | {"name": "\n"}}, "adversary: expected an object of name"),
+        ({"adversary": NET | {"sha256": "0" * 64 + "\n"}}, "adversary: expected an object of name"),
+        ({"victims": []}, "victims: expected a list of 1 to 1,000"),
         ({"victims": [NET, NET]}, "victims: expected different names"),
-        ({"victims": [NET | {"name": ["rect"]}, NET]}, "victims: expected 1 to 1000"),
+        ({"victims": [NET | {"name": ["rect"]}, NET]}, "victims: expected a list of 1 to 1,000"),
         ({"victims": [NET]}, r"'right': expected int64 \(1, 3\), found int64 \(2, 3\)"),
     ],
 )

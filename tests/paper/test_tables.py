@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from nnlite.evaluation.accuracy import PAPER_PHI
-from nnlite.methods import Regularisation
 from nnlite.paper.tables import (
     ADVERSARIES,
     ADVERSARY_SOURCES,
@@ -19,6 +18,7 @@ from nnlite.paper.tables import (
     best_of_families,
     paper_accuracy,
 )
+from nnlite.training.settings import Settings
 
 RECT, MT, DGL1 = Model("Rect"), Model("MT"), Model("DGL1", 0.01, 0.1)
 
@@ -29,7 +29,7 @@ def test_there_are_46_models_and_they_are_methods_that_can_be_trained():
         "DGL1": 9, "DGL2": 9, "L1": 4, "L2": 4, "Rect": 1, "MT-DGL2": 9, "MT-DGL1": 9, "MT": 1,
     }  # fmt: skip
     for model in MODELS:
-        Regularisation(model.reg, model.lam, model.phi)
+        Settings(model.reg, model.lam, model.phi)
         assert model.multitask == model.family.startswith("MT")
 
 

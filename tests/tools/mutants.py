@@ -48,7 +48,7 @@ ENGINE = {  # module of nnlite -> the tests that are its own
     "attacks": ["attacks"],
     "lbfgs": ["lbfgs"],
     "datagrad": ["datagrad", "exact", "multitask", "update"],
-    "methods": ["methods"],
+    "methods": ["methods", "settings"],
     "sgd": ["network", "datagrad"],
     "training.update": ["update", "datagrad", "methods"],
 }

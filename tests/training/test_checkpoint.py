@@ -97,12 +97,12 @@ def test_resumed_it_ends_with_the_same_files(digits, tmp_path, monkeypatch, sett
 def test_a_checkpoint_is_read_as_it_was_written(digits, tmp_path):
     kept = {}
 
-    def keep(state):
+    def on_checkpoint(state):
         if state.epoch == 5:
             write_checkpoint(tmp_path / "checkpoint", QUICK, state)
             kept.update(last=bits(state.last), best=bits(state.trained.net), history=[*state.trained.history])
 
-    train(QUICK, digits, keep=keep)
+    train(QUICK, digits, on_checkpoint=on_checkpoint)
     state = read_checkpoint(tmp_path / "checkpoint", QUICK)
     assert (bits(state.last), bits(state.trained.net), state.trained.history) == tuple(kept.values())
     assert kept["last"] != kept["best"]  # or this would not tell them apart
@@ -133,7 +133,7 @@ def test_what_resume_does_is_said(digits, tmp_path):
 
 def test_a_checkpoint_is_not_passed_over(stopped, digits, tmp_path):
     before = stopped.read_bytes()
-    with pytest.raises(NnliteError, match=r"rect was stopped; go on with --resume, or train it anew with --overwrite"):
+    with pytest.raises(NnliteError, match=r"rect was stopped; go on with --resume, or start again with --overwrite"):
         make_run(QUICK, digits, tmp_path)
     assert stopped.read_bytes() == before
     assert make_run(replace(QUICK, seed=1), digits, tmp_path, overwrite=True).settings.seed == 1
@@ -535,8 +535,8 @@ def test_a_lock_that_says_nothing_is_held_by_somebody(tmp_path):
 
 
 def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path):
-    makers = [replace(QUICK, epochs=1, seed=seed) for seed in (0, 1)]
-    runs = [make_run(settings, digits, tmp_path / str(settings.seed)) for settings in makers]
+    models = [replace(QUICK, epochs=1, seed=seed) for seed in (0, 1)]
+    runs = [make_run(settings, digits, tmp_path / str(settings.seed)) for settings in models]
     path, done = tmp_path / "rect", threading.Event()
 
     def replace_it():

@@ -1,4 +1,4 @@
-"""Settings, and training: the same seed gives the same net, and the net kept is that of the best epoch."""
+"""Training: the same seed gives the same net, and the net kept is that of the best epoch."""
 
 from dataclasses import replace
 
@@ -8,15 +8,15 @@ import pytest
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.init import generator
-from nnlite.network import mlp
+from nnlite.layers import ReLU
+from nnlite.network import Network, mlp
 from nnlite.training import loop as training
-from nnlite.training.loop import State, train, train_stack
+from nnlite.training.loop import TrainingState, train, train_stack
 from nnlite.training.settings import Settings
 
 QUICK = Settings(hidden=(16,), epochs=3)
 UNSTEADY = Settings(hidden=(16,), epochs=8, lr=1.0)  # validation falls again after its best
 LAST_STEP_OVERFLOWS = Settings(hidden=(16,), epochs=3, lr=1e39, batch_size=2000)  # one step an epoch
-NAN, INF = float("nan"), float("inf")
 
 
 def weights(net):
@@ -29,55 +29,6 @@ def same_bits(one, other):
 
 def is_finite(net):
     return all(np.isfinite(array).all() for array in weights(net))
-
-
-# --- settings
-
-
-@pytest.mark.parametrize(
-    ("wrong", "named"),
-    [
-        ({"reg": "dgl3"}, "reg"),
-        ({"data": "cifar"}, "data"),
-        ({"device": "tpu"}, "device"),
-        ({"reg": "dgl1"}, "lam"),
-        ({"reg": "dgl1", "phi": 0.1}, "lam"),
-        ({"reg": "dgl1", "lam": 0.01}, "phi"),
-        ({"reg": "dgl2", "lam": 0.01}, "phi"),
-        ({"reg": "l1"}, "lam"),
-        ({"reg": "l1", "lam": 0.01, "phi": 0.1}, "phi"),
-        ({"reg": "l2", "lam": 0.01, "phi": 0.1}, "phi"),
-        ({"lam": 0.01}, "lam"),
-        ({"phi": 0.1}, "phi"),
-        ({"reg": "l1", "lam": -0.01}, "lam"),
-        ({"reg": "l1", "lam": NAN}, "lam"),
-        ({"reg": "l1", "lam": INF}, "lam"),
-        ({"reg": "dgl1", "lam": -1.0, "phi": 0.1}, "lam"),
-        ({"reg": "dgl1", "lam": 0.01, "phi": 0.0}, "phi"),
-        ({"reg": "dgl1", "lam": 0.01, "phi": -0.1}, "phi"),
-        ({"reg": "dgl1", "lam": 0.01, "phi": NAN}, "phi"),
-        ({"reg": "dgl1", "lam": 0.01, "phi": INF}, "phi"),
-        ({"lr": 0.0}, "lr"),
-        ({"lr": -0.1}, "lr"),
-        ({"lr": NAN}, "lr"),
-        ({"lr": INF}, "lr"),
-        ({"epochs": 0}, "epochs"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"seed": -1}, "seed"),
-        ({"hidden": (16, 0)}, "hidden"),
-        ({"hidden": (-16,)}, "hidden"),
-    ],
-)
-def test_wrong_settings_are_named(wrong, named):
-    with pytest.raises(NnliteError, match=f"^{named}: "):
-        Settings(**wrong)
-
-
-def test_the_defaults_are_the_papers_net():
-    assert Settings().hidden == (784, 784, 784)
-    assert Settings().batch_size == 100
-    assert Settings().run_name == "rect"
-    assert Settings(reg="dgl1", lam=0.01, phi=0.1).run_name == "dgl1-lam0.01-phi0.1"
 
 
 # --- seeds
@@ -206,6 +157,52 @@ def test_among_equally_good_epochs_the_latest_counts(digits):
     assert same_bits(trained.net, train(replace(UNSTEADY, epochs=ties[-1]), few).net)
 
 
+# --- a net of the user's own
+
+
+class Halving(ReLU):
+    """A layer of the user's own: half of what is below 0 passes."""
+
+    def forward(self, x):
+        return np.where(x > 0, x, x / 2)
+
+    def backward(self, x, dy):
+        return np.where(x > 0, dy, dy / 2)
+
+
+def test_training_starts_from_a_net_of_the_users_own_and_leaves_it_as_it_was(digits):
+    own = mlp((64, 16, 10), generator(0, "weights"))
+    before = own.copy()
+    trained = train(replace(QUICK, hidden=()), digits, net=own)
+    assert same_bits(trained.net, train(QUICK, digits).net)
+    assert same_bits(own, before)
+
+
+def test_a_layer_of_the_users_own_is_trained(digits):
+    first, _, last = mlp((64, 16, 10), generator(0, "weights")).layers
+    own = Network((first, Halving(), last))
+    states = []
+    trained = train(QUICK, digits, net=own, on_checkpoint=lambda state: states.append(copied([state])[0]))
+    assert isinstance(trained.net.layers[1], Halving)
+    assert not same_bits(trained.net, train(QUICK, digits).net)
+    assert trained.history[-1].loss < trained.history[0].loss
+    assert same_bits(trained.net, train(QUICK, digits, net=own, resume_from=states[0]).net)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "heads", "said"),
+    [
+        ((65, 10), {}, "^net: expected a net for 64 features"),
+        ((64, 9), {}, "^net: expected these classes of each task: {'digit': 10}, found {'digit': 9}"),
+        ((64, 4, 10), {"rotation": 5}, "^net: expected .*, found .*'rotation': 5.*see --multitask"),
+    ],
+)
+def test_a_net_that_does_not_fit_the_data_is_refused_before_training(sizes, heads, said, digits):
+    net = mlp(sizes, generator(0, "weights"), heads=heads)
+    with pytest.raises(NnliteError, match=said):
+        train(QUICK, digits, lambda epoch: pytest.fail("trained"), net=net)
+
+
 # --- training that ends early
 
 
@@ -291,7 +288,7 @@ def test_a_stack_trains_each_of_its_models_as_if_alone(models, digits):
 def copied(states):
     """States as they are now: training goes on in the same arrays."""
     return [
-        State(replace(one.trained, net=one.trained.net.copy(), history=[*one.trained.history]), one.last.copy())
+        TrainingState(replace(one.trained, net=one.trained.net.copy(), history=[*one.trained.history]), one.last.copy())
         for one in states
     ]
 
@@ -313,10 +310,10 @@ def test_training_goes_on_from_a_state_to_the_same_bits(models, done, digits):
     few = replace(digits, train=digits.train[:230], validation=digits.validation[:50])
     data = {model.seed: few for model in models}
     kept, told = [], []
-    whole = train_stack(models, data, keep=lambda states: kept.append(copied(states)))
+    whole = train_stack(models, data, on_checkpoint=lambda states: kept.append(copied(states)))
     assert [max(one.epoch for one in states) for states in kept] == [1, 2, 3]
     before = [one.last.copy() for one in kept[done - 1]]
-    again = train_stack(models, data, lambda place, epoch: told.append(epoch.epoch), start=kept[done - 1])
+    again = train_stack(models, data, lambda place, epoch: told.append(epoch.epoch), resume_from=kept[done - 1])
     assert sorted(set(told)) == list(range(done + 1, 4))
     for one, other in zip(whole, again, strict=True):
         assert same_bits(one.net, other.net)
@@ -330,7 +327,10 @@ def test_training_goes_on_from_a_state_to_the_same_bits(models, done, digits):
 def test_a_state_is_kept_before_its_epoch_is_told(digits):
     seen = []
     train(
-        QUICK, digits, lambda epoch: seen.append(("told", epoch.epoch)), keep=lambda s: seen.append(("kept", s.epoch))
+        QUICK,
+        digits,
+        lambda epoch: seen.append(("told", epoch.epoch)),
+        on_checkpoint=lambda s: seen.append(("kept", s.epoch)),
     )
     assert seen == [(what, epoch) for epoch in (1, 2, 3) for what in ("kept", "told")]
 

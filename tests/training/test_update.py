@@ -13,7 +13,7 @@ from nnlite.network import Network
 from nnlite.penalties import L1
 from nnlite.sgd import train_step
 from nnlite.training.settings import Settings
-from nnlite.training.update import alike, update_of
+from nnlite.training.update import stack_key, update_of
 
 ONE = Settings(reg="dgl1", lam=0.01, phi=0.1, lr=0.3, multitask=True, gamma=0.5, seed=1)
 OTHER = replace(ONE, lam=0.02, phi=0.2, lr=0.4, gamma=0.7, seed=2)
@@ -70,7 +70,7 @@ UNLIKE = {
 @pytest.mark.parametrize("change", UNLIKE.values(), ids=UNLIKE)
 def test_nets_that_differ_in_more_than_numbers_make_no_stack(change):
     other = replace(ONE, **change)
-    assert alike(ONE) != alike(other)
+    assert stack_key(ONE) != stack_key(other)
     with pytest.raises(
         NnliteError, match=r"^stack: expected settings that differ in lam, phi, alpha, gamma, lr and seed only"
     ):
@@ -102,8 +102,8 @@ def test_no_nets_make_no_stack():
 
 def test_a_search_that_draws_shares_the_seed():
     one = Settings(reg="miyato", lam=1.0, phi=0.1, seed=1)
-    assert alike(one) != alike(replace(one, seed=2))
-    assert alike(one) == alike(replace(one, lam=2.0))
+    assert stack_key(one) != stack_key(replace(one, seed=2))
+    assert stack_key(one) == stack_key(replace(one, lam=2.0))
 
 
 @pytest.mark.parametrize(
@@ -122,5 +122,5 @@ def test_a_pass_without_weight_is_left_out_and_only_other_seeds_share_the_stack(
     labels = {"digit": np.array([0, 1]), "rotation": np.array([4, 1])}
     passes = weighted_passes(net, np.ones((2, 3)), labels, update.terms, gamma=update.gamma)
     assert 0 in [weight for weight, _ in passes]
-    assert alike(one) != alike(replace(one, lr=0.9))
-    assert alike(one) != alike(replace(one, **{"phi": 0.2} if one.phi else {"gamma": 0.2}))
+    assert stack_key(one) != stack_key(replace(one, lr=0.9))
+    assert stack_key(one) != stack_key(replace(one, **{"phi": 0.2} if one.phi else {"gamma": 0.2}))

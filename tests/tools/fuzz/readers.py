@@ -41,7 +41,7 @@ from nnlite.storage.weights import WEIGHTS, named_arrays
 from nnlite.training.checkpoint import epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train
 from nnlite.training.runs import load_run, make_run
-from nnlite.training.settings import LATER_SETTINGS, Settings
+from nnlite.training.settings import FIELDS, REQUIRED, Settings
 
 READ, DIFFERS, REFUSED = "read", "read, and found to differ", "refused"
 FOLDER = Path(tempfile.mkdtemp())
@@ -131,7 +131,7 @@ def run(content):
     files = {**ORIGINAL, name: content[1:]}
     said = json.loads(files["settings.json"])["settings"]
     assert found.settings == RUN.settings or json.loads(json.dumps(asdict(found.settings))) == said | {
-        key: getattr(found.settings, key) for key in LATER_SETTINGS - said.keys()
+        key: getattr(found.settings, key) for key in FIELDS.keys() - REQUIRED - said.keys()
     }
     assert json.loads(json.dumps(asdict(found.results))) == json.loads(files["results.json"])
     rows = list(csv.DictReader(io.StringIO(files["history.csv"].decode(), newline="")))
@@ -211,7 +211,7 @@ def attack_file():
 
 
 def checkpoint_file():
-    train(SETTINGS, DATA, keep=lambda state: write_checkpoint(FOLDER / "checkpoint", SETTINGS, state))
+    train(SETTINGS, DATA, on_checkpoint=lambda state: write_checkpoint(FOLDER / "checkpoint", SETTINGS, state))
     return (FOLDER / "checkpoint").read_bytes()
 
 

@@ -1,11 +1,11 @@
-"""The makers of a result."""
+"""The environment of a result."""
 
 import itertools
 
 import pytest
 import threadpoolctl
 
-from nnlite.training.environment import makers
+from nnlite.training.environment import environment
 
 NUMPY = {
     "user_api": "blas",
@@ -29,11 +29,11 @@ OPENMP = {
 @pytest.mark.parametrize("libraries", [*itertools.permutations([NUMPY, SCIPY, OPENMP])])
 def test_it_is_numpys_blas_that_is_named(monkeypatch, libraries):
     monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: list(libraries))
-    assert (makers()["BLAS"], makers()["BLAS threads"]) == ("openblas 1 Zen", "3")
+    assert (environment()["BLAS"], environment()["BLAS threads"]) == ("openblas 1 Zen", "3")
 
 
 def test_a_blas_that_all_share_is_named_and_so_is_none(monkeypatch):
     monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: [OPENMP, MKL])
-    assert (makers()["BLAS"], makers()["BLAS threads"]) == ("mkl 5", "2")
+    assert (environment()["BLAS"], environment()["BLAS threads"]) == ("mkl 5", "2")
     monkeypatch.setattr(threadpoolctl, "threadpool_info", list)
-    assert (makers()["BLAS"], makers()["BLAS threads"]) == ("", "")
+    assert (environment()["BLAS"], environment()["BLAS threads"]) == ("", "")
