@@ -157,9 +157,9 @@ def test_a_grid_means_the_same_trainings(nnlite):
 def test_a_reproduction_goes_on_by_its_plan_and_keeps_its_scores(released):
     folder = released / "reproduced"
     plan = Plan(epochs=2, mt_epochs=1, seeds=(0, 1), hidden=(8,))
-    Reproduction(folder, plan).claim()
+    Reproduction(folder, plan).reserve_folder()
     with pytest.raises(NnliteError, match=r"was made with other settings \(epochs 2\)"):
-        Reproduction(folder, Plan(epochs=3, mt_epochs=1, seeds=(0, 1), hidden=(8,))).claim()
+        Reproduction(folder, Plan(epochs=3, mt_epochs=1, seeds=(0, 1), hidden=(8,))).reserve_folder()
     found = {
         (adversary.slug, noise, victim.slug, str(seed), column): accuracy
         for (adversary, noise, victim), seeds in read_scores(folder).items()
