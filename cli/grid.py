@@ -68,12 +68,14 @@ def grid(
     if scheduler is not None:
         executor = partial(run_on_cluster, address=scheduler, processes=processes)
     total, done = sum(job.cost for job in left), 0.0
-    with progress() as on_progress:
+    with progress("training") as show:
 
         def advance(cost: float, text: str = "") -> None:
             nonlocal done
             done += cost
-            on_progress(done, total, text)
+            show(done, total)
+            if text:
+                show.note(text)
 
         advance(0, f"{len(left)} of {len(wanted)} nets are left to train")
         try:

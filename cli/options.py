@@ -17,6 +17,19 @@ from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class WithRows(click.Command):
+    """A command whose help ends with a list: a title, and rows of a name and some words."""
+
+    def __init__(self, *args: Any, title: str, rows: Sequence[tuple[str, str]], **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._title, self._rows = title, rows
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list."""
+        with formatter.section(self._title):
+            formatter.write_dl(self._rows, col_max=22)
+
+
 class NumberList(click.ParamType[tuple[Any, ...]]):
     """Numbers separated by commas, such as 784,784,784; an empty text is an empty list."""
 

@@ -1,36 +1,132 @@
-"""Progress of long work, such as many trainings, on stderr."""
+"""How far long work has come, on stderr: as a bar on a terminal, in lines elsewhere."""
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from nnlite.cli.options import message
+from nnlite.errors import printable
+
+PATIENCE, PAUSE = 2.0, 30.0  # seconds: work that takes less is not worth a line; from one line to the next
+
+
+class Progress(ABC):
+    """Shows how far the work has come; call it with how much is done, of how much, and what is under way."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.done, self.total = what, 0.0, 0.0
+        self.known = False  # whether it was called yet
+        self.since, self.start = time.monotonic(), 0.0  # when what is under way began, and what was done then
+
+    def __call__(self, done: float, total: float, what: str = "") -> None:
+        """Show that `done` of `total` is done; without `what` it is still what was under way before."""
+        if not self.known or done < self.done:
+            self.since, self.start = time.monotonic(), done
+        changed = what not in ("", self.what)
+        self.what, self.done, self.total, self.known = what or self.what, done, total, True
+        self.show(changed)
+
+    @property
+    def percent(self) -> int:
+        """How much is done; 100 where there is nothing to do."""
+        return int(100 * self.done / self.total) if self.total else 100
+
+    @property
+    def left(self) -> str:
+        """The time until the end, such as "0:01:40 left", or "" where nobody can know it."""
+        if not self.start < self.done < self.total:
+            return ""
+        return f"{_clock((time.monotonic() - self.since) * (self.total - self.done) / (self.done - self.start))} left"
+
+    @abstractmethod
+    def show(self, changed: bool) -> None:
+        """Show the state, in which there is something new under way if `changed`."""
+
+    @abstractmethod
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[float, float, str], None]]:
-    """Show the whole work on stderr: as a bar on a terminal, as a line for each step elsewhere."""
+def progress(what: str, *, each: bool = False) -> Iterator[Progress]:
+    """Show how far the work has come while the block runs, at first under the name `what`; a bar is wiped out after it.
+
+    each: whether everything that is under way is worth a line of its own, also within the first PATIENCE seconds.
+    """
     console = Console(stderr=True)
-    start = time.monotonic()
+    if console.is_terminal and not console.is_dumb_terminal:
+        bar = Bar(what, console)
+        with Live(bar, console=console, transient=True, refresh_per_second=10):
+            yield bar
+    else:
+        lines = Lines(what, each)
+        try:
+            yield lines
+        finally:
+            lines.timer.cancel()
 
-    def line(done: float, total: float, text: str) -> None:
-        if text:
-            left = f", {(time.monotonic() - start) / done * (total - done) / 60:.0f} min left" if done else ""
-            message(f"{100 * done / total if total else 100:3.0f} %{left}  {text}")
 
-    if not console.is_terminal:
-        yield line
-        return
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=600) as bar:
-        task = bar.add_task("")
+class Bar(Progress):
+    """A line at the bottom of the terminal: what is under way, a bar, percent, and the time that is left."""
 
-        def draw(done: float, total: float, text: str) -> None:
-            bar.update(task, completed=done, total=total)
-            if text:
-                bar.console.print(text, highlight=False, markup=False)
+    def __init__(self, what: str, console: Console) -> None:
+        super().__init__(what)
+        self._console = console
 
-        yield draw
+    def __rich__(self) -> Table:
+        """Return the line as it is now; until something is done the bar pulses, and the time is what has passed."""
+        line = Table.grid(padding=(0, 1), expand=True)
+        line.width = self._console.width - 3  # so that the ^C of a terminal does not begin a line of its own
+        line.add_column(no_wrap=True, max_width=line.width - 30)
+        line.add_column(ratio=1)
+        line.add_column(no_wrap=True, justify="right")
+        line.add_column(no_wrap=True)
+        bar = ProgressBar(self.total, self.done, pulse=not self.done)
+        passed = _clock(time.monotonic() - self.since)
+        line.add_row(Text(printable(self.what)), bar, f"{self.percent if self.known else 0} %", self.left or passed)
+        return line
+
+    def show(self, changed: bool) -> None:
+        """Do nothing: the line is drawn ten times a second."""
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+
+
+class Lines(Progress):
+    """Lines for a file or a pipe: one for whatever is under way, and one every PAUSE seconds."""
+
+    def __init__(self, what: str, each: bool) -> None:
+        super().__init__(what)
+        self._last, self._told = self.since, -1
+        self._quiet_until = self.since + (0 if each else PATIENCE)
+        self.timer = threading.Timer(PATIENCE, lambda: self.note(self.what))
+        self.timer.daemon = True
+        self.timer.start()
+
+    def show(self, changed: bool) -> None:
+        """Print a line if it is time for one."""
+        now = time.monotonic()
+        if (changed and now >= self._quiet_until) or (now >= self._last + PAUSE and self.percent != self._told):
+            self.note(self.what)
+
+    def note(self, text: str) -> None:
+        """Print a line, and with it how far the work has come."""
+        self.timer.cancel()
+        self._last, self._told = time.monotonic(), self.percent
+        left = f", {self.left}" if self.left else ""
+        message(f"{self.percent:3} %{left}  {text}" if self.known else text)
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

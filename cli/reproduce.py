@@ -58,7 +58,13 @@ def reproduce(
     used, as in the paper.
     """
     plan = Plan(data, epochs, mt_epochs, seeds, lr, mt_lr, gamma, hidden, device)
-    with progress() as on_progress:
+    with progress("training and attacks") as show:
+
+        def on_progress(done: float, total: float, text: str) -> None:
+            show(done, total)
+            if text:
+                show.note(text)
+
         report = reproduction.reproduce(
             folder or Path("reproduction") / data,
             plan,

@@ -1,17 +1,13 @@
 """`nnlite train`: train one net and keep it as a run."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nnlite.cli.options import message, runs_option, setting_options
+from nnlite.cli.options import WithRows, message, runs_option, setting_options
+from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.methods import METHODS
 from nnlite.training.checkpoint import checkpoint_of
@@ -21,18 +17,11 @@ from nnlite.training.runs import Run, divergence_advice, make_run
 from nnlite.training.settings import FIELDS, Settings, with_defaults
 
 
-class WithMethods(click.Command):
-    """A command whose help ends with a list of the methods."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a line for each method: its name, the options that it takes, and its source."""
-        with formatter.section("Methods, and the options that they take"):
-            formatter.write_dl(
-                [(" ".join([name, *method.takes]), method.source) for name, method in METHODS.items()], col_max=22
-            )
-
-
-@click.command(cls=WithMethods)
+@click.command(
+    cls=WithRows,
+    title="Methods, and the options that they take",
+    rows=[(" ".join([name, *method.takes]), method.source) for name, method in METHODS.items()],
+)
 @setting_options(*FIELDS)
 @click.option("--name", help="Name of the run.  [default: method and numbers, such as dgl1-lam0.01-phi0.1]")
 @runs_option
@@ -62,7 +51,12 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
         message(f"two tasks: digit loss + {chosen.gamma:g} x rotation loss; five rotations of each training image")
     for warning in warnings:
         message(f"Warning: {warning}")
-    with _progress(chosen.epochs) as on_epoch:
+    with progress("training", each=True) as show:
+
+        def on_epoch(epoch: Epoch) -> None:
+            figures = f"loss {epoch.loss:.4f}  validation {epoch.validation:.2f} %"
+            show(epoch.epoch, chosen.epochs, f"epoch {epoch.epoch}/{chosen.epochs}  {figures}")
+
         run = make_run(
             chosen,
             load(chosen.data, chosen.seed),
@@ -72,7 +66,7 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
             resume=resume,
             checkpoint_every=checkpoint_every,
             on_epoch=on_epoch,
-            on_message=message,
+            on_message=show.note,
         )
     click.echo(_closing(run))
     if run.results.status == "interrupted":
@@ -97,27 +91,3 @@ def _closing(run: Run) -> str:
         f"validation {results.validation:.2f} %, test {results.test:.2f} %, "
         f"under its own R1 noise {attacked} %"
     )
-
-
-@contextmanager
-def _progress(epochs: int) -> Iterator[Callable[[Epoch], None]]:
-    """Show each epoch on stderr: as a bar on a terminal, as a line elsewhere."""
-    console = Console(stderr=True)
-    start, done = time.monotonic(), 0
-
-    def words(epoch: Epoch) -> str:
-        return f"loss {epoch.loss:.4f}  validation {epoch.validation:.2f} %"
-
-    def line(epoch: Epoch) -> None:
-        nonlocal done
-        done += 1  # not the number of the epoch: earlier ones may have been trained by an earlier call
-        left = round((time.monotonic() - start) / done * (epochs - epoch.epoch))
-        message(f"epoch {epoch.epoch:3}/{epochs}  {words(epoch)}  left {left // 60}:{left % 60:02}")
-
-    if not console.is_terminal:
-        yield line
-        return
-    columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}  left"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("", total=epochs)
-        yield lambda epoch: bar.update(task, completed=epoch.epoch, description=words(epoch))

@@ -67,7 +67,11 @@ def figures(monkeypatch):
 
 @pytest.fixture
 def nnlite(tmp_path, monkeypatch):
-    """Call the command line in an empty folder, with an empty cache and no MNIST; a traceback fails the test."""
+    """Call the command line in an empty folder, with an empty cache and no MNIST; a traceback fails the test.
+
+    However slow the machine, work is taken for quick, so progress prints no line that depends on the clock.
+    """
+    monkeypatch.setattr("nnlite.cli.progress.PATIENCE", 1e6)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NNLITE_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-cache"))

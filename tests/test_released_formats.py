@@ -12,8 +12,8 @@ import pytest
 import safetensors.numpy
 
 from nnlite.errors import NnliteError
-from nnlite.paper.scores import read_scores
 from nnlite.paper.reproduction import Plan, Reproduction
+from nnlite.paper.scores import read_scores
 from nnlite.storage.weights import named_arrays
 from nnlite.training.runs import load_run
 

@@ -1,10 +1,177 @@
-"""On a terminal progress is a bar on stderr, and the result on stdout stays as it is."""
+"""Progress: a bar on a terminal, lines elsewhere, on stderr; the result on stdout stays as it is."""
 
+import io
 import re
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
+
+from nnlite.cli.options import message
+from nnlite.cli.progress import Bar, progress
 
 NET = ("--hidden", 8, "--epochs", 2)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time in seconds, which goes on only where a test says so."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("nnlite.cli.progress.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("nnlite.cli.progress.threading.Timer", lambda *args: SimpleNamespace(start=int, cancel=int))
+    return clock
+
+
+@pytest.fixture
+def lines(capsys):
+    """What was printed since the last call, in lines."""
+    return lambda: capsys.readouterr().err.splitlines()
+
+
+# Lines
+
+
+def test_quick_work_is_silent(clock, lines):
+    with progress("PGD") as show:
+        for done in range(11):
+            show(done, 10)
+            clock.now += 0.19
+    assert lines() == []
+
+
+def test_work_says_how_far_it_is_every_half_minute_and_how_long_it_will_take(clock, lines):
+    with progress("PGD") as show:
+        for done in range(0, 100, 10):
+            show(done, 100)
+            clock.now += 15
+    assert lines() == [
+        " 20 %, 0:02:00 left  PGD",
+        " 40 %, 0:01:30 left  PGD",
+        " 60 %, 0:01:00 left  PGD",
+        " 80 %, 0:00:30 left  PGD",
+    ]
+
+
+def test_half_minutes_without_progress_are_silent(clock, lines):
+    with progress("training") as show:
+        for done in (0, 50, 50.001, 50.002):
+            clock.now += 40
+            show(done, 100)
+    assert lines() == ["  0 %  training", " 50 %, 0:00:40 left  training"]
+
+
+def test_new_work_has_a_line_once_the_whole_takes_longer(clock, lines):
+    with progress("attacks") as show:
+        show(0, 10, "R1")
+        clock.now += 2
+        show(10, 10, "R1")
+        assert lines() == []
+        show(0, 20, "PGD")
+        clock.now += 4
+        show(5, 20, "PGD")
+        show(0, 9, "Square")
+    assert lines() == ["  0 %  PGD", "  0 %  Square"]
+
+
+def test_the_time_that_is_left_is_that_of_the_work_at_hand(clock, lines):
+    with progress("attacks") as show:
+        show(0, 10, "R1")
+        clock.now += 1000
+        show(10, 10)
+        show(0, 10, "PGD")
+        clock.now += 40
+        show(1, 10)
+    assert lines()[-1] == " 10 %, 0:06:00 left  PGD"
+
+
+def test_each_piece_of_work_has_a_line_if_that_is_asked_for(clock, lines):
+    with progress("training", each=True) as show:
+        for epoch in (1, 2):
+            show(epoch, 2, f"epoch {epoch}/2")
+            clock.now += 1
+    assert lines() == [" 50 %  epoch 1/2", "100 %  epoch 2/2"]
+
+
+def test_a_note_is_printed_at_once_and_cannot_move_the_cursor(clock, lines):
+    with progress("training") as show:
+        show.note("going on")
+        show(1, 4)
+        show.note("trained \x1b[2Jrect")
+        show(0, 0)
+        show.note("nothing to do")
+    assert lines() == ["going on", " 25 %  trained  [2Jrect", "100 %  nothing to do"]
+
+
+def test_work_that_tells_nothing_for_long_is_named(monkeypatch, lines):
+    monkeypatch.setattr("nnlite.cli.progress.PATIENCE", 0.01)
+    printed = threading.Event()
+    monkeypatch.setattr("nnlite.cli.progress.message", lambda text: (message(text), printed.set()))
+    with progress("training"):
+        assert printed.wait(60)
+    assert lines() == ["training"]
+
+
+def test_the_end_of_the_work_ends_the_wait(monkeypatch, lines):
+    monkeypatch.setattr("nnlite.cli.progress.PATIENCE", 0.2)
+    with progress("training"):
+        pass
+    time.sleep(0.5)
+    assert lines() == []
+
+
+# The bar
+
+
+@pytest.fixture
+def screen():
+    """A terminal of 80 columns, and what it was sent."""
+    return Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+
+
+def drawn(bar, screen):
+    """Return the line that a bar draws."""
+    with screen.capture() as capture:
+        screen.print(bar)
+    return capture.get().rstrip("\n")
+
+
+def test_the_bar_shows_what_is_under_way_how_far_it_is_and_for_how_long(clock, screen):
+    bar = Bar("training", screen)
+    clock.now += 7
+    assert re.fullmatch(r"training ━+ +0 % 0:00:07", drawn(bar, screen))
+    bar(0, 60, "epoch 0/60")
+    clock.now += 100
+    assert re.fullmatch(r"epoch 0/60 ━+ +0 % 0:01:40", drawn(bar, screen))
+    bar(15, 60, "epoch 15/60  loss 0.1234  validation 98.76 %")
+    assert re.fullmatch(r"epoch 15/60  loss 0.1234  validation 98.76 % ━+[╸╺]? + 25 % 0:05:00 left", drawn(bar, screen))
+
+
+@pytest.mark.parametrize("what", ["R1", "noise of dgl1-lam0.01-phi0.1", "n" * 300, "[red]\x1b[2J"])
+def test_the_bar_fits_the_terminal_with_room_for_what_a_key_prints(clock, screen, what):
+    bar = Bar(what, screen)
+    for done in (0, 1, 10):
+        bar(done, 10)
+        clock.now += 3600
+        line = drawn(bar, screen)
+        assert "\n" not in line
+        assert "\x1b" not in line
+        assert 40 < len(line) <= 77
+        assert line.startswith(what[:2])
+        assert "%" in line
+
+
+def test_without_colour_the_bar_has_none(clock, monkeypatch):
+    for no_color in ("", "1"):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system="standard")
+        bar = Bar("PGD", console)
+        bar(5, 10)
+        assert ("\x1b[9" in drawn(bar, console)) == (not no_color)
+
+
+# The commands
 
 
 @pytest.fixture
@@ -15,6 +182,8 @@ def terminal(nnlite, monkeypatch):
         monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
         result = nnlite(*args)
         assert result.exit_code < 2, result.stderr  # 1: the verdict of an audit
+        last = re.split(r"\x1b\[2K", result.stderr)[-1]
+        assert "━" not in last  # the bar is wiped out
         return result.stdout, re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", result.stderr)
 
     return call
@@ -23,15 +192,21 @@ def terminal(nnlite, monkeypatch):
 def test_a_training_shows_a_bar_of_its_epochs(terminal):
     stdout, stderr = terminal("train", *NET)
     assert stdout.startswith("runs/digits/rect: best epoch ")
-    assert re.search(r"epoch +2/2 ━+ loss \d\.\d{4}  validation \d+\.\d\d %  left", stderr)
+    assert re.search(r"epoch 2/2  loss \d\.\d{4}  validation \d+\.\d\d % ━+ 100 %", stderr)
+
+
+def test_a_training_that_is_finished_leaves_no_bar_behind(terminal):
+    terminal("train", *NET)
+    _, stderr = terminal("train", *NET, "--resume")
+    assert "\nruns/digits/rect is finished: there is nothing to do\n" in re.sub(r"\r", "\n", stderr)
 
 
 def test_a_grid_shows_a_bar_of_the_whole_and_a_line_for_each_net(terminal):
     stdout, stderr = terminal("grid", *NET, "--lr", "0.1,0.2", "--jobs", 1)
     assert [line.split()[0] for line in stdout.splitlines() if line.startswith("digits/")]
-    assert "rect-lr0.1" in stderr
-    assert "rect-lr0.2" in stderr
-    assert re.search(r"━+ 100% left", stderr)
+    assert "trained rect-lr0.1" in stderr
+    assert "trained rect-lr0.2" in stderr
+    assert re.search(r"training ━+ 100 %", stderr)
 
 
 def test_an_audit_shows_a_bar_for_each_attack(nnlite, terminal):

@@ -1,6 +1,6 @@
 """`nnlite train`: what it prints where, its exit codes, and that bad input leaves nothing behind."""
 
-import itertools
+import re
 import sys
 from types import SimpleNamespace
 
@@ -38,7 +38,10 @@ def test_the_result_goes_to_stdout_and_the_progress_to_stderr(nnlite, tmp_path):
     assert f"{results.self_attack[-1]:.2f} at 0.1" in result.stdout
     first, *epochs = result.stderr.splitlines()
     assert "Rect" in first
-    assert [line.split()[1] for line in epochs] == ["1/3", "2/3", "3/3"]
+    shown = [
+        re.fullmatch(r" *(\d+) %.*  epoch (\d/3)  loss \d\.\d{4}  validation \d+\.\d\d %", line) for line in epochs
+    ]
+    assert [line.groups() for line in shown] == [("33", "1/3"), ("66", "2/3"), ("100", "3/3")]
 
 
 def test_the_mix_of_lambda_and_phi_is_said(nnlite, tmp_path):
@@ -244,7 +247,7 @@ def test_a_stopped_training_is_listed_and_goes_on(nnlite, tmp_path, monkeypatch)
     assert result.stdout == whole.stdout.replace("whole", "runs")
     assert [line.split("  loss")[0] for line in result.stderr.splitlines()[1:]] == [
         "going on after epoch 2",
-        "epoch   3/3",
+        "100 %  epoch 3/3",
     ]
     one, other = (tmp_path / runs / "digits" / "rect" / "weights.safetensors" for runs in ("whole", "runs"))
     assert one.read_bytes() == other.read_bytes()
@@ -257,11 +260,19 @@ def test_a_stopped_training_is_listed_and_goes_on(nnlite, tmp_path, monkeypatch)
 def test_the_time_that_is_left_is_reckoned_from_the_epochs_of_this_call(nnlite, tmp_path, monkeypatch):
     interrupt_in_step(7, monkeypatch)  # the first of the third epoch
     nnlite(*TINY, "--epochs", 5, "--batch-size", 500)
-    clock = SimpleNamespace(monotonic=itertools.count(0, 60).__next__)
-    monkeypatch.setattr("nnlite.cli.train.time", clock)
+    now = 0
+
+    def epoch_of_a_minute(*args):
+        nonlocal now
+        now += 60
+        return real(*args)
+
+    real = training._run_epoch
+    monkeypatch.setattr(training, "_run_epoch", epoch_of_a_minute)
+    monkeypatch.setattr("nnlite.cli.progress.time", SimpleNamespace(monotonic=lambda: now))
     result = nnlite(*TINY, "--epochs", 5, "--batch-size", 500, "--resume")
-    lines = [(line.split()[1], line.split()[-1]) for line in result.stderr.splitlines()[2:]]
-    assert lines == [("3/5", "2:00"), ("4/5", "1:00"), ("5/5", "0:00")]
+    lines = [line.split("  loss")[0] for line in result.stderr.splitlines()[2:]]
+    assert lines == [" 60 %  epoch 3/5", " 80 %, 0:01:00 left  epoch 4/5", "100 %  epoch 5/5"]
 
 
 def test_a_damaged_checkpoint_does_not_hide_the_runs(nnlite, tmp_path):
