@@ -12,8 +12,7 @@ from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.attack_file import AttackFile, Verification, find_weights, open_attack
 from nnlite.evaluation.attack_file import verify as verify_file
-
-NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}
+from nnlite.evaluation.named_attacks import NORM_NAMES
 
 
 @click.command()

@@ -123,6 +123,52 @@ def test_one_row_adds_a_method_to_the_command_line(nnlite_with, tmp_path):
     assert (tmp_path / "accuracy.png").stat().st_size > 1000
 
 
+# An attack
+
+ATTACK = """
+from dataclasses import dataclass
+import numpy as np
+from nnlite.attacks import Crafted, project
+from nnlite.evaluation.named_attacks import NAMED_ATTACKS, OPTIONS, NamedAttack, Option
+
+@dataclass(frozen=True)
+class Shift:
+    pixels: int = 1
+    norm, clip = "linf", True
+
+    @property
+    def parameters(self):
+        return {"pixels": self.pixels}
+
+    def craft(self, net, x, y, phi, rng):
+        shifted = np.roll(x, self.pixels, axis=-1)
+        return Crafted([project(shifted, x, size, "linf", clip=True) if size else x for size in phi])
+
+OPTIONS["pixels"] = Option(int, "How far")
+NAMED_ATTACKS["shift"] = NamedAttack("Shift", "linf", Shift, "the image shifted", {"pixels": 1}, phi=(0.0, 0.5, 1.0))
+"""
+
+
+def test_one_row_adds_an_attack_to_the_command_line(nnlite_with):
+    shift = ["attack", "--adversary", "rect", "--noise", "shift"]
+    listed, _, table, told, checked = nnlite_with(
+        ATTACK,
+        ["attack", "--help"],
+        ["train", *NET],
+        shift,
+        [*shift, "--pixels", "3", "--save", "FILE", "--json"],
+        ["verify", "FILE", "--run", "rect"],
+    )
+    words = " ".join(listed.split())
+    assert "shift the image shifted, L-infinity norm" in words
+    assert "--pixels INTEGER How far. [shift: 1]" in words
+    assert "shift: 0,0.5,1" in words
+    assert table.startswith("rect crafts Shift noise on 500 test images of digits, L-infinity norm, pixels 1, clipped")
+    assert json.loads(told)["parameters"] == {"pixels": 3}
+    assert json.loads(told)["phi"] == [0, 0.5, 1]
+    assert "FILE: Shift noise, L-infinity norm, pixels 3, clipped to [0, 1]; crafted by rect" in checked
+
+
 # A command
 
 

@@ -66,13 +66,25 @@ def evaluate_attack(
     *,
     seed: int = 0,
     keep: Callable[[int, Sequence[Array]], None] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> AttackTable:
     """Craft noise of each size in `phi` with `adversary` and score every victim on it.
 
-    What `attack` draws, it draws from the generator of `seed`. At phi = 0 the images are the clean ones and the
-    figure equals `accuracy`, bit for bit. keep: is given each block of images, the number of its first and one array
-    for each phi, before they are dropped. NnliteError: a phi that is negative or not finite, a net made for images
-    of another size or for fewer classes. AssertionError: noise that is larger than the attack promises.
+    At phi = 0 the images are the clean ones and the figure equals `accuracy`, bit for bit.
+
+    Arguments:
+        adversary: the net that crafts the noise.
+        victims: the nets that are scored, by name.
+        samples: the images and their labels.
+        attack: how the noise is crafted.
+        phi: the sizes of noise.
+        seed: of the generator that the attack draws from.
+        keep: called with each block of images before it is dropped: the number of its first image, and an array (n, D)
+            for each phi.
+        on_progress: called with the number of images that are done, and of all, before the first block and after each.
+
+    NnliteError: a phi that is negative or not finite, a net made for images of another size or for fewer classes.
+    AssertionError: noise that is larger than the attack promises.
     """
     _check_phi(phi)
     _check_fit({"adversary": adversary, **victims}, samples)
@@ -80,6 +92,7 @@ def evaluate_attack(
     zeros, entries, failed = [], 0, []
     lengths: dict[str, list[Array]] = {"l2": [], "linf": []}
     for start in range(0, len(samples), BLOCK):
+        on_progress(start, len(samples))
         x, y = samples.batch(slice(start, start + BLOCK), adversary.dtype)
         crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack", start))
         check_crafted(attack, x, phi, crafted)
@@ -98,6 +111,7 @@ def evaluate_attack(
             noise = crafted.smallest - x
             for norm, measure in NORMS.items():
                 lengths[norm].append(measure(noise))
+    on_progress(len(samples), len(samples))
     correct = {name: _joined(blocks) for name, blocks in right.items()}
     return AttackTable(
         phi=tuple(phi),

@@ -13,6 +13,7 @@ from nnlite.attacks import PGD, R1, R2
 from nnlite.datasets import Dataset, check_samples, load
 from nnlite.evaluation.accuracy import AttackTable, evaluate_attack
 from nnlite.evaluation.attack_file import open_attack, verify, weights_of
+from nnlite.evaluation.named_attacks import NAMED_ATTACKS
 from nnlite.lbfgs import LBFGS
 from nnlite.training.runs import load_run, make_run
 from nnlite.training.settings import Settings
@@ -98,6 +99,32 @@ def test_the_title_names_the_attack_with_all_it_was_told(attacked):
     assert [row[1:3] for row in rows[1:]] == [["rect", f"PGD noise, {words}"]] * 2
 
 
+def test_fgsm_is_another_name_of_r1(attacked):
+    for form in ("--json", "--csv"):
+        assert (
+            attacked("--adversary", "rect", "--noise", "fgsm", form).stdout
+            == attacked("--adversary", "rect", form).stdout
+        )
+
+
+def test_the_help_says_of_each_attack_what_it_is_and_of_each_option_who_takes_it(nnlite):
+    words = " ".join(nnlite("attack", "--help").stdout.split())
+    for name, row in NAMED_ATTACKS.items():
+        assert f" {', '.join([name, *row.aliases])} {row.summary}" in words
+    assert "--steps INTEGER Steps. [pgd, pgd-l2: 40; autopgd: 100; deepfool: 50; carlini, hopskipjump: 10]" in words
+    assert "--stride FLOAT Size of a step, as a share of phi; 2.5 / steps if not given. [pgd, pgd-l2]" in words
+    assert "[default: yes, but not for r1, r2]" in words
+
+
+def test_progress_goes_to_stderr_where_the_attack_takes_long(attacked, monkeypatch):
+    monkeypatch.setattr("nnlite.cli.progress.PATIENCE", 0)
+    monkeypatch.setattr("nnlite.cli.progress.PAUSE", 0)
+    result = attacked("--adversary", "rect", "--noise", "pgd", "--steps", 2, "--json")
+    assert json.loads(result.stdout)["examples"] == 500
+    shown = [line for line in result.stderr.splitlines() if line.endswith("  PGD noise")]
+    assert [line.partition("%")[0].strip() for line in shown] == ["0", "50", "100"]
+
+
 def test_only_the_first_images_are_attacked_on_request(attacked, trained):
     content = json.loads(attacked("--adversary", "rect", "--first", 30, "--victim", "rect", "--json").stdout)
     net = trained[1][0].net
@@ -125,7 +152,7 @@ def test_what_an_attack_could_not_do_is_told(attacked, monkeypatch, failed, size
     figures = {"rect": np.array([90.0])}
     lengths = {norm: np.array(size) for norm in ("l2", "linf")}
     table = AttackTable((1.0,), figures, None, failed=np.array(failed), lengths=lengths)
-    monkeypatch.setattr("nnlite.cli.attack.evaluate_attack", lambda *args, **options: table)
+    monkeypatch.setattr("nnlite.evaluation.attacking.evaluate_attack", lambda *args, **options: table)
     result = attacked("--adversary", "rect", "--noise", "lbfgs", "--victim", "rect", "--json")
     content = json.loads(result.stdout, parse_constant=pytest.fail)  # NaN is no JSON
     assert content["failed"] == failed
@@ -150,6 +177,8 @@ def test_without_the_toolbox_its_attacks_say_what_to_install(attacked, no_art):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["--noise", "fgsm", "--steps", 5], "steps: noise r1 does not use it"),
+        (["--noise", "pgd", "--seed", -1], "seed: expected an integer of at least 0, found -1"),
         (["--noise", "r1", "--steps", 5], "steps: noise r1 does not use it, only pgd, pgd-l2, autopgd, deepfool"),
         (["--noise", "pgd", "--queries", 5], "queries: noise pgd does not use it, only square"),
         (["--noise", "lbfgs", "--restarts", 5], "restarts: noise lbfgs does not use it"),
@@ -243,7 +272,7 @@ def test_save_keeps_the_images_with_all_that_made_them(attacked, trained, tmp_pa
 
 def test_save_replaces_no_file_and_says_so_before_the_attack(attacked, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("precious")
-    monkeypatch.setattr("nnlite.cli.attack.evaluate_attack", pytest.fail)
+    monkeypatch.setattr("nnlite.evaluation.attacking.evaluate_attack", pytest.fail)
     result = attacked("--adversary", "rect", "--save", "file")
     assert result.exit_code == 2
     assert "file: there is such a file; choose another name, or delete it" in result.stderr
@@ -255,7 +284,7 @@ def test_an_interrupted_attack_leaves_no_file(attacked, tmp_path, monkeypatch):
         keep(0, [np.zeros((5, 64), np.float32)] * 5)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nnlite.cli.attack.evaluate_attack", stop)
+    monkeypatch.setattr("nnlite.evaluation.attacking.evaluate_attack", stop)
     assert attacked("--adversary", "rect", "--save", "new/file").exit_code == 130
     assert not list((tmp_path / "new").iterdir())
 

@@ -215,3 +215,10 @@ def test_an_audit_shows_a_bar_for_each_attack(nnlite, terminal):
     stdout, stderr = terminal("audit", "rect", "--examples", 20, *quick)
     assert "worst" in stdout
     assert re.search(r"Square at phi 0.05 ━+ \d/\d left", stderr)
+
+
+def test_an_attack_shows_a_bar(nnlite, terminal):
+    nnlite("train", *NET)
+    stdout, stderr = terminal("attack", "--adversary", "rect", "--noise", "pgd")
+    assert "phi 0.05" in stdout
+    assert re.search(r"PGD noise ━+ +100 %", stderr)

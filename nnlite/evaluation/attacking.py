@@ -1,0 +1,81 @@
+"""An attack from its name to its figures: one net crafts noise, others are scored on it, the images may be kept."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnlite.datasets.samples import Dataset, Samples
+from nnlite.evaluation.accuracy import AttackTable, Examples, evaluate_attack, first_of_each_class
+from nnlite.evaluation.attack_file import NetId, Record, clean_sha256, new_attack, weights_of, weights_sha256
+from nnlite.evaluation.named_attacks import ChosenAttack
+from nnlite.network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """The figures of an attack and, where they were asked for, examples to draw."""
+
+    table: AttackTable
+    examples: Examples | None
+
+
+def attack_nets(
+    chosen: ChosenAttack,
+    adversary: tuple[str, Network],
+    victims: Mapping[str, Network],
+    data: Dataset,
+    *,
+    first: int | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    save: Path | None = None,
+    with_examples: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Attacked:
+    """Craft noise for the test images of `data`, and return how every victim does under it.
+
+    Arguments:
+        chosen: the attack, as `choose_attack` returns it.
+        adversary: name and net that craft the noise.
+        victims: the nets that are scored, by name.
+        data: the data set.
+        first: how many of its test images are attacked; None for all.
+        dtype: the type that the nets compute in, "float32" or "float64".
+        device: where they do, "cpu" or "gpu".
+        save: the attack file that keeps the images; None to drop them.
+        with_examples: whether the first image of each class is attacked once more, to be drawn.
+        on_progress: called with the number of images that are done, and of all.
+
+    NnliteError: as `evaluate_attack`, and for a file that exists already or cannot be written.
+    """
+    clean, seed = data.test[:first], chosen.seed or 0
+    net = adversary[1].astype(dtype).to(device)
+    nets = {name: victim.astype(dtype).to(device) for name, victim in victims.items()}
+    asked = net, nets, clean.to(device), chosen.attack, chosen.phi
+    if save is None:
+        table = evaluate_attack(*asked, seed=seed, on_progress=on_progress)
+    else:
+        record = _record(chosen, adversary, victims, data.name, clean)
+        with new_attack(save, record, clean, np.arange(len(clean)), dtype) as file:
+            table = evaluate_attack(*asked, seed=seed, keep=file.keep, on_progress=on_progress)
+            file.score(np.stack([correct.sum(axis=-1) for correct in table.correct.values()]))
+    return Attacked(table, first_of_each_class(*asked, seed=seed) if with_examples else None)
+
+
+def _record(
+    chosen: ChosenAttack, adversary: tuple[str, Network], victims: Mapping[str, Network], data: str, clean: Samples
+) -> Record:
+    """Return what the attack file says about itself."""
+    first, *others = (NetId(name, weights_sha256(weights_of(net))) for name, net in (adversary, *victims.items()))
+    return Record(
+        attack=f"{chosen.title}, {chosen.details}",
+        norm=chosen.attack.norm,
+        clip=chosen.attack.clip,
+        phi=chosen.phi,
+        data=data,
+        clean=clean_sha256(clean),
+        adversary=first,
+        victims=tuple(others),
+    )

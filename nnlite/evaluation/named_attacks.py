@@ -1,0 +1,141 @@
+"""Every attack by name, as a row: how it is made, what it can be told, and what is printed about it.
+
+A row is all that `nnlite attack` knows of an attack. To add one, write it as nnlite.attacks.Attack says, in a file of
+its own, and add its row: the command then takes its name and its options, and its help describes them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from nnlite.attacks import PGD, R1, R2, Attack
+from nnlite.errors import NnliteError
+from nnlite.evaluation.accuracy import PAPER_PHI
+from nnlite.lbfgs import LBFGS
+
+L2_PHI = (0.0, 0.25, 0.5, 1.0, 2.0)  # phi on each of D pixels is sqrt(D) phi long, so the paper's sizes are tiny here
+NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}
+
+
+class Option(NamedTuple):
+    """Something that an attack can be told: its type, and what it means."""
+
+    type: type[int] | type[float]
+    meaning: str
+
+
+OPTIONS = {
+    "steps": Option(int, "Steps"),
+    "restarts": Option(int, "Starts, of which the best counts"),
+    "stride": Option(float, "Size of a step, as a share of phi; 2.5 / steps if not given"),
+    "queries": Option(int, "Queries for each image"),
+    "seed": Option(int, "Seed of what is drawn at random"),
+}
+
+
+@dataclass(frozen=True)
+class NamedAttack:
+    """A row: an attack as the command line knows it.
+
+    Arguments:
+        label: the name that is printed.
+        norm: what phi is measured in, as Attack says.
+        make: makes the attack; it is given the options but for the seed, and `clip` unless that is None.
+        summary: what it does, in a line.
+        options: the OPTIONS that it takes, with their defaults.
+        clip: whether pixels stay within [0, 1] unless the user says otherwise; None if they always do.
+        phi: the sizes of noise unless the user gives others.
+        extra: the extra of nnlite that it needs, "" for none.
+        aliases: its other names.
+    """
+
+    label: str
+    norm: str | None
+    make: Callable[..., Attack]
+    summary: str
+    options: Mapping[str, float | None] = field(default_factory=dict)
+    clip: bool | None = None
+    phi: tuple[float, ...] = PAPER_PHI
+    extra: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChosenAttack:
+    """An attack with its name, the sizes of noise, and the seed of what it draws, None for one that draws nothing."""
+
+    name: str
+    label: str
+    attack: Attack
+    phi: tuple[float, ...]
+    seed: int | None
+
+    @property
+    def title(self) -> str:
+        """What it makes, such as: PGD noise."""
+        return f"{self.label} noise"
+
+    @property
+    def details(self) -> str:
+        """How it is made, such as: L2 norm, steps 40, restarts 5, stride 0.0625, seed 0, clipped to [0, 1]."""
+        norm, parameters = self.attack.norm, self.attack.parameters
+        words = [f"{NORM_NAMES[norm]} norm"] if norm and parameters else []  # a single step is known by its name
+        words += [f"{name} {value:g}" for name, value in parameters.items()]
+        words += [] if self.seed is None else [f"seed {self.seed}"]
+        return ", ".join([*words, "clipped to [0, 1]" if self.attack.clip else "not clipped"])
+
+
+def choose_attack(
+    name: str, phi: tuple[float, ...] | None = None, *, clip: bool | None = None, **options: Any
+) -> ChosenAttack:
+    """Return the attack of this name, told the given options, and all others as its row has them.
+
+    NnliteError: an unknown name, or an option that the attack does not take or whose value it refuses.
+    """
+    name = next((known for known, row in NAMED_ATTACKS.items() if name in row.aliases), name)
+    row = NAMED_ATTACKS.get(name)
+    if row is None:
+        raise NnliteError(f"noise: expected one of {', '.join(NAMED_ATTACKS)}, found {name!r}")
+    for option in options:
+        if option not in row.options:
+            able = ", ".join(other for other, takes in NAMED_ATTACKS.items() if option in takes.options)
+            only = f", only {able}" if able else ""
+            raise NnliteError(f"{option}: noise {name} does not use it{only}; leave it out")
+    if row.clip is None and clip is False:
+        raise NnliteError(f"clip: noise {name} always keeps pixels within [0, 1]; leave --no-clip out")
+    told: dict[str, Any] = {**row.options, **options}
+    seed = told.pop("seed", None)
+    if seed is not None and not (isinstance(seed, int) and seed >= 0):
+        raise NnliteError(f"seed: expected an integer of at least 0, found {seed}")
+    if row.clip is not None:
+        told["clip"] = row.clip if clip is None else clip
+    return ChosenAttack(name, row.label, row.make(**told), row.phi if phi is None else phi, seed)
+
+
+def _art(name: str, norm: str, summary: str, **options: int) -> NamedAttack:
+    """Return the row of one of ART's attacks; the toolbox is imported only when the attack is made."""
+
+    def make(**told: Any) -> Attack:
+        from nnlite.interop.art import ArtAttack
+
+        return ArtAttack(name, **told)
+
+    return NamedAttack(name, norm, make, summary, options, phi=_PHI[norm], extra="interop")
+
+
+_PHI = {"linf": PAPER_PHI, "l2": L2_PHI}
+_PGD: dict[str, float | None] = {"steps": 40, "restarts": 1, "stride": None, "seed": 0}
+
+NAMED_ATTACKS = {
+    "r1": NamedAttack("R1", "linf", partial(replace, R1), "one step phi sign(J)", clip=False, aliases=("fgsm",)),
+    "r2": NamedAttack("R2", None, partial(replace, R2), "one step phi 2J", clip=False),
+    "pgd": NamedAttack("PGD", "linf", PGD, "projected gradient descent", _PGD, clip=True),
+    "pgd-l2": NamedAttack("PGD", "l2", partial(PGD, "l2"), "projected gradient descent", _PGD, clip=True, phi=L2_PHI),
+    "lbfgs": NamedAttack("L-BFGS", "l2", LBFGS, "smallest noise (Szegedy et al. 2013)", phi=L2_PHI),
+    "square": _art("square", "linf", "random search, sees only logits", queries=1000, restarts=1, seed=0),
+    "autopgd": _art("autopgd", "linf", "PGD that adapts its steps", steps=100, restarts=1, seed=0),
+    "deepfool": _art("deepfool", "l2", "smallest noise, by linearising the net", steps=50),
+    "carlini": _art("carlini", "l2", "smallest noise (Carlini and Wagner 2017)", steps=10),
+    "hopskipjump": _art("hopskipjump", "l2", "smallest noise, sees only the predicted class", steps=10, seed=0),
+}
