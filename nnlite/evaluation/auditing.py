@@ -1,18 +1,16 @@
-"""The audit: what a reviewer asks about a claim of robustness (Carlini et al. 2019), answered by numbers.
+"""The audit: a net under several attacks, and what a reviewer would ask about them (Carlini et al. 2019).
 
-The threat model is noise of at most phi on each pixel, the L-infinity ball, and with `clip` pixels within [0, 1].
-Several attacks run within it, and an example counts as robust at phi only where it stands under all of them at that
-phi. Each question is a rule below; it makes a Verdict, a number and the limit that it must not exceed. Why each limit
-is what it is stands in docs/audit.md.
+The threat model is noise of at most phi on each pixel, the L-infinity ball, and with `clip` pixels within [0, 1]. The
+attacks are the rows of ATTACKS, and Square on what they leave. An example counts as robust at phi only if it is
+correct under every attack at that phi. The questions are the rules of nnlite.evaluation.verdicts.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, check_count, project
 from nnlite.backend import Array, get_xp, to_host
@@ -20,67 +18,155 @@ from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy, evaluate_attack
 from nnlite.evaluation.random_signs import RandomSigns
+from nnlite.evaluation.verdicts import (
+    FAIL,
+    IntArray,
+    Verdict,
+    all_correct,
+    black_box,
+    converged,
+    iterative,
+    large_noise,
+    monotone,
+    no_noise,
+    percent,
+    random_noise,
+    transfer,
+    undecided,
+    zero_gradients,
+)
+from nnlite.init import generator
 from nnlite.network import Network
 
-IntArray = npt.NDArray[np.int64]
-Accuracies = Mapping[str, FloatArray]  # attack -> percent, (phi,)
-
-PASS, FAIL, NOT_TESTED = "pass", "FAIL", "not tested"
-SLACK = 0.2  # points by which a weaker attack may be ahead before it means something: AutoAttack's threshold
-CONVERGED = 0.5  # points that twice the steps may gain
-FEW = 3  # examples that mean nothing either, where they are more than that
 LARGE = 0.5  # a phi at which every image can become the same grey one
-_ROUNDING = 1e-9  # of the difference of two percentages
+
+OnProgress = Callable[[int, int, str], None]  # is told how many images are done, of how many, and under which attack
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A question, the number that answers it, the limit that it must not exceed, and the evidence in words.
+class AuditOptions:
+    """What is asked of an audit, and how hard it tries.
 
-    found: None where the question could not be asked; the evidence then says why.
+    Arguments:
+        phi: The sizes of noise; 0 is added to them.
+        clip: Whether pixels stay within [0, 1]. Square always keeps them there.
+        steps: The steps of PGD.
+        restarts: The starts of PGD, of which the first is the image itself.
+        tries: How many random signs are drawn for each pixel.
+        square_queries: How often Square asks for the logits of an image.
+        square_examples: On how many examples Square is tried at each phi, at most.
+        seed: The seed of all that is drawn.
+        examples: How many examples are drawn from those given; None for all.
+
+    NnliteError: a phi that is negative or not finite, none above 0, or a count below 1.
     """
 
-    name: str
-    question: str
-    found: float | None
-    limit: float
-    evidence: str
+    phi: Sequence[float] = PAPER_PHI
+    clip: bool = True
+    steps: int = 40
+    restarts: int = 5
+    tries: int = 20
+    square_queries: int = 1000
+    square_examples: int = 500
+    seed: int = 0
+    examples: int | None = None
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(size) and size >= 0 for size in self.phi) or not any(self.phi):
+            raise NnliteError(
+                f"phi: expected finite numbers of at least 0, one of them above 0, found {tuple(self.phi)}"
+            )
+        for name in ("steps", "restarts", "tries", "square_queries", "square_examples"):
+            check_count(name, getattr(self, name))
+        if self.examples is not None:
+            check_count("examples", self.examples)
 
     @property
-    def answer(self) -> str:
-        """PASS, FAIL or NOT_TESTED."""
-        if self.found is None:
-            return NOT_TESTED
-        return PASS if self.found <= self.limit + _ROUNDING else FAIL
+    def sizes(self) -> tuple[float, ...]:
+        """Each phi once, from 0 upwards."""
+        return tuple(sorted({0.0, *map(float, self.phi)}))
+
+    def rows(self, count: int) -> IntArray:
+        """Return which of `count` examples are audited; drawn, as the first of MNIST's test images are the easier."""
+        if self.examples is None or self.examples >= count:
+            return np.arange(count)
+        return np.sort(generator(self.seed, "split").choice(count, self.examples, replace=False))
+
+
+@dataclass(frozen=True)
+class AuditAttack:
+    """A row: an attack that an audit runs on every example.
+
+    Arguments:
+        label: What is said to be under way.
+        description: Says what it does, for the table.
+        make: Makes it.
+        by: What it is crafted with: "net", the gradient of the audited net, "others", those of the other nets, each of
+            which crafts, or "chance".
+    """
+
+    label: str
+    description: Callable[[AuditOptions], str]
+    make: Callable[[AuditOptions], Attack]
+    by: str = "net"
+
+
+ATTACKS = {
+    "r1": AuditAttack("R1", lambda asked: "R1, one step", lambda asked: replace(R1, clip=asked.clip)),
+    "r2": AuditAttack(
+        "R2", lambda asked: "R2, one step, within the ball", lambda asked: _InBall(replace(R2, clip=asked.clip))
+    ),
+    "pgd": AuditAttack(
+        "PGD",
+        lambda asked: f"PGD, {asked.steps} steps, {_count(asked.restarts, 'start')}",
+        lambda asked: PGD(steps=asked.steps, restarts=asked.restarts, clip=asked.clip),
+    ),
+    "transfer": AuditAttack("noise of", lambda asked: "R1 noise", lambda asked: replace(R1, clip=asked.clip), "others"),
+    "random": AuditAttack(
+        "random signs",
+        lambda asked: f"random signs, {asked.tries} draws",
+        lambda asked: RandomSigns(asked.tries, asked.clip),
+        "chance",
+    ),
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
     """What was found on N examples.
 
-    standing: which examples each attack left standing, bool (phi, N); without Square, which is tried on a part.
-    tried, broken: the examples that Square was tried on, and those it broke, bool (phi, N). words: what each attack
-    did, for people. chance: the accuracy of a guess. parameters: how hard each attack tried.
+    Arguments:
+        phi: The sizes of noise, rising from 0.
+        correct: Which examples are still correct under each attack, bool (phi, N); without Square, which is tried on a
+            part of them.
+        tried: The examples that Square was tried on, bool (phi, N).
+        broken: Those of them that it broke.
+        descriptions: What each attack does, for people.
+        verdicts: The answers to the questions.
+        chance: The accuracy of a guess, in percent.
+        parameters: How hard each attack tried.
+        rows: Which of the samples that were given are the examples, (N,).
     """
 
     phi: tuple[float, ...]
-    standing: dict[str, BoolArray]
+    correct: dict[str, BoolArray]
     tried: BoolArray
     broken: BoolArray
-    words: dict[str, str]
+    descriptions: dict[str, str]
     verdicts: tuple[Verdict, ...]
     chance: float
     parameters: dict[str, Any]
+    rows: IntArray
 
     @property
     def worst(self) -> BoolArray:
-        """Which examples stand under every attack, Square included, at each phi: bool (phi, N)."""
-        return _all(self.standing) & ~self.broken
+        """Which examples are correct under every attack, Square included, at each phi: bool (phi, N)."""
+        return all_correct(self.correct) & ~self.broken
 
     @property
     def accuracy(self) -> dict[str, FloatArray]:
-        """Percent, (phi,), for each attack of `standing` and, last, for the "worst" case."""
-        return {name: _percent(stands) for name, stands in {**self.standing, "worst": self.worst}.items()}
+        """Percent, (phi,), for each attack of `correct` and, last, for the "worst" case."""
+        return {name: percent(ones) for name, ones in {**self.correct, "worst": self.worst}.items()}
 
     @property
     def failed(self) -> bool:
@@ -92,266 +178,118 @@ def audit(
     net: Network,
     samples: Samples,
     others: Mapping[str, Network],
+    options: AuditOptions = AuditOptions(),
     *,
-    phi: Sequence[float] = PAPER_PHI,
-    clip: bool = True,
-    steps: int = 40,
-    restarts: int = 5,
-    tries: int = 20,
-    square_queries: int = 1000,
-    square_examples: int = 500,
-    seed: int = 0,
-    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    on_progress: OnProgress = lambda done, total, what: None,
 ) -> Audit:
-    """Attack one net, not a stack, with all that is named above, and decide the verdicts.
+    """Attack a net in several ways and return how it does, with a verdict on each question.
 
-    others: the nets that craft the transferred noise; there may be none. phi is sorted, and 0 added. Square is tried
-    on `square_examples` at most, at each phi. on_progress is called with what is under way, and on how many examples
-    of how many it is done. NnliteError: a phi that is negative or not finite, none above 0, a count below 1, nets that
-    do not fit the samples, or a net that is right on none of them.
+    Arguments:
+        net: One net, not a stack.
+        samples: The images and their labels.
+        others: The nets that craft the transferred noise, by name; there may be none.
+        options: What is asked.
+        on_progress: Called with how many images are done, of how many, and under which attack.
+
+    NnliteError: nets that do not fit the samples, a stack, or a net that is right on none of the samples.
     """
-    if not all(math.isfinite(size) and size >= 0 for size in phi) or not any(phi):
-        raise NnliteError(f"phi: expected finite numbers of at least 0, one of them above 0, found {tuple(phi)}")
-    check_count("square_queries", square_queries)
-    check_count("square_examples", square_examples)
-    phi = tuple(sorted({0.0, *map(float, phi)}))
-    sizes = phi if phi[-1] >= LARGE else (*phi, LARGE)
-    r1, r2 = Noise(R1.penalty, clip), _InBall(Noise(R2.penalty, clip))
-    pgd, doubled = PGD(steps=steps, restarts=restarts, clip=clip), PGD(steps=2 * steps, clip=clip)
-    signs = RandomSigns(tries, clip)
-    square, why_not = _square(square_queries, samples.images.shape[-1])
-
-    examples, clean = len(samples), accuracy(net, samples)
+    rows = options.rows(len(samples))
+    samples = samples[get_xp(samples.labels).asarray(rows)]
+    clean = accuracy(net, samples)
     if clean.ndim:
         raise NnliteError(f"net: expected one net, found a stack of {clean.size}; audit them one by one")
     right, margin, zeros = _look(net, samples)
-    rows = np.flatnonzero(right)
-    if not rows.size:
-        raise NnliteError(f"net: it is right on none of {examples} examples, so there is nothing to attack")
+    if not right.any():
+        raise NnliteError(f"net: it is right on none of {len(samples)} examples, so there is nothing to attack")
 
-    def stand(stage: str, attack: Attack, at: Sequence[float], rows: IntArray, crafting: Network = net) -> BoolArray:
-        """Return which examples stand under `attack` at each phi of `at`, (phi, N); only `rows` are tried."""
-        stands = np.zeros((len(at), examples), bool)
-        if rows.size:
-            on_progress(stage, 0, len(rows))
-            chosen = samples[get_xp(samples.labels).asarray(rows)]
-            told = _Told(attack, lambda done: on_progress(stage, done, len(rows)))
-            stands[:, rows] = evaluate_attack(crafting, {"net": net}, chosen, told, at, seed=seed).correct["net"]
-        return stands
-
-    standing = {"r1": stand("R1", r1, phi, rows), "r2": stand("R2", r2, phi, rows)}
-    climbed = stand("PGD", pgd, sizes, rows)
-    standing["pgd"] = climbed[: len(phi)]
-    white = _all(standing)
-    by = {name: stand(f"noise of {name}", r1, phi, rows, other) for name, other in others.items()}
-    if by:
-        standing["transfer"] = _all(by)
-    standing["random"] = stand("random signs", signs, phi, rows)
-
-    k = undecided(_percent(standing["pgd"]), float(clean))
-    still = np.flatnonzero(standing["pgd"][k])
-    twice = stand("twice the steps", doubled, (phi[k],), still)
-
-    tried, broken = np.zeros_like(white), np.zeros_like(white)
-    for j, left in enumerate(_all(standing)):
-        nearest = np.flatnonzero(left)[margin[left].argsort()][:square_examples]
-        if square and phi[j] and nearest.size:
-            tried[j, nearest] = True
-            broken[j] = tried[j] & ~stand(f"Square at phi {phi[j]:g}", square, (phi[j],), nearest)[0]
+    phi, trial = options.sizes, _Trial(net, samples, options, on_progress)
+    correct, by = trial.under_all(right, others)
+    white = all_correct({name: correct[name] for name, attack in ATTACKS.items() if attack.by == "net"})
+    large = correct["pgd"][-1:]
+    if phi[-1] < LARGE:
+        large = trial.under(f"PGD at phi {LARGE:g}", ATTACKS["pgd"].make(options), (LARGE,), right)
+    k = undecided(percent(correct["pgd"]), float(clean))
+    doubled = PGD(steps=2 * options.steps, clip=options.clip)
+    twice = trial.under("twice the steps", doubled, (phi[k],), correct["pgd"][k])
+    square, why_not = _square(options, samples.images.shape[-1])
+    tried, broken = trial.broken_by(square, all_correct(correct), margin)
 
     chance = 100 / net.sizes[-1]
-    found = {name: _percent(stands) for name, stands in standing.items()}
-    worst = _percent(_all(standing) & ~broken)
+    found = {name: percent(ones) for name, ones in correct.items()}
+    worst = percent(all_correct(correct) & ~broken)
     verdicts = (
-        iterative(phi, found, examples),
-        converged(phi[k], found["pgd"][k], _percent(twice)[0], 2 * steps, examples),
-        monotone(phi, {**found, "worst": worst}, chance, examples),
-        large_noise(sizes[-1], _percent(climbed)[-1], chance),
+        iterative(phi, found, len(samples)),
+        converged(phi[k], found["pgd"][k], percent(twice)[0], doubled.steps, len(samples)),
+        monotone(phi, {**found, "worst": worst}, chance, len(samples)),
+        large_noise(max(phi[-1], LARGE), percent(large)[0], chance),
         transfer(phi, white, by),
         black_box(phi, tried, broken, why_not),
-        random_noise(phi, found, examples),
-        zero_gradients(zeros[rows], samples.images.shape[-1], examples),
+        random_noise(phi, found, len(samples)),
+        zero_gradients(zeros[right], samples.images.shape[-1], len(samples)),
         no_noise(found, float(clean)),
     )
-    words = {
-        "r1": "R1, one step",
-        "r2": "R2, one step, within the ball",
-        "pgd": f"PGD, {steps} steps, {restarts} start{'s' * (restarts > 1)}",
-        "transfer": f"R1 noise of {len(others)} other net{'s' * (len(others) > 1)}",
-        "random": f"random signs, {tries} draws",
-        "square": f"broken by Square, {square_queries} queries",
-        "worst": "worst case",
-    }
-    parameters = {
-        "clip": clip,
-        "steps": steps,
-        "restarts": restarts,
-        "tries": tries,
-        "square_queries": square_queries,
-        "square_examples": square_examples,
-        "seed": seed,
-        "others": list(others),
-        "examples": examples,
-        "dtype": str(net.dtype),
-    }
-    return Audit(phi, standing, tried, broken, words, verdicts, chance, parameters)
+    effort = {name: value for name, value in vars(options).items() if name not in ("phi", "examples")}
+    parameters = effort | {"others": list(others), "examples": len(samples), "dtype": str(net.dtype)}
+    return Audit(phi, correct, tried, broken, _describe(options, len(others)), verdicts, chance, parameters, rows)
 
 
-# The rules. Accuracies are in percent, (phi,); phi[0] is 0, where nothing can differ but by a fault.
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A net under audit, and the N samples that it is attacked on."""
 
+    net: Network
+    samples: Samples
+    options: AuditOptions
+    on_progress: OnProgress
 
-def iterative(phi: Sequence[float], found: Accuracies, examples: int) -> Verdict:
-    """Many steps must find what one step finds: PGD - min(R1, R2)."""
-    single = np.minimum(found["r1"], found["r2"])
-    more, k = _largest(found["pgd"] - single)
-    return Verdict(
-        "iterative",
-        "Is PGD at least as strong as a single step?",
-        more,
-        _points(SLACK, examples),
-        f"at phi {phi[k]:g}: {found['pgd'][k]:.2f} % under PGD, {single[k]:.2f} % under the stronger of R1 and R2",
-    )
+    def under(
+        self, what: str, attack: Attack, phi: Sequence[float], tried: BoolArray, crafting: Network | None = None
+    ) -> BoolArray:
+        """Return which samples are correct under `attack` at each phi, (phi, N), given which are `tried`, (N,).
 
+        Those that are not tried are not correct. `crafting` crafts the noise; without it the net itself does.
+        """
+        correct, rows = np.zeros((len(phi), len(tried)), bool), np.flatnonzero(tried)
+        if rows.size:
+            table = evaluate_attack(
+                self.net if crafting is None else crafting,
+                {"net": self.net},
+                self.samples[get_xp(self.samples.labels).asarray(rows)],
+                attack,
+                phi,
+                seed=self.options.seed,
+                on_progress=lambda done, total: self.on_progress(done, total, what),
+            )
+            correct[:, rows] = table.correct["net"]
+        return correct
 
-def undecided(pgd: FloatArray, clean: float) -> int:
-    """Return the index of the phi where the most is at stake: the accuracy nearest to half the clean one."""
-    return _largest(-abs(pgd - clean / 2))[1]
+    def under_all(
+        self, tried: BoolArray, others: Mapping[str, Network]
+    ) -> tuple[dict[str, BoolArray], dict[str, BoolArray]]:
+        """Return which samples are correct under each row of ATTACKS, and under the noise of each of the others."""
+        correct, by = {}, {}
+        for name, row in ATTACKS.items():
+            attack, phi = row.make(self.options), self.options.sizes
+            if row.by == "others":
+                by = {other: self.under(f"{row.label} {other}", attack, phi, tried, others[other]) for other in others}
+                if by:
+                    correct[name] = all_correct(by)
+            else:
+                correct[name] = self.under(row.label, attack, phi, tried)
+        return correct, by
 
+    def broken_by(self, square: Attack | None, left: BoolArray, margin: FloatArray) -> tuple[BoolArray, BoolArray]:
+        """Return on which samples Square is tried, and which of them it breaks, (phi, N) each.
 
-def converged(phi: float, before: float, after: float, steps: int, examples: int) -> Verdict:
-    """More steps must find nothing more: the accuracy before, less that after steps twice as many."""
-    return Verdict(
-        "converged",
-        "Do more steps change nothing?",
-        float(before - after),
-        _points(CONVERGED, examples),
-        f"at phi {phi:g}, where most is at stake: {before:.2f} % under PGD, {after:.2f} % after {steps} steps as well",
-    )
-
-
-def monotone(phi: Sequence[float], found: Accuracies, chance: float, examples: int) -> Verdict:
-    """A larger ball holds the smaller one: the largest rise of any accuracy with phi, as far as it is above chance."""
-    rises = {}
-    for name, values in found.items():
-        level = np.maximum(values, chance)
-        rises[name] = _largest(level - np.minimum.accumulate(level))
-    name = max(rises, key=lambda one: rises[one][0])
-    rise, k = rises[name]
-    return Verdict(
-        "monotone",
-        "Does more noise never help?",
-        rise,
-        _points(SLACK, examples),
-        f"under {name} it rises up to phi {phi[k]:g}, by {rise:.2f} points" if rise else "no accuracy rises with phi",
-    )
-
-
-def large_noise(phi: float, found: float, chance: float) -> Verdict:
-    """At a large phi there is nothing left to see: accuracy under PGD, at most that of a guess."""
-    return Verdict(
-        "large noise",
-        "Does large noise bring the net down to chance?",
-        float(found),
-        chance,
-        f"at phi {phi:g}: {found:.2f} % under PGD, {chance:g} % by guessing",
-    )
-
-
-def transfer(phi: Sequence[float], white: BoolArray, by: Mapping[str, BoolArray]) -> Verdict:
-    """Noise made without this net's gradient must not do what no noise made with it does.
-
-    white: what stands under every attack that uses the gradient; by: what stands under the R1 noise of each other net;
-    all (phi, N).
-    """
-    question, limit = "Does the noise of other nets find nothing new?", _points(SLACK, white.shape[-1])
-    if not by:
-        return Verdict("transfer", question, None, limit, "there is no other net to craft it")
-    new, k = _largest(_percent(white & ~_all(by)))
-    name = min(by, key=lambda one: by[one][-1].sum())
-    return Verdict(
-        "transfer",
-        question,
-        new,
-        limit,
-        f"at phi {phi[k]:g}: {new:.2f} % fall to it, and not to R1, R2 or PGD; "
-        f"the strongest other net is {name}, {_percent(by[name])[-1]:.2f} % at phi {phi[-1]:g}",
-    )
-
-
-def black_box(phi: Sequence[float], tried: BoolArray, broken: BoolArray, why_not: str) -> Verdict:
-    """An attack that sees no gradient must not break what has stood all that do; tried and broken: (phi, N)."""
-    question, limit = "Does Square, a black-box attack, find nothing new?", _points(SLACK, tried.shape[-1])
-    if why_not:
-        return Verdict("black box", question, None, limit, f"Square was not run: {why_not}")
-    new, k = _largest(_percent(broken))
-    return Verdict(
-        "black box",
-        question,
-        new,
-        limit,
-        f"at phi {phi[k]:g}: {new:.2f} % fall to it, and to no other attack, {broken[k].sum()} of the {tried[k].sum()} "
-        "that it was tried on, those of the smallest margin",
-    )
-
-
-def random_noise(phi: Sequence[float], found: Accuracies, examples: int) -> Verdict:
-    """Random noise must be weaker than what follows the gradient: max(R1, PGD) - random.
-
-    R2 is not asked: its size follows the gradient, and may be next to nothing. Nor is transfer, whose strength
-    depends on the other nets.
-    """
-    guided = np.maximum(found["r1"], found["pgd"])
-    more, k = _largest(guided - found["random"])
-    return Verdict(
-        "random noise",
-        "Is random noise the weakest?",
-        more,
-        _points(SLACK, examples),
-        f"at phi {phi[k]:g}: {found['random'][k]:.2f} % under it, {guided[k]:.2f} % under the weaker of R1 and PGD; "
-        "R2 is left out, as its size follows the gradient",
-    )
-
-
-def zero_gradients(zeros: IntArray, pixels: int, examples: int) -> Verdict:
-    """An example whose gradient is 0 cannot be attacked by it, and stands for no good reason.
-
-    zeros: for each example that the net is right on, how many of its `pixels` have a derivative of exactly 0.
-    """
-    blind = 100 * int((zeros == pixels).sum()) / examples
-    return Verdict(
-        "zero gradients",
-        "Does every example have a gradient?",
-        blind,
-        SLACK,
-        f"{blind:.2f} % of the examples have none, {100 * zeros.mean() / pixels:.2f} % of all derivatives are 0",
-    )
-
-
-def no_noise(found: Accuracies, clean: float) -> Verdict:
-    """Without noise nothing may change: the largest difference from the clean accuracy at phi = 0."""
-    away = max(abs(values[0] - clean) for values in found.values())
-    return Verdict(
-        "no noise",
-        "Is the accuracy at phi 0 the clean one?",
-        float(away),
-        0.0,
-        f"{clean:.2f} % on clean images, "
-        + (f"off by {away:.2g} points under an attack" if away else "as under all attacks"),
-    )
-
-
-class _Told:
-    """An attack that tells, after each batch, how many examples it is done with."""
-
-    def __init__(self, attack: Attack, tell: Callable[[int], None]) -> None:
-        self.norm, self.clip = attack.norm, attack.clip
-        self._attack, self._tell, self._done = attack, tell, 0
-
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
-        crafted = self._attack.craft(net, x, y, phi, rng)
-        self._done += len(y)
-        self._tell(self._done)
-        return crafted
+        At each phi above 0 they are those of the smallest margin, (N,), among those that are `left`, (phi, N).
+        """
+        tried, broken = np.zeros_like(left), np.zeros_like(left)
+        for k, size in enumerate(self.options.sizes):
+            if square and size:
+                nearest = np.flatnonzero(left[k])[margin[left[k]].argsort()][: self.options.square_examples]
+                tried[k, nearest] = True
+                broken[k] = tried[k] & ~self.under(f"Square at phi {size:g}", square, (size,), tried[k])[0]
+        return tried, broken
 
 
 @dataclass(frozen=True)
@@ -364,6 +302,10 @@ class _InBall:
     @property
     def clip(self) -> bool:
         return self.noise.clip
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        return self.noise.parameters
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         images = self.noise.craft(net, x, y, phi, rng).images
@@ -389,29 +331,7 @@ def _look(net: Network, samples: Samples) -> tuple[BoolArray, FloatArray, IntArr
     return right, margin, zeros
 
 
-def _all(standing: Mapping[str, BoolArray]) -> BoolArray:
-    """Return which examples stand under every attack."""
-    every: BoolArray = np.logical_and.reduce(list(standing.values()))
-    return every
-
-
-def _percent(marked: BoolArray) -> FloatArray:
-    """Return the share of the examples, the last axis, that are marked."""
-    return np.asarray(100.0 * marked.sum(axis=-1) / marked.shape[-1])
-
-
-def _points(points: float, examples: int) -> float:
-    """Return `points`, or as many as FEW examples make where that is more."""
-    return max(points, 100 * FEW / examples)
-
-
-def _largest(values: FloatArray) -> tuple[float, int]:
-    """Return the largest of the values above phi = 0, and its index; among equals that of the largest phi."""
-    k = len(values) - 1 - int(values[:0:-1].argmax())
-    return float(values[k]), k
-
-
-def _square(queries: int, pixels: int) -> tuple[Attack | None, str]:
+def _square(options: AuditOptions, pixels: int) -> tuple[Attack | None, str]:
     """Return Square, or None and why it cannot run."""
     if math.isqrt(pixels) ** 2 != pixels:
         return None, f"it needs square images, found {pixels} pixels"
@@ -419,4 +339,18 @@ def _square(queries: int, pixels: int) -> tuple[Attack | None, str]:
         from nnlite.interop.art import ArtAttack
     except NnliteError as error:
         return None, str(error)
-    return ArtAttack("square", queries=queries), ""
+    return ArtAttack("square", queries=options.square_queries), ""
+
+
+def _describe(options: AuditOptions, others: int) -> dict[str, str]:
+    """Return what each attack does, in words."""
+    return {
+        **{name: row.description(options) for name, row in ATTACKS.items()},
+        "transfer": f"R1 noise of {_count(others, 'other net')}",
+        "square": f"broken by Square, {options.square_queries} queries",
+        "worst": "worst case",
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"

@@ -5,6 +5,7 @@ differ in their line and marker. What follows the first line of a title is set s
 only when something is drawn.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,9 @@ import numpy.typing as npt
 
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import AttackTable, Examples
-from nnlite.evaluation.auditing import Audit
+from nnlite.evaluation.auditing import ATTACKS, Audit
 from nnlite.evaluation.finite_step import Convergence
+from nnlite.methods import METHODS
 from nnlite.storage.files import new_file
 
 if TYPE_CHECKING:
@@ -118,22 +120,16 @@ def plot_accuracy(table: AttackTable, methods: Mapping[str, str], title: str, pa
 
 def plot_audit(audit: Audit, title: str, path: Path) -> None:
     """Draw accuracy in percent against phi, one line for each attack; a thick black one is the worst case."""
-    styles = {  # of Okabe and Ito; an attack keeps its colour and its marker
-        "r1": ("#E69F00", "o"),
-        "r2": ("#56B4E9", "s"),
-        "pgd": ("#D55E00", "^"),
-        "transfer": ("#009E73", "D"),
-        "random": ("#CC79A7", "v"),
-        "worst": ("#000000", ""),
-    }
+    okabe_and_ito = ("#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#0072B2", "#F0E442")
+    pairs = zip(itertools.cycle(okabe_and_ito), itertools.cycle(MARKERS), strict=False)
+    styles = dict(zip(ATTACKS, pairs, strict=False)) | {"worst": ("#000000", "")}  # each attack keeps its own
     with drawing(7.2, 4.2, path) as figure:
         axes = figure.subplots()
         for name, values in sorted(audit.accuracy.items(), key=lambda item: -item[1][-1]):
             colour, marker = styles[name]
             width, zorder = (1.5, 2.5) if marker else (5, 2.0)  # the thick line lies below, so that it hides no other
-            axes.plot(
-                audit.phi, values, color=colour, marker=marker, linewidth=width, zorder=zorder, label=audit.words[name]
-            )
+            label = audit.descriptions[name]
+            axes.plot(audit.phi, values, color=colour, marker=marker, linewidth=width, zorder=zorder, label=label)
         axes.axhline(audit.chance, color="0.5", linestyle=":", label="chance")
         axes.set(xlabel=PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
         dress(axes, title)
@@ -184,7 +180,7 @@ def plot_examples(
             for column in range(count):
                 draw_image(axes, examples.images[column, row].reshape(shape), column, top)
             for k, name in enumerate(victims):
-                y, colour = top + 1 + line * (k + 0.5), COLOURS[methods[name]]
+                y, colour = top + 1 + line * (k + 0.5), colour_of(methods[name])
                 axes.text(-0.2, y, name, ha="right", va="center", fontsize=9, color=colour)
                 axes.text(count + 0.2, y, f"{table.accuracy[name][row]:.1f} %", va="center", fontsize=9, color=colour)
                 for column, seen in enumerate(examples.predictions[name][:, row]):
@@ -195,12 +191,17 @@ def plot_examples(
                     axes.text(column + 0.5, y, str(seen), ha="center", va="center", fontsize=9, **style)
 
 
+def colour_of(method: str) -> str:
+    """Return the colour of a method; grey for one that has none of its own."""
+    return COLOURS.get(method, "#777777")
+
+
 def _styles(names: Iterable[str], methods: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
     """Return colour, line and marker for each name: the colour of its method, the rest by its turn in it."""
     turns: dict[str, int] = {}
     styles = {}
     for name in names:
         turn = turns[methods[name]] = turns.get(methods[name], -1) + 1
-        marker = MARKERS[(list(COLOURS).index(methods[name]) + turn) % len(MARKERS)]
-        styles[name] = (COLOURS[methods[name]], LINES[turn % len(LINES)], marker)
+        marker = MARKERS[([*COLOURS, *METHODS].index(methods[name]) + turn) % len(MARKERS)]
+        styles[name] = (colour_of(methods[name]), LINES[turn % len(LINES)], marker)
     return styles

@@ -8,7 +8,7 @@ import safetensors.numpy
 
 from nnlite.cli.audit import COLOURS
 from nnlite.datasets.catalog import load
-from nnlite.evaluation.auditing import audit
+from nnlite.evaluation.auditing import AuditOptions, audit
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
@@ -48,13 +48,7 @@ def test_json_holds_the_librarys_figures(audited, trained):
         rect.net,
         load("digits").test,
         {other.name: other.net},
-        phi=(0.05, 0.1),
-        steps=10,
-        restarts=2,
-        tries=3,
-        square_queries=50,
-        square_examples=20,
-        seed=3,
+        AuditOptions((0.05, 0.1), steps=10, restarts=2, tries=3, square_queries=50, square_examples=20, seed=3),
     )
     content = json.loads(result.stdout)
     assert (content["run"], content["data"], content["phi"], content["chance"]) == (
@@ -74,7 +68,8 @@ def test_json_holds_the_librarys_figures(audited, trained):
     assert content["parameters"]["square_queries"] == 50
 
 
-def test_the_table_and_the_verdicts_go_to_stdout_and_progress_to_stderr(audited, trained):
+def test_the_table_and_the_verdicts_go_to_stdout_and_progress_to_stderr(audited, trained, monkeypatch):
+    monkeypatch.setattr("nnlite.cli.progress.PATIENCE", 0)  # as if all of it took long
     result = audited("rect", "--phi", "0,0.1")
     assert result.exit_code == 0, result.stdout
     title, _, head, *lines = result.stdout.splitlines()
@@ -91,8 +86,9 @@ def test_the_table_and_the_verdicts_go_to_stdout_and_progress_to_stderr(audited,
             assert line.split("queries")[1].split() == ["0", "of", "20"]
     assert sum(line.startswith(tuple(COLOURS)) for line in lines) == 9
     assert "0 FAIL" in lines[-1]
-    assert "PGD: " in result.stderr
-    assert f"noise of {trained[1][1].name}: " in result.stderr
+    shown = result.stderr.splitlines()
+    for what in ("R1", "PGD", f"noise of {trained[1][1].name}", "twice the steps"):
+        assert f"  0 %  {what}" in shown
     assert max(map(len, result.stdout.splitlines())) <= 120
 
 

@@ -1,22 +1,24 @@
 """The audit: its rules on figures made by hand, and whole audits of a plain net and of one that hides its gradient."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import strict_cupy
 
+from nnlite.attacks import PGD
 from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import auditing as audit_module
 from nnlite.evaluation.accuracy import accuracy
-from nnlite.evaluation.auditing import (
+from nnlite.evaluation.auditing import ATTACKS, Audit, AuditAttack, AuditOptions, audit
+from nnlite.evaluation.pictures import plot_audit
+from nnlite.evaluation.verdicts import (
     FAIL,
     NOT_TESTED,
     PASS,
-    Audit,
-    audit,
     black_box,
     converged,
     iterative,
@@ -28,7 +30,6 @@ from nnlite.evaluation.auditing import (
     undecided,
     zero_gradients,
 )
-from nnlite.evaluation.pictures import plot_audit
 from nnlite.layers import Dense
 from nnlite.network import Network, stack
 from nnlite.training.loop import train
@@ -36,7 +37,7 @@ from nnlite.training.settings import Settings
 
 PHI = (0.0, 0.05, 0.1)
 MANY = 10_000  # examples, of which three are no share to speak of
-QUICK = {"phi": PHI, "steps": 10, "restarts": 2, "tries": 5, "square_queries": 100, "square_examples": 40}
+QUICK = AuditOptions(PHI, steps=10, restarts=2, tries=5, square_queries=100, square_examples=40)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def nets(trained):
 @pytest.fixture(scope="module")
 def audited(nets):
     """Return the audit of the undefended net."""
-    return audit(*arguments(nets), **QUICK)
+    return audit(*arguments(nets), QUICK)
 
 
 def arguments(nets):
@@ -114,10 +115,10 @@ def test_large_noise_must_bring_chance(found, chance, answer):
 
 
 def fallen(*rows):
-    """Return which of 2,000 examples stand at phi 0, 0.05 and 0.1 when `rows` have fallen at 0.05."""
-    standing = np.ones((3, 2000), bool)
-    standing[1, list(rows)] = False
-    return standing
+    """Return which of 2,000 examples are correct at phi 0, 0.05 and 0.1 when `rows` have fallen at 0.05."""
+    correct = np.ones((3, 2000), bool)
+    correct[1, list(rows)] = False
+    return correct
 
 
 def test_transfer_must_find_nothing_that_the_gradient_does_not():
@@ -130,8 +131,8 @@ def test_transfer_must_find_nothing_that_the_gradient_does_not():
 
 def test_transfer_names_the_strongest_other_net():
     by = {"a": fallen(0), "b": fallen(0, 1), "c": fallen()}
-    for standing in by.values():
-        standing[2] = standing[1]
+    for correct in by.values():
+        correct[2] = correct[1]
     assert "the strongest other net is b, 99.90 % at phi 0.1" in transfer(PHI, fallen(0), by).evidence
 
 
@@ -190,12 +191,12 @@ def test_an_undefended_net_passes(audited, art):
 
 def test_a_net_that_hides_its_gradient_is_caught(nets, art):
     samples, net, others = nets
-    hidden = audit(scaled(net, 1e4), samples, others, **QUICK)
+    hidden = audit(scaled(net, 1e4), samples, others, QUICK)
     found = answers(hidden)
     failing = {"zero gradients", "transfer", "black box", "random noise", "large noise"}
     assert {name for name, answer in found.items() if answer == FAIL} == failing
     assert hidden.failed
-    left = np.logical_and.reduce(list(hidden.standing.values()))
+    left = np.logical_and.reduce(list(hidden.correct.values()))
     assert not (hidden.tried & ~left).any()  # Square comes after all others, not only those that use the gradient
     x, y = samples.batch(slice(None))
     right = net.predict(x) == y
@@ -208,7 +209,7 @@ def test_a_net_that_hides_its_gradient_is_caught(nets, art):
 
 
 def test_without_the_toolbox_square_is_not_tested_and_the_rest_is(nets, no_art):
-    found = audit(*arguments(nets), **QUICK)
+    found = audit(*arguments(nets), QUICK)
     assert answers(found).pop("black box") == NOT_TESTED
     assert set(answers(found).values()) == {PASS, NOT_TESTED}
     (verdict,) = (verdict for verdict in found.verdicts if verdict.answer == NOT_TESTED)
@@ -219,16 +220,16 @@ def test_without_the_toolbox_square_is_not_tested_and_the_rest_is(nets, no_art):
 
 def test_without_other_nets_transfer_is_not_tested(nets, no_art):
     samples, net, _ = nets
-    found = audit(net, samples, {}, **QUICK)
+    found = audit(net, samples, {}, QUICK)
     assert answers(found)["transfer"] == NOT_TESTED
-    assert "transfer" not in found.standing
+    assert "transfer" not in found.correct
 
 
 def test_images_that_are_no_square_are_not_tested_by_square():
     rng = np.random.default_rng(0)
     samples = check_samples(rng.random((20, 15)), np.arange(20) % 3, classes=3)
     net = Network((Dense(rng.standard_normal((15, 3)).astype(np.float32), np.zeros(3, np.float32)),))
-    found = audit(net, samples, {}, **QUICK)
+    found = audit(net, samples, {}, QUICK)
     assert answers(found)["black box"] == NOT_TESTED
     assert found.chance == 100 / 3
 
@@ -236,7 +237,7 @@ def test_images_that_are_no_square_are_not_tested_by_square():
 @pytest.mark.parametrize("clip", [True, False])
 def test_r1_and_transfer_are_those_of_a_calculation_by_hand(nets, no_art, clip):
     samples, net, others = nets
-    found = audit(net, samples, others, **{**QUICK, "clip": clip})
+    found = audit(net, samples, others, replace(QUICK, clip=clip))
     x, y = samples.images / np.float32(16), samples.labels
 
     def logits(one, images):
@@ -249,18 +250,18 @@ def test_r1_and_transfer_are_those_of_a_calculation_by_hand(nets, no_art, clip):
         return moved.clip(0, 1) if clip else moved
 
     for k, size in enumerate(PHI):
-        assert (found.standing["r1"][k] == (logits(net, step(net, size)).argmax(axis=1) == y)).mean() > 0.995
+        assert (found.correct["r1"][k] == (logits(net, step(net, size)).argmax(axis=1) == y)).mean() > 0.995
         stands = [logits(net, step(other, size)).argmax(axis=1) == y for other in others.values()]
         expected = (logits(net, x).argmax(axis=1) == y) & stands[0] & stands[1]
-        assert (found.standing["transfer"][k] == expected).mean() > 0.995
+        assert (found.correct["transfer"][k] == expected).mean() > 0.995
 
 
 def test_the_worst_case_is_that_of_each_example_over_all_attacks(audited):
     for k in range(len(PHI)):
         robust = 0
         for example in range(500):
-            stands = [bool(standing[k, example]) for standing in audited.standing.values()]
-            robust += all(stands) and not audited.broken[k, example]
+            every = all(correct[k, example] for correct in audited.correct.values())
+            robust += every and not audited.broken[k, example]
         assert audited.accuracy["worst"][k] == 100 * robust / 500
     assert (audited.accuracy["worst"] <= np.min([*audited.accuracy.values()], axis=0)).all()
 
@@ -269,7 +270,7 @@ def test_an_example_counts_at_each_phi_by_itself_and_square_counts():
     one, other = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1]], bool), np.ones((3, 4), bool)
     broken = np.zeros((3, 4), bool)
     broken[2, 3] = True
-    found = Audit(PHI, {"one": one, "other": other}, broken, broken, {}, (), 10.0, {})
+    found = Audit(PHI, {"one": one, "other": other}, broken, broken, {}, (), 10.0, {}, np.arange(4))
     assert found.worst.astype(int).tolist() == [[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 0]]
     assert found.accuracy["worst"].tolist() == [100, 75, 50]
     assert found.accuracy["one"].tolist() == [100, 75, 75]
@@ -281,11 +282,12 @@ def test_what_is_wrong_already_is_not_attacked(audited, nets):
     right = net.predict(x) == y
     assert 0 < (~right).sum() < 60
     told = []
-    audit(net, samples, others, **QUICK, on_progress=lambda *what: told.append(what))
-    assert {total for stage, _, total in told if stage in ("R1", "PGD")} == {int(right.sum())}
-    stages = list(dict.fromkeys(stage for stage, _, _ in told))
-    assert stages[:7] == ["R1", "R2", "PGD", "noise of other0", "noise of other1", "random signs", "twice the steps"]
-    assert all(stage.startswith("Square") for stage in stages[7:])
+    audit(net, samples, others, QUICK, on_progress=lambda *what: told.append(what))
+    assert {total for _, total, what in told if what in ("R1", "PGD", "PGD at phi 0.5")} == {int(right.sum())}
+    stages = list(dict.fromkeys(what for _, _, what in told))
+    each = ["R1", "R2", "PGD", "noise of other0", "noise of other1", "random signs"]
+    assert stages[:8] == [*each, "PGD at phi 0.5", "twice the steps"]
+    assert all(stage.startswith("Square at phi ") for stage in stages[8:])
     assert (audited.worst[0] == right).all()
     assert audited.accuracy["r1"][0] == accuracy(net, samples)
 
@@ -299,7 +301,7 @@ def test_square_is_tried_where_all_others_failed_on_the_smallest_margins(audited
     margin = true - logits.max(axis=1)
     assert not audited.tried[0].any()
     for k in (1, 2):
-        left = np.logical_and.reduce([standing[k] for standing in audited.standing.values()])
+        left = np.logical_and.reduce([correct[k] for correct in audited.correct.values()])
         tried = audited.tried[k]
         assert tried.sum() == 40
         assert not (tried & ~left).any()
@@ -313,19 +315,19 @@ def test_the_rules_see_what_was_asked(nets, no_art, monkeypatch):
 
     def noted(crafting, victims, samples, attack, phi, **more):
         table = score(crafting, victims, samples, attack, phi, **more)
-        tried.append((attack._attack, tuple(phi), len(samples), int(table.correct["net"].sum())))
+        tried.append((attack, tuple(phi), len(samples), int(table.correct["net"].sum())))
         return table
 
     monkeypatch.setattr(audit_module, "evaluate_attack", noted)
     monkeypatch.setattr(
         audit_module, "monotone", lambda phi, found, *more: seen.update(found) or monotone_rule(phi, found, *more)
     )
-    found = audit(*arguments(nets), **QUICK)
+    found = audit(*arguments(nets), QUICK)
     assert seen.keys() == found.accuracy.keys()
     attack, phi, count, stand = tried[-1]
     k = undecided(found.accuracy["pgd"], found.accuracy["pgd"][0])
     assert (attack.steps, attack.norm, attack.clip, phi) == (20, "linf", True, (PHI[k],))
-    assert count == found.standing["pgd"][k].sum()
+    assert count == found.correct["pgd"][k].sum()
     (verdict,) = (verdict for verdict in found.verdicts if verdict.name == "converged")
     assert verdict.found == pytest.approx(100 * (count - stand) / 500)
 
@@ -340,28 +342,55 @@ def test_what_square_breaks_is_counted(nets, monkeypatch):
             # the white-box attacks have failed here; this one paints all of the ball's corners by luck
             return SimpleNamespace(images=[1 - x for _ in phi], zeros=None, failed=None, smallest=None)
 
-    monkeypatch.setattr(audit_module, "_square", lambda queries, pixels: (Magic(), ""))
+    monkeypatch.setattr(audit_module, "_square", lambda options, pixels: (Magic(), ""))
     monkeypatch.setattr("nnlite.evaluation.accuracy.check_crafted", lambda *what: None)
-    found = audit(net, samples, others, **QUICK)
+    found = audit(net, samples, others, QUICK)
     assert found.broken[1:].any(axis=1).all()
     assert answers(found)["black box"] == FAIL
-    assert found.accuracy["worst"][2] < min(found.accuracy[name][2] for name in found.standing)
+    assert found.accuracy["worst"][2] < min(found.accuracy[name][2] for name in found.correct)
 
 
 def test_the_same_seed_gives_the_same_audit_and_phi_is_put_in_order(audited, nets, art):
-    again = audit(*arguments(nets), **{**QUICK, "phi": (0.1, 0.05, 0.1)})
+    again = audit(*arguments(nets), replace(QUICK, phi=(0.1, 0.05, 0.1)))
     assert again.phi == PHI
     assert again.verdicts == audited.verdicts
     assert (again.worst == audited.worst).all()
     assert (again.broken == audited.broken).all()
-    other = audit(*arguments(nets), **{**QUICK, "square_examples": 1, "seed": 1})
-    assert (other.standing["r1"] == audited.standing["r1"]).all()
-    assert (other.standing["random"] != audited.standing["random"]).any()
+    other = audit(*arguments(nets), replace(QUICK, square_examples=1, seed=1))
+    assert (other.correct["r1"] == audited.correct["r1"]).all()
+    assert (other.correct["random"] != audited.correct["random"]).any()
+
+
+def test_only_the_examples_that_were_drawn_are_audited(nets, no_art):
+    samples, net, _ = nets
+    found = audit(net, samples, {}, replace(QUICK, examples=60, seed=3))
+    assert len(found.rows) == len(set(found.rows)) == found.parameters["examples"] == 60
+    assert (np.diff(found.rows) > 0).all()
+    alone = audit(net, samples[found.rows], {}, replace(QUICK, seed=3))
+    assert (alone.worst == found.worst).all()
+    assert alone.rows.tolist() == list(range(60))
+    assert (audit(net, samples, {}, replace(QUICK, examples=60, seed=4)).rows != found.rows).any()
+    assert len(audit(net, samples, {}, replace(QUICK, examples=10_000)).rows) == len(samples)
+
+
+def test_a_row_is_all_that_a_stronger_attack_needs(nets, no_art, monkeypatch, figures, tmp_path):
+    samples, net, others = nets
+    row = AuditAttack("PGD-100", lambda asked: "PGD, 100 steps", lambda asked: PGD(steps=100, clip=asked.clip))
+    monkeypatch.setitem(ATTACKS, "pgd100", row)
+    told = []
+    found = audit(net, samples[:50], others, QUICK, on_progress=lambda done, total, what: told.append(what))
+    assert "PGD-100" in told
+    assert found.descriptions["pgd100"] == "PGD, 100 steps"
+    assert found.accuracy.keys() == {"r1", "r2", "pgd", "transfer", "random", "pgd100", "worst"}
+    assert not (found.worst & ~found.correct["pgd100"]).any()
+    plot_audit(found, "a title", tmp_path / "audit.png")
+    colours = [line.get_color() for line in figures[0].axes[0].lines[:-1]]
+    assert len(colours) == len(set(colours)) == 7
 
 
 def test_a_large_phi_is_used_for_the_verdict_on_large_noise(nets, no_art):
     samples, net, others = nets
-    found = audit(net, samples, others, **{**QUICK, "phi": (0.7,)})
+    found = audit(net, samples, others, replace(QUICK, phi=(0.7,)))
     (verdict,) = (verdict for verdict in found.verdicts if verdict.name == "large noise")
     assert verdict.found == found.accuracy["pgd"][-1]
     assert "at phi 0.7" in verdict.evidence
@@ -379,31 +408,30 @@ def test_a_large_phi_is_used_for_the_verdict_on_large_noise(nets, no_art):
         ({"tries": 0}, "tries: expected"),
         ({"square_examples": 0}, "square_examples: expected"),
         ({"square_queries": 0}, "square_queries: expected"),
+        ({"examples": 0}, "examples: expected"),
     ],
 )
-def test_bad_input_is_refused_before_anything_runs(nets, options, words):
-    told = []
+def test_bad_input_is_refused_before_anything_runs(options, words):
     with pytest.raises(NnliteError, match=words):
-        audit(*arguments(nets), **{**QUICK, **options}, on_progress=lambda *what: told.append(what))
-    assert not told
+        AuditOptions(**options)
 
 
 def test_a_stack_and_a_net_that_knows_nothing_are_refused(nets):
     samples, net, others = nets
     with pytest.raises(NnliteError, match="found a stack of 2"):
-        audit(stack([net, net]), samples, others, **QUICK)
+        audit(stack([net, net]), samples, others, QUICK)
     wrong = samples[samples.labels != 0]
     know_nothing = Network((Dense(np.zeros((64, 10), np.float32), np.zeros(10, np.float32)),))
     with pytest.raises(NnliteError, match="right on none of"):
-        audit(know_nothing, wrong, others, **QUICK)
+        audit(know_nothing, wrong, others, QUICK)
 
 
 def test_on_the_other_device_the_audit_is_the_same(nets, monkeypatch, art):
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
     samples, net, others = nets
-    here = audit(net, samples[:100], others, **QUICK)
+    here = audit(net, samples[:100], others, QUICK)
     there = {name: other.to("gpu") for name, other in others.items()}
-    moved = audit(net.to("gpu"), samples[:100].to("gpu"), there, **QUICK)
+    moved = audit(net.to("gpu"), samples[:100].to("gpu"), there, QUICK)
     assert moved.verdicts == here.verdicts
     assert (moved.worst == here.worst).all()
 
@@ -412,7 +440,7 @@ def test_the_picture_has_a_line_for_each_attack_and_a_thick_one_for_the_worst_ca
     plot_audit(audited, "a title", tmp_path / "audit.png")
     (axes,) = figures[0].axes
     *lines, chance = axes.lines
-    labels = {audited.words[name]: values for name, values in audited.accuracy.items()}
+    labels = {audited.descriptions[name]: values for name, values in audited.accuracy.items()}
     assert {line.get_label() for line in lines} == labels.keys()
     for line in lines:
         assert line.get_xdata() == pytest.approx(PHI)
