@@ -145,7 +145,7 @@ def attack(
                 "noise": chosen.name,
                 "norm": chosen.attack.norm,
                 "clip": chosen.attack.clip,
-                "parameters": chosen.attack.parameters,
+                "parameters": chosen.parameters,
                 "seed": chosen.seed,
                 "dtype": dtype,
                 "phi": table.phi,

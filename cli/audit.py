@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from nnlite.cli.options import (
     PHIS,
+    Command,
     data_option,
     device_option,
     json_option,
@@ -30,7 +32,7 @@ USUAL = AuditOptions()
 PHI = ",".join(f"{size:g}" for size in USUAL.phi)
 
 
-def _count(option: str, name: str, words: str) -> Any:
+def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
     """Return an option that takes a count, whose default is that of AuditOptions."""
     return click.option(option, name, type=int, default=getattr(USUAL, name), show_default=True, help=words)
 

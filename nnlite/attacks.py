@@ -55,9 +55,6 @@ class Attack(Protocol):
     @property
     def clip(self) -> bool: ...  # noqa: D102
 
-    @property
-    def parameters(self) -> dict[str, float]: ...  # noqa: D102
-
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return what becomes of the images x (..., N, D) with labels y (..., N) at each phi; at phi 0 they are x."""
         ...
@@ -75,11 +72,6 @@ class Noise:
     def norm(self) -> str | None:
         """The norm in which no step is longer than phi: "linf" for R1; None for R2, whose size follows the gradient."""
         return self.penalty.ball if self.penalty.ball in NORMS else None
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        """None: it is a single step."""
-        return {}
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return x + phi dR/dJ for each phi, from one backward pass."""
@@ -125,11 +117,6 @@ class PGD:
     def share(self) -> float:
         """The size of a step as a share of phi."""
         return 2.5 / self.steps if self.stride is None else self.stride
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        """The number and the size of the steps, and the number of starts."""
-        return {"steps": self.steps, "restarts": self.restarts, "stride": self.share}
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return the end point that is kept of each image for each phi; the same random starts, scaled, serve all."""
@@ -198,7 +185,7 @@ def project(point: Array, x: Array, radius: float, norm: str, *, clip: bool, out
     moved += x
     if clip:
         moved.clip(0, 1, out=moved)
-    return moved  # type: ignore[no-any-return]
+    return moved
 
 
 def _in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:
@@ -209,7 +196,7 @@ def _in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:
         drawn = rng.standard_normal(like.shape)
         drawn /= np.linalg.norm(drawn, axis=-1, keepdims=True)
         drawn *= rng.random((*like.shape[:-1], 1)) ** (1 / like.shape[-1])
-    return get_xp(like).asarray(drawn.astype(like.dtype))  # type: ignore[no-any-return]
+    return get_xp(like).asarray(drawn.astype(like.dtype))
 
 
 def check_count(name: str, number: int) -> None:

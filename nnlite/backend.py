@@ -34,8 +34,7 @@ def to_device(array: Array, device: str) -> Array:
     if device == "cpu":
         return to_host(array)
     if device == "gpu":
-        moved: Array = _cupy().asarray(array)
-        return moved
+        return _cupy().asarray(array)
     raise NnliteError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}")
 
 
@@ -43,8 +42,7 @@ def to_host(array: Array) -> npt.NDArray[Any]:
     """Return `array` as a NumPy array; from a GPU this waits for the device."""
     if isinstance(array, (np.ndarray, np.generic)):
         return np.asarray(array)
-    host: npt.NDArray[Any] = get_xp(array).asnumpy(array)
-    return host
+    return get_xp(array).asnumpy(array)
 
 
 def per_model(value: Number, like: Array) -> Number:

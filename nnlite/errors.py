@@ -1,8 +1,5 @@
 """The errors that nnlite raises on purpose, and how they show text that comes from outside."""
 
-import reprlib
-from typing import Any
-
 LIMIT = 700  # characters of a message
 
 
@@ -24,11 +21,3 @@ class DivergedError(NnliteError):
 def printable(text: str) -> str:
     """Return `text` with each unprintable character, which could move the cursor, replaced by a blank."""
     return "".join(char if char.isprintable() else " " for char in text)
-
-
-def shown(value: Any) -> str:
-    """Return a value as text for a message, cut short, however deep or long it is."""
-    try:
-        return reprlib.repr(value)
-    except ValueError:
-        return "a number of too many digits"

@@ -139,13 +139,11 @@ class Held:
 
     def forward(self, x: Array) -> Array:
         """Return the value at x of the linear piece at `seen`."""
-        y: Array = self.layer.forward(self.seen) + self.layer.tangent(self.seen, x - self.seen)
-        return y
+        return self.layer.forward(self.seen) + self.layer.tangent(self.seen, x - self.seen)
 
     def backward(self, x: Array, dy: Array) -> Array:
         """Return dx at `seen`."""
-        dx: Array = self.layer.backward(self.seen, dy)
-        return dx
+        return self.layer.backward(self.seen, dy)
 
 
 def numerical_gradient(

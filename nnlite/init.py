@@ -15,8 +15,7 @@ from nnlite.backend import Array
 def he_normal(rng: np.random.Generator, fan_in: int, fan_out: int, dtype: npt.DTypeLike = np.float32) -> Array:
     """Draw weights (fan_in, fan_out) from a normal distribution of variance 2 / fan_in."""
     scale = math.sqrt(2.0 / fan_in)
-    weights: Array = (scale * rng.standard_normal((fan_in, fan_out))).astype(dtype)
-    return weights
+    return (scale * rng.standard_normal((fan_in, fan_out))).astype(dtype)
 
 
 PURPOSES = ("split", "weights", "shuffle", "noise", "attack")

@@ -102,8 +102,7 @@ class ReLU:
     def forward(self, x: Array) -> Array:
         """Return max(x, 0)."""
         xp = get_xp(x)
-        y: Array = xp.maximum(x, xp.zeros_like(x[..., :1, :]))  # beside a row NumPy is quicker than beside a number
-        return y
+        return xp.maximum(x, xp.zeros_like(x[..., :1, :]))  # beside a row NumPy is quicker than beside a number
 
     def backward(self, x: Array, dy: Array) -> Array:
         """Return dy where x > 0, and 0 elsewhere."""

@@ -42,14 +42,6 @@ class LBFGS:
         check_count("searches", self.searches)
         check_count("iterations", self.iterations)
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        """The number of searches, and the limit for each of them."""
-        return {"searches": self.searches, "iterations": self.iterations}
-
-    def __str__(self) -> str:
-        return f"L-BFGS noise ({self.searches} searches of {self.iterations} iterations)"
-
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return for each phi the nearest image that was found, where it is within phi of x, and x elsewhere.
 
@@ -89,8 +81,7 @@ def runner_up(logits: Array, y: Array) -> Array:
     """Return the most likely wrong class (..., N), given logits (..., N, C) and labels y (N,) or (..., N)."""
     xp = get_xp(logits, y)
     right = y[..., None] == xp.arange(logits.shape[-1])
-    second: Array = xp.where(right, -np.inf, logits).argmax(axis=-1)
-    return second
+    return xp.where(right, -np.inf, logits).argmax(axis=-1)
 
 
 def minimise(net: Network, x: Array, target: Array, c: Number, iterations: int) -> tuple[Array, Array]:

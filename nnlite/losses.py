@@ -45,8 +45,7 @@ def softmax_tangent(logits: Array, y: Array, change: Array) -> Array:
     q = exp / (1 + rest)
     relative = change - xp.where(largest, change, 0).sum(axis=-1, keepdims=True)
     others = xp.where(largest, 0, q * (relative - (q * relative).sum(axis=-1, keepdims=True)))
-    moved: Array = xp.where(largest, -others.sum(axis=-1, keepdims=True), others)
-    return moved
+    return xp.where(largest, -others.sum(axis=-1, keepdims=True), others)
 
 
 def _softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
 """Every method by name, as a row: its source, its terms in Eq. 1, and its penalty on the weights.
 
 The seven earlier works that the paper unifies (section 2.3) are rows like DataGrad's own. docs/methods.md says which
-rows are exact instances of DataGrad, and where the paper's argument is loose.
+rows are exact instances of DataGrad, and where the paper's argument, with Eq. 5, is loose.
 """
 
 import inspect
@@ -117,31 +117,22 @@ METHODS = {
     "dglinf": Method("DataGrad with the L-infinity norm", partial(penalised, LINF), has_exact=True),
     "datagrad": Method("DataGrad with any terms of Eq. 1", any_terms),
     "szegedy": Method(
-        "Szegedy et al. 2013 (arXiv:1312.6199): L-BFGS samples mixed in",
-        partial(mixed, nearest_misclassified, 1.0),
+        "Szegedy et al. 2013 (arXiv:1312.6199): L-BFGS samples mixed in", partial(mixed, nearest_misclassified, 1.0)
     ),
     "goodfellow": Method(
-        "Goodfellow et al. 2014 (arXiv:1412.6572): fast gradient sign samples mixed in",
-        partial(mixed, L1),
+        "Goodfellow et al. 2014 (arXiv:1412.6572): fast gradient sign samples mixed in", partial(mixed, L1)
     ),
     "gu-rigazio": Method(
-        "Gu and Rigazio 2014 (arXiv:1412.5068): a contractive penalty on each layer",
-        on_weights=add_contractive_penalty,
+        "Gu and Rigazio 2014 (arXiv:1412.5068): a contractive penalty on each layer", on_weights=add_contractive_penalty
     ),
     "huang": Method(
-        "Huang et al. 2015 (arXiv:1511.03034): only the worst samples of an L2 ball",
-        partial(samples_only, L2_NORM),
+        "Huang et al. 2015 (arXiv:1511.03034): only the worst samples of an L2 ball", partial(samples_only, L2_NORM)
     ),
     "miyato": Method(
-        "Miyato et al. 2015 (arXiv:1507.00677): virtual adversarial training, a KL divergence added",
-        virtual,
+        "Miyato et al. 2015 (arXiv:1507.00677): virtual adversarial training, a KL divergence added", virtual
     ),
     "lyu": Method(
-        "Lyu et al. 2015 (arXiv:1511.06385): only the worst samples of an Lp ball, linearised",
-        worst_in_ball,
+        "Lyu et al. 2015 (arXiv:1511.06385): only the worst samples of an Lp ball, linearised", worst_in_ball
     ),
-    "nokland": Method(
-        "Nøkland 2015 (arXiv:1510.04189): fast gradient sign samples only",
-        partial(samples_only, L1),
-    ),
+    "nokland": Method("Nøkland 2015 (arXiv:1510.04189): fast gradient sign samples only", partial(samples_only, L1)),
 }

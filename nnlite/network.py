@@ -168,8 +168,7 @@ class Network:
 
     def predict(self, x: Array) -> Array:
         """Return the predicted class of each example, (..., N)."""
-        predicted: Array = self.logits(x).argmax(axis=-1)
-        return predicted
+        return self.logits(x).argmax(axis=-1)
 
     def run(
         self, x: Array, y: Array, *, task: str = MAIN, loss: Loss = softmax_cross_entropy, input_gradient: bool = True
@@ -376,5 +375,4 @@ def _rows(blocks: Sequence[Array]) -> Array:
     if len(blocks) == 1:
         return blocks[0]
     xp = get_xp(*blocks)
-    stacked: Array = xp.concatenate(xp.broadcast_arrays(*blocks), axis=-2)
-    return stacked
+    return xp.concatenate(xp.broadcast_arrays(*blocks), axis=-2)

@@ -40,13 +40,11 @@ class Penalty:
 
 
 def _sum_of_sizes(a: Array) -> Array:
-    total: Array = abs(a).sum(axis=-1)
-    return total
+    return abs(a).sum(axis=-1)
 
 
 def _sign(a: Array) -> Array:
-    sign: Array = get_xp(a).sign(a)
-    return sign
+    return get_xp(a).sign(a)
 
 
 def _length(a: Array) -> Array:
@@ -55,26 +53,22 @@ def _length(a: Array) -> Array:
     largest = abs(a).max(axis=-1, keepdims=True)
     scale = xp.where(largest > 0, largest, 1)
     scaled = a / scale
-    length: Array = scale[..., 0] * xp.sqrt((scaled * scaled).sum(axis=-1))
-    return length
+    return scale[..., 0] * xp.sqrt((scaled * scaled).sum(axis=-1))
 
 
 def _unit(a: Array) -> Array:
     length = _length(a)[..., None]
-    unit: Array = a / get_xp(a).where(length > 0, length, 1)
-    return unit
+    return a / get_xp(a).where(length > 0, length, 1)
 
 
 def _sign_of_largest(a: Array) -> Array:
     xp = get_xp(a)
     largest = abs(a).argmax(axis=-1)[..., None] == xp.arange(a.shape[-1])
-    sign: Array = xp.where(largest, xp.sign(a), 0)
-    return sign
+    return xp.where(largest, xp.sign(a), 0)
 
 
 def _sum_of_squares(a: Array) -> Array:
-    total: Array = (a * a).sum(axis=-1)
-    return total
+    return (a * a).sum(axis=-1)
 
 
 def _twice(a: Array) -> Array:
@@ -82,8 +76,7 @@ def _twice(a: Array) -> Array:
 
 
 def _largest(a: Array) -> Array:
-    largest: Array = abs(a).max(axis=-1)
-    return largest
+    return abs(a).max(axis=-1)
 
 
 #: R1 = sum |a_s|, dR1/da = sign(a), with sign(0) = 0. Its direction is that of the fast gradient sign method.
@@ -182,5 +175,4 @@ def _mean_squared_slope(layer: Layer, z: Array) -> Number:
     if not is_piecewise_linear(layer):
         raise NnliteError(f"gu-rigazio: expected piecewise linear activations, such as ReLU, found {layer!r}")
     slope = layer.backward(z, get_xp(z).ones_like(z))
-    squared: Array = (slope * slope).mean(axis=-2)[..., None, :]
-    return squared
+    return (slope * slope).mean(axis=-2)[..., None, :]

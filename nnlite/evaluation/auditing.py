@@ -303,10 +303,6 @@ class _InBall:
     def clip(self) -> bool:
         return self.noise.clip
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        return self.noise.parameters
-
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         images = self.noise.craft(net, x, y, phi, rng).images
         return Crafted(

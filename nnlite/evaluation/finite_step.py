@@ -43,8 +43,7 @@ class Convergence:
 
     def slope(self, errors: FloatArray) -> FloatArray:
         """Return the slope of log error over log phi from each phi to the next, one figure less; converging means 1."""
-        slope: FloatArray = np.diff(np.log(errors)) / np.diff(np.log(self.phi))
-        return slope
+        return np.diff(np.log(errors)) / np.diff(np.log(self.phi))
 
 
 def convergence(net: Network, x: Array, y: Array, penalty: Penalty, phi: Sequence[float] = PHI) -> Convergence:

@@ -48,6 +48,7 @@ class NamedAttack:
         phi: the sizes of noise unless the user gives others.
         extra: the extra of nnlite that it needs, "" for none.
         aliases: its other names.
+        effort: the numbers of the attack that say how hard it tries, beside its options.
     """
 
     label: str
@@ -59,6 +60,7 @@ class NamedAttack:
     phi: tuple[float, ...] = PAPER_PHI
     extra: str = ""
     aliases: tuple[str, ...] = ()
+    effort: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,16 @@ class ChosenAttack:
         return f"{self.label} noise"
 
     @property
+    def parameters(self) -> dict[str, float]:
+        """How hard it tries, by names and numbers such as {"steps": 40}."""
+        row = NAMED_ATTACKS[self.name]
+        names = [*row.effort, *(option for option in row.options if option != "seed")]
+        return {name: getattr(self.attack, "share" if name == "stride" else name) for name in names}
+
+    @property
     def details(self) -> str:
         """How it is made, such as: L2 norm, steps 40, restarts 5, stride 0.0625, seed 0, clipped to [0, 1]."""
-        norm, parameters = self.attack.norm, self.attack.parameters
+        norm, parameters = self.attack.norm, self.parameters
         words = [f"{NORM_NAMES[norm]} norm"] if norm and parameters else []  # a single step is known by its name
         words += [f"{name} {value:g}" for name, value in parameters.items()]
         words += [] if self.seed is None else [f"seed {self.seed}"]
@@ -132,7 +141,9 @@ NAMED_ATTACKS = {
     "r2": NamedAttack("R2", None, partial(replace, R2), "one step phi 2J", clip=False),
     "pgd": NamedAttack("PGD", "linf", PGD, "projected gradient descent", _PGD, clip=True),
     "pgd-l2": NamedAttack("PGD", "l2", partial(PGD, "l2"), "projected gradient descent", _PGD, clip=True, phi=L2_PHI),
-    "lbfgs": NamedAttack("L-BFGS", "l2", LBFGS, "smallest noise (Szegedy et al. 2013)", phi=L2_PHI),
+    "lbfgs": NamedAttack(
+        "L-BFGS", "l2", LBFGS, "smallest noise (Szegedy et al. 2013)", phi=L2_PHI, effort=("searches", "iterations")
+    ),
     "square": _art("square", "linf", "random search, sees only logits", queries=1000, restarts=1, seed=0),
     "autopgd": _art("autopgd", "linf", "PGD that adapts its steps", steps=100, restarts=1, seed=0),
     "deepfool": _art("deepfool", "l2", "smallest noise, by linearising the net", steps=50),

@@ -26,11 +26,6 @@ class RandomSigns:
     def __post_init__(self) -> None:
         check_count("tries", self.tries)
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        """How many signs are drawn for each pixel."""
-        return {"tries": self.tries}
-
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return the kept image of each example for each phi; the same signs serve every phi."""
         xp = get_xp(x)

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nnlite.errors import NnliteError, shown
+from nnlite.errors import NnliteError
 from nnlite.grid.jobs import Job
 from nnlite.storage.files import read_file
 from nnlite.storage.kinds import Kind, expect
+from nnlite.storage.texts import shown
 from nnlite.training.runs import FOLDER_NAME, check_name
 from nnlite.training.settings import FIELDS, LISTS, Settings, with_defaults
 

@@ -67,8 +67,7 @@ class _Classifier(ClassifierNeuralNetwork):  # type: ignore[misc]
     def compute_loss(self, x: Array, y: Array, reduction: str = "none", **_: Any) -> Array:
         """Return the loss of each example, (N,); with `reduction` "mean" or "sum" that of all."""
         loss, _dlogits = softmax_cross_entropy(self.predict(x), _labels(y))
-        reduced: Array = {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[reduction]
-        return reduced
+        return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[reduction]
 
     def loss_gradient(self, x: Array, y: Array, **_: Any) -> Array:
         """Return each example's own dloss/dx, of the shape of x."""
@@ -277,8 +276,7 @@ def _starts(net: Network, x: Array, y: Array, rng: np.random.Generator) -> Array
     """
     pool = np.concatenate([rng.random((_ROWS, x.shape[-1])).astype(x.dtype), x[:_ROWS]])
     others = net.predict(pool) != y[:, None]
-    starts: Array = pool[(others * rng.random(others.shape)).argmax(axis=-1)]
-    return starts
+    return pool[(others * rng.random(others.shape)).argmax(axis=-1)]
 
 
 def _pulled_back(net: Network, x: Array, y: Array, found: Array) -> Array:
@@ -291,8 +289,7 @@ def _pulled_back(net: Network, x: Array, y: Array, found: Array) -> Array:
         middle = (inside + outside) / 2
         fooled = (net.predict(x + middle * (found - x)) != y)[:, None]
         inside, outside = np.where(fooled, inside, middle), np.where(fooled, middle, outside)
-    pulled: Array = x + outside * (found - x)
-    return pulled
+    return x + outside * (found - x)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from nnlite import __version__
 from nnlite.attacks import NOISES, Noise
 from nnlite.backend import to_device
 from nnlite.datasets.catalog import load
-from nnlite.errors import DivergedError, NnliteError, shown
+from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, evaluate_attack, first_of_each_class
 from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
 from nnlite.grid.jobs import Job, check_fit, group_into_stacks, pending, train_jobs
@@ -32,7 +32,7 @@ from nnlite.paper.tables import FIGURE_3, MODELS, Model, in_order
 from nnlite.paper.targets import AttackSpec, attacks_for
 from nnlite.penalties import L1
 from nnlite.storage.files import new_file, read_file
-from nnlite.storage.texts import parse_json
+from nnlite.storage.texts import parse_json, shown
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.runs import Run, load_run
 from nnlite.training.settings import DEFAULTS, Settings

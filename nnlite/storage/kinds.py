@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from nnlite.errors import NnliteError, shown
+from nnlite.errors import NnliteError
+from nnlite.storage.texts import shown
 
 
 class Kind(NamedTuple):

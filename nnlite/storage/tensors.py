@@ -48,8 +48,7 @@ class ArrayFile:
                 raise ValueError(f"{reprlib.repr(name)} is another array than when the file was opened")
             if first >= end:  # which the library refuses
                 return np.empty((0, *shape[1:]), dtype)
-            values: npt.NDArray[Any] = file.get_slice(name)[first:end]
-            return values
+            return file.get_slice(name)[first:end]
 
 
 def open_arrays(path: Path) -> ArrayFile:

@@ -30,3 +30,11 @@ def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"{reprlib.repr(text)} is no finite number")
     return number
+
+
+def shown(value: Any) -> str:
+    """Return a value as text for a message, cut short, however deep or long it is."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "a number of too many digits"

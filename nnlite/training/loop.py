@@ -258,5 +258,4 @@ def _are_finite(net: Network) -> npt.NDArray[np.bool_]:
         totals = [
             array.reshape(models, -1).sum(axis=-1) for layer in net.all_layers for array in layer.parameters.values()
         ]
-        finite: npt.NDArray[np.bool_] = np.isfinite(to_host(sum(totals[1:], totals[0])))
-        return finite
+        return np.isfinite(to_host(sum(totals[1:], totals[0])))

@@ -28,7 +28,7 @@ def test_a_row_says_of_its_attack_what_the_attack_says_itself(name):
     assert chosen.phi == row.phi == (L2_PHI if row.norm == "l2" else PAPER_PHI)
     assert chosen.seed == row.options.get("seed")
     told = {option: value for option, value in row.options.items() if option != "seed" and value is not None}
-    assert told.items() <= made.parameters.items()
+    assert told.items() <= chosen.parameters.items()
 
 
 def test_every_option_of_a_row_reaches_its_attack(name):
@@ -37,7 +37,7 @@ def test_every_option_of_a_row_reaches_its_attack(name):
     for option in row.options:
         value = OPTIONS[option].type(3)
         chosen = choose_attack(name, **{option: value})
-        assert (chosen.seed if option == "seed" else chosen.attack.parameters[option]) == value
+        assert (chosen.seed if option == "seed" else chosen.parameters[option]) == value
 
 
 def test_every_option_is_of_some_row():
@@ -57,7 +57,7 @@ def test_the_defaults_are_those_of_the_toolbox_bridge(art):
 
     for name, row in NAMED_ATTACKS.items():
         if row.extra:
-            assert choose_attack(name).attack.parameters == ArtAttack(name).parameters
+            assert choose_attack(name).parameters == ArtAttack(name).parameters
 
 
 def test_fgsm_is_another_name_of_r1():

@@ -16,9 +16,10 @@ from fuzz.changes import change_arrays, change_csv, change_json, change_toml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnlite.errors import LIMIT, NnliteError, printable, shown
+from nnlite.errors import LIMIT, NnliteError, printable
 from nnlite.grid.combinations import FILE_LIMIT, read_grid
 from nnlite.storage.tensors import METADATA
+from nnlite.storage.texts import shown
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train
