@@ -187,8 +187,9 @@ def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAUL
     Nothing is checked here; `Settings` does that.
     """
     chosen = {name: value for name, value in given.items() if value is not None}
-    reg = str(chosen.get("reg", "none"))
-    taken = numbers_taken(reg, chosen.get("gradient", "finite")) if reg in METHODS else ()
+    reg = chosen.get("reg", "none")
+    known = isinstance(reg, str) and reg in METHODS
+    taken = numbers_taken(reg, chosen.get("gradient", "finite")) if known else ()
     if chosen.get("multitask"):
         taken = (*taken, "gamma")
     return {name: value for name, value in defaults.items() if name in taken} | chosen

@@ -73,7 +73,7 @@ def test_the_shipped_files_hold_the_whole_set():
 def test_a_digits_file_that_is_damaged_is_refused(monkeypatch):
     images, labels = DATASETS["digits"].files
     monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], files=(images, replace(labels, sha256="0"))))
-    with pytest.raises(NnliteError, match=r"digits-labels-idx1-ubyte\.gz: expected SHA-256 0, .*install nnlite again"):
+    with pytest.raises(NnliteError, match=r"digits-labels-idx1-ubyte\.gz: expected SHA-256 0, .*install it anew"):
         load("digits")
 
 

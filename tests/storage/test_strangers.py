@@ -310,6 +310,7 @@ GRIDS = {
     "2**63": (f"seed = {2**63}", "seed: expected an integer of at least 0, below"),
     "1e400": ("lr = 1e400", "lr: expected a finite number above 0, found inf"),
     "a table as reg": ("reg = {a = 1}", "reg: expected one of none, .*, found {'a': 1}"),
+    "hexadecimal digits as reg": (filled("f", "reg = 0x"), "reg: expected one of none, .*, found a number of too many"),
     "lists as data": ("data = [[]]", "data: expected one of digits, mnist, found"),
     "a way out": ('data = "../../.."', "data: expected one of"),
     "a way out as a name": ('[[models]]\nname = "../x"', "name: expected a plain folder name"),

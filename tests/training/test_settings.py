@@ -295,7 +295,7 @@ def test_alpha_and_gamma_have_their_defaults_where_they_are_taken_and_not_given(
         "gamma": 0.1,
         "hidden": (),
     }
-    for given in ({}, {"reg": "dgl1"}, {"multitask": False}, {"reg": "dgl9"}, {"reg": {"a": 1}}):
+    for given in ({}, {"reg": "dgl1"}, {"multitask": False}, {"reg": "dgl9"}, {"reg": {"a": 1}}, {"reg": 10**5000}):
         assert with_defaults(given) == given
 
 
