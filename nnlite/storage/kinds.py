@@ -5,7 +5,7 @@ below, and none of them says in one line what was expected and found, with a hos
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from nnlite.errors import NnliteError
@@ -90,13 +90,16 @@ def text(least: int, most: int) -> Kind:
     )
 
 
-def one_of(choices: Iterable[Any]) -> Kind:
-    """Return the kind of the values that equal one of `choices`, and are of its type."""
+def one_of(choices: Collection[Any]) -> Kind:
+    """Return the kind of the values that equal one of `choices`, such as those of a table that may grow.
+
+    1 is none of [True], and 1.0 none of [1].
+    """
     known = tuple(choices)
     listed = ", ".join("null" if one is None else str(one) for one in known)
     return Kind(
         f"one of {listed}" if len(known) > 1 else listed,
-        lambda value: any(type(value) is type(one) and value == one for one in known),
+        lambda value: any(type(value) is type(one) and value == one for one in choices),
         known,
     )
 
