@@ -73,9 +73,7 @@ def grid(
         def advance(cost: float, text: str = "") -> None:
             nonlocal done
             done += cost
-            show(done, total)
-            if text:
-                show.note(text)
+            show(done, total, note=text)
 
         advance(0, f"{len(left)} of {len(wanted)} nets are left to train")
         try:

@@ -27,13 +27,18 @@ class Progress(ABC):
         self.known = False  # whether it was called yet
         self.since, self.start = time.monotonic(), 0.0  # when what is under way began, and what was done then
 
-    def __call__(self, done: float, total: float, what: str = "") -> None:
-        """Show that `done` of `total` is done; without `what` it is still what was under way before."""
+    def __call__(self, done: float, total: float, what: str = "", *, note: str = "") -> None:
+        """Show that `done` of `total` is done; without `what` it is still what was under way before.
+
+        note: a line that stays.
+        """
         if not self.known or done < self.done:
             self.since, self.start = time.monotonic(), done
         changed = what not in ("", self.what)
         self.what, self.done, self.total, self.known = what or self.what, done, total, True
         self.show(changed)
+        if note:
+            self.note(note)
 
     @property
     def percent(self) -> int:

@@ -59,12 +59,6 @@ def reproduce(
     """
     plan = Plan(data, epochs, mt_epochs, seeds, lr, mt_lr, gamma, hidden, device)
     with progress("training and attacks") as show:
-
-        def on_progress(done: float, total: float, text: str) -> None:
-            show(done, total)
-            if text:
-                show.note(text)
-
         report = reproduction.reproduce(
             folder or Path("reproduction") / data,
             plan,
@@ -72,7 +66,7 @@ def reproduce(
             ROWS[models],
             processes=jobs or default_processes(device),
             command=_command(targets, models, plan),
-            on_progress=on_progress,
+            on_progress=lambda done, total, text: show(done, total, note=text),
         )
     click.echo(report)
 
