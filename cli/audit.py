@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from nnlite.cli.options import (
     PHIS,
@@ -114,11 +115,11 @@ def _print(found: Audit, title: str) -> None:
         ["attack", *(f"phi {size:g}" for size in found.phi)],
         [[found.descriptions[name], *cells] for name, cells in rows.items()],
     )
-    widest = max(len(verdict.question) for verdict in found.verdicts)
+    widest, width = max(len(verdict.question) for verdict in found.verdicts), min(100, Console().width)
     for verdict in found.verdicts:
         answer = click.style(f"{verdict.answer:10}", COLOURS[verdict.answer], bold=True)
         figure = "" if verdict.found is None else f"{verdict.found:7.2f}, limit {verdict.limit:.2g}"
         click.echo(f"{answer}  {verdict.question:{widest}}{figure}".rstrip())
-        click.echo(click.wrap_text(verdict.evidence, 100, " " * 12, " " * 12))
+        click.echo(click.wrap_text(verdict.evidence, width, " " * 12, " " * 12))
     answers = [verdict.answer for verdict in found.verdicts]
     click.echo("\n" + ", ".join(f"{answers.count(answer)} {answer}" for answer in COLOURS))
