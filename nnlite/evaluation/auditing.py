@@ -16,25 +16,10 @@ from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, check_count, pro
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
+from nnlite.evaluation import verdicts as ask
 from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy, evaluate_attack
 from nnlite.evaluation.random_signs import RandomSigns
-from nnlite.evaluation.verdicts import (
-    FAIL,
-    IntArray,
-    Verdict,
-    all_correct,
-    black_box,
-    converged,
-    iterative,
-    large_noise,
-    monotone,
-    no_noise,
-    percent,
-    random_noise,
-    transfer,
-    undecided,
-    zero_gradients,
-)
+from nnlite.evaluation.verdicts import FAIL, IntArray, Verdict, all_correct, percent
 from nnlite.init import generator
 from nnlite.network import Network
 
@@ -208,7 +193,7 @@ def audit(
     large = correct["pgd"][-1:]
     if phi[-1] < LARGE:
         large = trial.under(f"PGD at phi {LARGE:g}", ATTACKS["pgd"].make(options), (LARGE,), right)
-    k = undecided(percent(correct["pgd"]), float(clean))
+    k = ask.undecided(percent(correct["pgd"]), float(clean))
     doubled = PGD(steps=2 * options.steps, clip=options.clip)
     twice = trial.under("twice the steps", doubled, (phi[k],), correct["pgd"][k])
     square, why_not = _square(options, samples.images.shape[-1])
@@ -218,15 +203,15 @@ def audit(
     found = {name: percent(ones) for name, ones in correct.items()}
     worst = percent(all_correct(correct) & ~broken)
     verdicts = (
-        iterative(phi, found, len(samples)),
-        converged(phi[k], found["pgd"][k], percent(twice)[0], doubled.steps, len(samples)),
-        monotone(phi, {**found, "worst": worst}, chance, len(samples)),
-        large_noise(max(phi[-1], LARGE), percent(large)[0], chance),
-        transfer(phi, white, by),
-        black_box(phi, tried, broken, why_not),
-        random_noise(phi, found, len(samples)),
-        zero_gradients(zeros[right], samples.images.shape[-1], len(samples)),
-        no_noise(found, float(clean)),
+        ask.iterative(phi, found, len(samples)),
+        ask.converged(phi[k], found["pgd"][k], percent(twice)[0], doubled.steps, len(samples)),
+        ask.monotone(phi, {**found, "worst": worst}, chance, len(samples)),
+        ask.large_noise(max(phi[-1], LARGE), percent(large)[0], chance),
+        ask.transfer(phi, white, by),
+        ask.black_box(phi, tried, broken, why_not),
+        ask.random_noise(phi, found, len(samples)),
+        ask.zero_gradients(zeros[right], samples.images.shape[-1], len(samples)),
+        ask.no_noise(found, float(clean)),
     )
     effort = {name: value for name, value in vars(options).items() if name not in ("phi", "examples")}
     parameters = effort | {"others": list(others), "examples": len(samples), "dtype": str(net.dtype)}

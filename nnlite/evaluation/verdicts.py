@@ -50,13 +50,10 @@ def iterative(phi: Sequence[float], found: Accuracies, examples: int) -> Verdict
     """Return how far one step is ahead of many: accuracy under PGD, less that under the stronger of R1 and R2."""
     single = np.minimum(found["r1"], found["r2"])
     more, k = _largest(found["pgd"] - single)
-    return Verdict(
-        "iterative",
-        "Is PGD at least as strong as a single step?",
-        more,
-        _points(SLACK, examples),
-        f"at phi {phi[k]:g}: {found['pgd'][k]:.2f} % under PGD, {single[k]:.2f} % under the stronger of R1 and R2",
+    evidence = (
+        f"at phi {phi[k]:g}: {found['pgd'][k]:.2f} % under PGD, {single[k]:.2f} % under the stronger of R1 and R2"
     )
+    return Verdict("iterative", "Is PGD at least as strong as a single step?", more, _points(SLACK, examples), evidence)
 
 
 def undecided(pgd: FloatArray, clean: float) -> int:
@@ -66,13 +63,11 @@ def undecided(pgd: FloatArray, clean: float) -> int:
 
 def converged(phi: float, before: float, after: float, steps: int, examples: int) -> Verdict:
     """Return what twice the steps gain: the accuracy `before` them, less that `after` them as well."""
-    return Verdict(
-        "converged",
-        "Do more steps change nothing?",
-        float(before - after),
-        _points(CONVERGED, examples),
-        f"at phi {phi:g}, where most is at stake: {before:.2f} % under PGD, {after:.2f} % after {steps} steps as well",
+    more, limit = float(before - after), _points(CONVERGED, examples)
+    evidence = (
+        f"at phi {phi:g}, where most is at stake: {before:.2f} % under PGD, {after:.2f} % after {steps} steps as well"
     )
+    return Verdict("converged", "Do more steps change nothing?", more, limit, evidence)
 
 
 def monotone(phi: Sequence[float], found: Accuracies, chance: float, examples: int) -> Verdict:
@@ -83,24 +78,16 @@ def monotone(phi: Sequence[float], found: Accuracies, chance: float, examples: i
         rises[name] = _largest(level - np.minimum.accumulate(level))
     name = max(rises, key=lambda one: rises[one][0])
     rise, k = rises[name]
-    return Verdict(
-        "monotone",
-        "Does more noise never help?",
-        rise,
-        _points(SLACK, examples),
-        f"under {name} it rises up to phi {phi[k]:g}, by {rise:.2f} points" if rise else "no accuracy rises with phi",
+    evidence = (
+        f"under {name} it rises up to phi {phi[k]:g}, by {rise:.2f} points" if rise else "no accuracy rises with phi"
     )
+    return Verdict("monotone", "Does more noise never help?", rise, _points(SLACK, examples), evidence)
 
 
 def large_noise(phi: float, found: float, chance: float) -> Verdict:
     """Return the accuracy under PGD at a phi so large that nothing is left to see; the limit is that of a guess."""
-    return Verdict(
-        "large noise",
-        "Does large noise bring the net down to chance?",
-        float(found),
-        chance,
-        f"at phi {phi:g}: {found:.2f} % under PGD, {chance:g} % by guessing",
-    )
+    evidence = f"at phi {phi:g}: {found:.2f} % under PGD, {chance:g} % by guessing"
+    return Verdict("large noise", "Does large noise bring the net down to chance?", float(found), chance, evidence)
 
 
 def transfer(phi: Sequence[float], white: BoolArray, by: Mapping[str, BoolArray]) -> Verdict:
@@ -114,14 +101,11 @@ def transfer(phi: Sequence[float], white: BoolArray, by: Mapping[str, BoolArray]
         return Verdict("transfer", question, None, limit, "there is no other net to craft it")
     new, k = _largest(percent(white & ~all_correct(by)))
     name = min(by, key=lambda one: by[one][-1].sum())
-    return Verdict(
-        "transfer",
-        question,
-        new,
-        limit,
+    evidence = (
         f"at phi {phi[k]:g}: {new:.2f} % fall to it, and not to R1, R2 or PGD; "
-        f"the strongest other net is {name}, {percent(by[name])[-1]:.2f} % at phi {phi[-1]:g}",
+        f"the strongest other net is {name}, {percent(by[name])[-1]:.2f} % at phi {phi[-1]:g}"
     )
+    return Verdict("transfer", question, new, limit, evidence)
 
 
 def black_box(phi: Sequence[float], tried: BoolArray, broken: BoolArray, why_not: str) -> Verdict:
@@ -134,14 +118,11 @@ def black_box(phi: Sequence[float], tried: BoolArray, broken: BoolArray, why_not
     if why_not:
         return Verdict("black box", question, None, limit, f"Square was not run: {why_not}")
     new, k = _largest(percent(broken))
-    return Verdict(
-        "black box",
-        question,
-        new,
-        limit,
+    evidence = (
         f"at phi {phi[k]:g}: {new:.2f} % fall to it, and to no other attack, {broken[k].sum()} of the {tried[k].sum()} "
-        "that it was tried on, those of the smallest margin",
+        "that it was tried on, those of the smallest margin"
     )
+    return Verdict("black box", question, new, limit, evidence)
 
 
 def random_noise(phi: Sequence[float], found: Accuracies, examples: int) -> Verdict:
@@ -152,14 +133,11 @@ def random_noise(phi: Sequence[float], found: Accuracies, examples: int) -> Verd
     """
     guided = np.maximum(found["r1"], found["pgd"])
     more, k = _largest(guided - found["random"])
-    return Verdict(
-        "random noise",
-        "Is random noise the weakest?",
-        more,
-        _points(SLACK, examples),
+    evidence = (
         f"at phi {phi[k]:g}: {found['random'][k]:.2f} % under it, {guided[k]:.2f} % under the weaker of R1 and PGD; "
-        "R2 is left out, as its size follows the gradient",
+        "R2 is left out, as its size follows the gradient"
     )
+    return Verdict("random noise", "Is random noise the weakest?", more, _points(SLACK, examples), evidence)
 
 
 def zero_gradients(zeros: IntArray, pixels: int, examples: int) -> Verdict:
@@ -168,25 +146,17 @@ def zero_gradients(zeros: IntArray, pixels: int, examples: int) -> Verdict:
     zeros: for each example that the net gets right, how many of its `pixels` have a derivative of exactly 0.
     """
     blind = 100 * int((zeros == pixels).sum()) / examples
-    return Verdict(
-        "zero gradients",
-        "Does every example have a gradient?",
-        blind,
-        SLACK,
-        f"{blind:.2f} % of the examples have none, {100 * zeros.mean() / pixels:.2f} % of all derivatives are 0",
-    )
+    share = 100 * zeros.mean() / pixels
+    evidence = f"{blind:.2f} % of the examples have none, {share:.2f} % of all derivatives are 0"
+    return Verdict("zero gradients", "Does every example have a gradient?", blind, SLACK, evidence)
 
 
 def no_noise(found: Accuracies, clean: float) -> Verdict:
     """Return the largest difference from the clean accuracy at phi = 0, where nothing may change."""
-    away = max(abs(values[0] - clean) for values in found.values())
+    away = float(max(abs(values[0] - clean) for values in found.values()))
+    how = f"off by {away:.2g} points under an attack" if away else "as under all attacks"
     return Verdict(
-        "no noise",
-        "Is the accuracy at phi 0 the clean one?",
-        float(away),
-        0.0,
-        f"{clean:.2f} % on clean images, "
-        + (f"off by {away:.2g} points under an attack" if away else "as under all attacks"),
+        "no noise", "Is the accuracy at phi 0 the clean one?", away, 0.0, f"{clean:.2f} % on clean images, {how}"
     )
 
 

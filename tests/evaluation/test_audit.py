@@ -12,6 +12,7 @@ from nnlite.attacks import PGD
 from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import auditing as audit_module
+from nnlite.evaluation import verdicts
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.evaluation.auditing import ATTACKS, Audit, AuditAttack, AuditOptions, audit
 from nnlite.evaluation.pictures import plot_audit
@@ -311,7 +312,7 @@ def test_square_is_tried_where_all_others_failed_on_the_smallest_margins(audited
 
 def test_the_rules_see_what_was_asked(nets, no_art, monkeypatch):
     tried, seen = [], {}
-    score, monotone_rule = audit_module.evaluate_attack, audit_module.monotone
+    score, monotone_rule = audit_module.evaluate_attack, verdicts.monotone
 
     def noted(crafting, victims, samples, attack, phi, **more):
         table = score(crafting, victims, samples, attack, phi, **more)
@@ -320,7 +321,7 @@ def test_the_rules_see_what_was_asked(nets, no_art, monkeypatch):
 
     monkeypatch.setattr(audit_module, "evaluate_attack", noted)
     monkeypatch.setattr(
-        audit_module, "monotone", lambda phi, found, *more: seen.update(found) or monotone_rule(phi, found, *more)
+        verdicts, "monotone", lambda phi, found, *more: seen.update(found) or monotone_rule(phi, found, *more)
     )
     found = audit(*arguments(nets), QUICK)
     assert seen.keys() == found.accuracy.keys()
