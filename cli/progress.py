@@ -47,7 +47,7 @@ class Progress(ABC):
 
     @property
     def left(self) -> str:
-        """The time until the end, such as "0:01:40 left", or "" where nobody can know it."""
+        """The time until the end, such as "0:01:40 left", or "" while it cannot be known."""
         if not self.start < self.done < self.total:
             return ""
         return f"{_clock((time.monotonic() - self.since) * (self.total - self.done) / (self.done - self.start))} left"

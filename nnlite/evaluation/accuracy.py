@@ -28,14 +28,18 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AttackTable:
-    """Accuracies in percent: `accuracy[victim]` has shape (phi,), or (phi, S) for a stack of models.
+    """How every victim does under an attack.
 
-    zero_share: the share of the adversary's input-gradient entries that are exactly 0, None where the attack does
-    not count them. They leave their pixels untouched under R1, so a large share makes an attack look weaker than
-    it is. correct: which examples each victim still classifies correctly, (phi, N) or (phi, S, N). failed: on how
-    many examples the attack itself failed, () or (S,), or None for one that cannot. lengths: for an attack that
-    searches the smallest noise, the median size of what it found, in the L2 and the L-infinity norm. norm: the norm
-    that phi is measured in.
+    Arguments:
+        phi: The sizes of noise.
+        accuracy: In percent, by victim: (phi,), or (phi, S) for a stack of models.
+        zero_share: The share of the adversary's input-gradient entries that are exactly 0; None if the attack does not
+            count them. R1 leaves their pixels untouched, so a large share makes an attack look weaker than it is.
+        correct: Which examples each victim still classifies correctly, (phi, N) or (phi, S, N).
+        failed: On how many examples the attack itself failed, () or (S,); None for one that cannot fail.
+        lengths: For an attack that searches for the smallest noise, the median size of what it found, in the L2 and
+            the L-infinity norm.
+        norm: What phi is measured in.
     """
 
     phi: tuple[float, ...]
@@ -73,15 +77,15 @@ def evaluate_attack(
     At phi = 0 the images are the clean ones and the figure equals `accuracy`, bit for bit.
 
     Arguments:
-        adversary: the net that crafts the noise.
-        victims: the nets that are scored, by name.
-        samples: the images and their labels.
-        attack: how the noise is crafted.
-        phi: the sizes of noise.
-        seed: of the generator that the attack draws from.
-        keep: called with each block of images before it is dropped: the number of its first image, and an array (n, D)
+        adversary: The net that crafts the noise.
+        victims: The nets that are scored, by name.
+        samples: The images and their labels.
+        attack: How the noise is crafted.
+        phi: The sizes of noise.
+        seed: Of the generator that the attack draws from.
+        keep: Called with each block of images before it is dropped: the number of its first image, and an array (n, D)
             for each phi.
-        on_progress: called with the number of images that are done, and of all, before the first block and after each.
+        on_progress: Called with the number of images that are done, and of all, before the first block and after each.
 
     NnliteError: a phi that is negative or not finite, a net made for images of another size or for fewer classes.
     AssertionError: noise that is larger than the attack promises.
@@ -167,7 +171,7 @@ def _joined(blocks: list[Array]) -> npt.NDArray[Any]:
 
 
 def _median_above_0(lengths: FloatArray) -> FloatArray:
-    """Return the median (...,) of the lengths (..., N) above 0, NaN where there is none."""
+    """Return the median (...,) of the lengths (..., N) above 0, or NaN if none is."""
     rows = lengths.reshape(-1, lengths.shape[-1])
     medians = [np.median(row[row > 0]) if (row > 0).any() else np.nan for row in rows]
     return np.asarray(medians, np.float64).reshape(lengths.shape[:-1])

@@ -37,16 +37,16 @@ def attack_nets(
     """Craft noise for the test images of `data`, and return how every victim does under it.
 
     Arguments:
-        chosen: the attack, as `choose_attack` returns it.
-        adversary: name and net that craft the noise.
-        victims: the nets that are scored, by name.
-        data: the data set.
-        first: how many of its test images are attacked; None for all.
-        dtype: the type that the nets compute in, "float32" or "float64".
-        device: where they do, "cpu" or "gpu".
-        save: the attack file that keeps the images; None to drop them.
-        with_examples: whether the first image of each class is attacked once more, to be drawn.
-        on_progress: called with the number of images that are done, and of all.
+        chosen: The attack, as `choose_attack` returns it.
+        adversary: Name and net that craft the noise.
+        victims: The nets that are scored, by name.
+        data: The data set.
+        first: How many of its test images are attacked; None for all.
+        dtype: The type that the nets compute in, "float32" or "float64".
+        device: Where they do, "cpu" or "gpu".
+        save: The attack file that keeps the images; None to drop them.
+        with_examples: Whether the first image of each class is attacked once more, to be drawn.
+        on_progress: Called with the number of images that are done, and of all.
 
     NnliteError: as `evaluate_attack`, and for a file that exists already or cannot be written.
     """

@@ -39,16 +39,16 @@ class NamedAttack:
     """A row: an attack as the command line knows it.
 
     Arguments:
-        label: the name that is printed.
-        norm: what phi is measured in, as Attack says.
-        make: makes the attack; it is given the options but for the seed, and `clip` unless that is None.
-        summary: what it does, in a line.
-        options: the OPTIONS that it takes, with their defaults.
-        clip: whether pixels stay within [0, 1] unless the user says otherwise; None if they always do.
-        phi: the sizes of noise unless the user gives others.
-        extra: the extra of nnlite that it needs, "" for none.
-        aliases: its other names.
-        effort: the numbers of the attack that say how hard it tries, beside its options.
+        label: The name that is printed.
+        norm: What phi is measured in, as Attack says.
+        make: Makes the attack; it is given the options but for the seed, and `clip` unless that is None.
+        summary: What it does, in a line.
+        options: The OPTIONS that it takes, with their defaults.
+        clip: Whether pixels stay within [0, 1] unless the user says otherwise; None if they always do.
+        phi: The sizes of noise unless the user gives others.
+        extra: The extra of nnlite that it needs, "" for none.
+        aliases: Its other names.
+        effort: The numbers of the attack that say how hard it tries, beside its options.
     """
 
     label: str
