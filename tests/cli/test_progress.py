@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from nnlite.cli.options import message
-from nnlite.cli.progress import Bar, progress
+from nnlite.cli.progress import Bar, Lines, progress
 
 NET = ("--hidden", 8, "--epochs", 2)
 
@@ -169,6 +169,14 @@ def test_without_colour_the_bar_has_none(clock, monkeypatch):
         bar = Bar("PGD", console)
         bar(5, 10)
         assert ("\x1b[9" in drawn(bar, console)) == (not no_color)
+
+
+@pytest.mark.parametrize(("term", "kind"), [("xterm", Bar), ("dumb", Lines)])
+def test_a_terminal_that_cannot_move_its_cursor_has_lines(monkeypatch, term, kind):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", term)
+    with progress("PGD") as show:
+        assert isinstance(show, kind)
 
 
 # The commands
