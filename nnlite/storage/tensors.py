@@ -23,6 +23,7 @@ from nnlite.errors import NnliteError
 from nnlite.storage.files import new_file, open_file
 from nnlite.storage.texts import parse_json
 
+OLDEST = (0, 8)  # of the library; those before hold a second copy of all arrays while they write
 HEADER_LIMIT = 1 << 20  # bytes; those of nnlite's own files are below 10,000
 METADATA = "__metadata__"
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
@@ -63,6 +64,7 @@ def open_arrays(path: Path) -> ArrayFile:
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
     """Write the file `path` and read it back; OSError where the disk fails, or holds something else then."""
+    _check_library()
     plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # the library ignores strides
     path.write_bytes(safetensors.numpy.save(plain, dict(metadata or {}) or None))
     with _opened(path) as file:
@@ -105,6 +107,7 @@ def new_arrays(path: Path, layout: Layout, metadata: Mapping[str, str]) -> Itera
     The file comes to its name at the end of the block, whole or not at all. NnliteError where there is a file already,
     or none can be written.
     """
+    _check_library()
     with ExitStack() as stack:
         with _writing(path):
             if path.exists():
@@ -118,6 +121,13 @@ def new_arrays(path: Path, layout: Layout, metadata: Mapping[str, str]) -> Itera
         writer.finish()
         with _writing(path):
             stack.close()
+
+
+def _check_library() -> None:
+    found = safetensors.__version__
+    if tuple(map(int, found.split(".")[:2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise NnliteError(f"safetensors: expected version {oldest} or newer, found {found}; upgrade it with pip")
 
 
 def check_layout(found: Layout, expected: Layout) -> None:
@@ -141,6 +151,7 @@ def _opened(path: Path) -> Iterator[Any]:
     the folder: a pipe put there after our check is waited for, and a file cut off while it is read ends us by SIGBUS.
     The library's other way, backend="pread", would read the whole array for each slice of it.
     """
+    _check_library()
     try:
         with open_file(path) as plain:
             length = int.from_bytes(plain.read(8), "little")

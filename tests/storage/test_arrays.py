@@ -298,3 +298,17 @@ def test_noise_is_our_own_error(folder, content):
         return
     safetensors.numpy.load(content)
     assert not file.layout
+
+
+@pytest.mark.parametrize("version", ["0.7.0", "0.4.5"])
+def test_a_library_that_is_too_old_is_named_and_nothing_is_written(tmp_path, monkeypatch, version):
+    write_arrays(tmp_path / "good", {"a": np.zeros(3)})
+    monkeypatch.setattr(safetensors, "__version__", version)
+    for call in (
+        lambda: open_arrays(tmp_path / "good"),
+        lambda: write_arrays(tmp_path / "new", {"a": np.zeros(3)}),
+        lambda: new_arrays(tmp_path / "new", LAYOUT, {}).__enter__(),
+    ):
+        with pytest.raises(NnliteError, match=rf"safetensors: expected version 0\.8 or newer, found {version}"):
+            call()
+    assert [path.name for path in tmp_path.iterdir()] == ["good"]
