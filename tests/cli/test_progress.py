@@ -163,8 +163,10 @@ def test_the_bar_fits_the_terminal_with_room_for_what_a_key_prints(clock, screen
 
 
 def test_without_colour_the_bar_has_none(clock, monkeypatch):
-    for no_color in ("", "1"):
-        monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.delenv("NO_COLOR", raising=False)  # set to "" it means to some versions of rich that it is set
+    for no_color in (False, True):
+        if no_color:
+            monkeypatch.setenv("NO_COLOR", "1")
         console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system="standard")
         bar = Bar("PGD", console)
         bar(5, 10)
