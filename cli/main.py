@@ -138,7 +138,7 @@ def main(debug: bool) -> None:
     \b
       nnlite train                                   the paper's Rect, on digits
       nnlite train --reg dgl1 --lam 0.01 --phi 0.1   DataGrad-L1
-      nnlite attack --adversary rect                 who stands up to Rect's noise
+      nnlite attack --adversary rect                 every run under Rect's noise
     """  # noqa: D301 - click wants the backspace itself
 
 

@@ -2,11 +2,11 @@
 
 The objective of one example d with label t is
 
-    L_DG = lambda0 L(d) + sum_r lambda_r R_r(J),    J = dL/dd                                 (Eq. 1)
+    L_DG = lambda0 L(d) + sum_r lambda_r R_r(J),    J = dL/dd
 
-The chain rule turns the weight gradient of R_r(J) into a mixed second derivative times y = dR_r/dJ
-(Eq. 2), and that is the derivative of dL/dw along y (Eq. 3). A finite step phi along y gives it from
-two ordinary backward passes, at d and at the adversarial example d_hat = d + phi y:
+and Eq. 1 takes its gradient in w. The chain rule turns the weight gradient of R_r(J) into a mixed second
+derivative times y = dR_r/dJ (Eq. 2), and that is the derivative of dL/dw along y (Eq. 3). A finite step phi along y
+gives it from two ordinary backward passes, at d and at the adversarial example d_hat = d + phi y:
 
     dR_r/dw ~ (dL/dw at d_hat - dL/dw at d) / phi
 
