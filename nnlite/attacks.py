@@ -45,8 +45,7 @@ class Crafted:
 class Attack(Protocol):
     """What every attack has: the norm that measures phi, whether pixels stay within [0, 1], and `craft`.
 
-    norm is "linf" or "l2", or None where phi is no radius, as for R2 noise. parameters says how hard the attack tries,
-    by names and numbers such as {"steps": 40}.
+    norm is "linf" or "l2", or None where phi is no radius, as for R2 noise.
     """
 
     @property

@@ -103,7 +103,8 @@ def check_penalty(
     rng = np.random.default_rng(seed)
     clean = net.run(x, y)
     chain = [
-        Held(layer, seen) if _has_kinks(layer) else layer for layer, seen in zip(net.layers, clean.inputs, strict=True)
+        Held(layer, seen) if is_piecewise_linear(layer) and not layer.parameters else layer
+        for layer, seen in zip(net.layers, clean.inputs, strict=True)
     ]
     still = net.rebuild([*chain, *net.heads.values()])
     held = penalty.gradient(clean.dx)
@@ -207,10 +208,6 @@ def expect_float64(net: Network, x: Array) -> None:
     """Raise NnliteError unless both are in float64."""
     if net.dtype != np.float64 or x.dtype != np.float64:
         raise NnliteError(f"gradcheck: expected float64, found a net of {net.dtype} and x of {x.dtype}")
-
-
-def _has_kinks(layer: Layer) -> bool:
-    return is_piecewise_linear(layer) and not layer.parameters
 
 
 def _loss(net: Network, x: Array, labels: Mapping[str, Array]) -> float:

@@ -215,8 +215,8 @@ class Network:
         for name, layer in zip(self.layer_names, chain, strict=False):
             needed = ["tangent"] if is_piecewise_linear(layer) else ["tangent", "backward_tangent"]
             expect_methods(name, layer, *needed, why="for the exact gradient")
-        if loss.tangent is None:
-            raise NnliteError(f"loss: {loss.name} has no tangent for the exact gradient; give it one, or a step phi")
+        if getattr(loss, "tangent", None) is None:
+            raise NnliteError(f"loss: {loss!r} has no tangent for the exact gradient; give it one, or a step phi")
         changes = [direction]
         for layer, seen in zip(chain, of.inputs, strict=True):
             changes.append(layer.tangent(seen, changes[-1]))
@@ -310,7 +310,9 @@ def _stacked(layers: Sequence[Layer]) -> Layer:
     first = layers[0]
     for layer in layers:
         kept = [name for name in vars(first) if name not in first.parameters]
-        if type(layer) is not type(first) or any(vars(layer)[name] != vars(first)[name] for name in kept):
+        if type(layer) is not type(first) or not all(
+            np.array_equal(vars(layer)[name], vars(first)[name]) for name in kept
+        ):
             raise NnliteError(f"stack: expected layers that differ in their arrays only, found {first!r} and {layer!r}")
     arrays = zip(*(layer.parameters.values() for layer in layers), strict=True)
     return with_parameters(

@@ -167,6 +167,18 @@ def test_a_stack_of_them_equals_its_models():
             assert all(grad[name][k] == pytest.approx(alone[name], rel=1e-10) for name in alone)
 
 
+def test_an_array_that_is_no_parameter_survives_a_stack_and_tells_layers_apart():
+    class Shifted(Softplus):
+        def __init__(self, shift):
+            super().__init__(1.0)
+            self.shift = shift
+
+    one, same, other = (own_net(Shifted(np.full(6, value))) for value in (1.0, 1.0, 2.0))
+    assert (stack([one, same]).layers[1].shift == 1).all()
+    with pytest.raises(NnliteError, match="differ in their arrays only"):
+        stack([one, other])
+
+
 def test_layers_that_differ_make_no_stack():
     with pytest.raises(NnliteError, match=r"differ in their arrays only, found Leaky.*0\.1.*and Leaky.*0\.2"):
         stack([own_net(LeakyReLU(0.1)), own_net(LeakyReLU(0.2))])
@@ -284,8 +296,9 @@ def test_a_loss_without_a_tangent_has_no_exact_gradient():
     assert len(weighted_passes(net, x, y, [Term(L2, 1.0, 0.1, loss=unknown)])) == 3
     with pytest.raises(NnliteError, match="phi: squared error has no tangent"):
         Term(L2, 1.0, None, loss=unknown)
-    with pytest.raises(NnliteError, match="loss: squared error has no tangent"):
-        net.tangent(net.run(x, y, loss=unknown), x)
+    for bare in (unknown, squared_error):
+        with pytest.raises(NnliteError, match=r"loss: .*squared.error.* has no tangent"):
+            net.tangent(net.run(x, y, loss=bare), x)
     with pytest.raises(NnliteError, match="loss: expected a Loss, found <function squared_error"):
         Term(L2, 1.0, 0.1, loss=squared_error)
 

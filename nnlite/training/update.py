@@ -15,7 +15,7 @@ from nnlite.training.settings import Settings
 
 
 def update_of(*models: Settings) -> Update:
-    """Return the update of one net, or of a stack of nets in this order; NnliteError where they are not `stack_key`."""
+    """Return the update of one net, or of a stack of nets in this order; NnliteError where their keys differ."""
     if len({stack_key(settings) for settings in models}) != 1:
         raise NnliteError("stack: expected settings that differ in lam, phi, alpha, gamma, lr and seed only")
     first = models[0]
