@@ -7,7 +7,7 @@ rows are exact instances of DataGrad, and where the paper's argument, with Eq. 5
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeAlias
 
 import numpy as np
@@ -80,10 +80,15 @@ class Method:
     on_weights: WeightPenalty | None = None
     has_exact: bool = False
 
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the numbers that `terms` takes."""
+        return tuple(inspect.signature(self.terms).parameters)
+
     @property
     def takes(self) -> tuple[str, ...]:
-        """The names of the numbers that it takes: the parameters of `terms`, and lam for a penalty on the weights."""
-        return (*inspect.signature(self.terms).parameters, *(["lam"] if self.on_weights else []))
+        """The names of the numbers that the method takes: those of `terms`, and lam for a penalty on the weights."""
+        return (*self.parameters, *(["lam"] if self.on_weights else []))
 
 
 def virtual_adversarial(net: Network, clean: Pass, y: Array, rng: np.random.Generator | None) -> Array:

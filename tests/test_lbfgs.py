@@ -13,6 +13,7 @@ from nnlite.lbfgs import LBFGS, TOLERANCE, minimise, runner_up
 from nnlite.losses import softmax_cross_entropy
 from nnlite.network import Network, stack
 from nnlite.penalties import L1, L2_NORM
+from nnlite.training import Settings, train
 
 
 def rng():
@@ -32,6 +33,13 @@ def two_classes(features=6, examples=20, seed=0):
 
 def objective(net, x, target, c, x_hat):
     return c * ((x_hat - x) ** 2).sum(axis=-1) + softmax_cross_entropy(net.logits(x_hat), target)[0]
+
+
+def left_over(net, x, target, c, x_hat):
+    """Return the projected gradient of |r|^2 + loss / c at r = x_hat - x, by its length as a share of 2 |r|."""
+    gradient = 2 * (x_hat - x) + net.run(x_hat, target).dx / c[:, None]
+    step = np.clip(x_hat - gradient, 0, 1) - x_hat
+    return np.linalg.norm(step, axis=-1) / np.linalg.norm(2 * (x_hat - x), axis=-1)
 
 
 # The minimiser
@@ -76,7 +84,17 @@ def test_one_joint_problem_is_as_good_on_a_net_with_kinks(trained):
     ratio = objective(net, x, target, c, together) / objective(net, x, target, c, np.stack(alone))
     assert np.median(ratio) == pytest.approx(1, abs=1e-3)
     assert (abs(ratio - 1) < 0.01).mean() > 0.9  # a few of either end in another valley
-    assert converged.mean() > 0.9  # at a kink it hangs on the rounding of SciPy and BLAS
+    share = left_over(net, x, target, c, together)
+    sure = abs(share / TOLERANCE - 1) > 0.01  # the images are in float32, and were judged in float64
+    assert (converged == (share <= TOLERANCE))[sure].all()
+
+
+def test_all_examples_converge_on_a_net_with_kinks(digits):
+    # Another net than above: there, a kink near one minimum stops the search in some versions of SciPy and BLAS.
+    net = train(Settings(hidden=(64, 64), epochs=15, seed=1), digits).net
+    x, y = digits.test.batch(slice(0, 40))
+    c = np.geomspace(0.1, 3, 40).astype(np.float32)
+    assert minimise(net, x, runner_up(net.logits(x), y), c, 100)[1].all()
 
 
 def test_a_stack_is_minimised_model_by_model():

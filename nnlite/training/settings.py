@@ -5,7 +5,6 @@ nothing else: the options of the commands, the keys of a grid file and the names
 """
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -132,8 +131,7 @@ class Settings:
     def terms(self) -> tuple[Term, ...]:
         """The terms of Eq. 1."""
         given = {**vars(self), "term": tuple(map(parse_term, self.term or ()))}
-        terms = self.method.terms
-        return terms(**{name: given[name] for name in inspect.signature(terms).parameters})
+        return self.method.terms(**{name: given[name] for name in self.method.parameters})
 
     @property
     def run_name(self) -> str:
