@@ -1,3 +1,5 @@
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -38,6 +40,14 @@ def test_relu_has_derivative_0_at_0():
     assert ReLU().forward(x).tolist() == [[0.0, 0.0, 2.0]]
     assert ReLU().backward(x, np.full((1, 3), 5.0)).tolist() == [[0.0, 0.0, 5.0]]
     assert ReLU().tangent(x, np.array([[7.0, -7.0, -7.0]])).tolist() == [[0.0, 0.0, -7.0]]
+
+
+def test_the_layer_itself_never_changes_only_the_numbers_in_its_arrays():
+    layer = Dense(W=np.zeros((2, 2)), b=np.zeros(2))
+    with pytest.raises(FrozenInstanceError):
+        layer.W = np.ones((2, 2))
+    assert ReLU() == ReLU()
+    assert len({ReLU(), ReLU()}) == 1
 
 
 @settings(deadline=None)

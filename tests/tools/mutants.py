@@ -41,9 +41,9 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "nnlite"
 ROOT = Path(__file__).parents[2]
 ENGINE = {  # module of nnlite -> the tests that are its own
     "init": ["network"],
-    "layers": ["layers", "network"],
+    "layers": ["layers", "network", "own_layers"],
     "losses": ["losses"],
-    "network": ["network", "multitask", "exact"],
+    "network": ["network", "multitask", "exact", "own_layers"],
     "penalties": ["penalties"],
     "attacks": ["attacks"],
     "lbfgs": ["lbfgs"],
