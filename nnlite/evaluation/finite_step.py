@@ -86,10 +86,6 @@ def _sides(net: Network, inputs: Sequence[Array]) -> Array:
     return np.concatenate(seen) if seen else np.zeros(0, bool)
 
 
-def _flips(before: Array, after: Array) -> int:
-    return int((before != after).sum())
-
-
 def _flat(grads: Iterable[Parameters]) -> FloatArray:
     return np.concatenate([array.ravel() for grad in grads for array in grad.values()], dtype=np.float64)
 
