@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 
 from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
 from nnlite.gradcheck import numerical_gradient
-from nnlite.losses import kl_divergence, softmax_cross_entropy, softmax_tangent
+from nnlite.losses import Loss, kl_divergence, softmax_cross_entropy, softmax_tangent
 
 logits_of_one = hnp.arrays(np.float64, st.integers(1, 9).map(lambda n: (3, n)), elements=st.floats(-50, 50))
 # logits, the target of a KL divergence, and a change of the logits
@@ -105,6 +105,12 @@ def test_the_kl_divergence_of_logits_from_themselves_is_exactly_0(dtype):
     assert loss.dtype == dlogits.dtype == dtype
     assert not loss.any()
     assert not dlogits.any()
+
+
+def test_the_kl_divergence_alone_is_from_the_nets_own_output():
+    assert kl_divergence.own_target
+    assert not softmax_cross_entropy.own_target
+    assert not Loss("a loss of labels", softmax_cross_entropy.function).own_target
 
 
 def test_the_kl_divergence_of_huge_logits_neither_overflows_nor_turns_into_nan():
