@@ -44,7 +44,7 @@ ENGINE = {  # module of nnlite -> the tests that are its own
     "layers": ["layers", "network", "own_layers"],
     "losses": ["losses"],
     "network": ["network", "multitask", "exact", "own_layers"],
-    "penalties": ["penalties"],
+    "penalties": ["penalties", "own_layers"],
     "attacks": ["attacks"],
     "lbfgs": ["lbfgs"],
     "datagrad": ["datagrad", "exact", "multitask", "update"],
