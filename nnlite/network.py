@@ -211,16 +211,16 @@ class Network:
         NnliteError for a loss, or a layer, whose second derivative is not known.
         """
         chain: Sequence[Any] = self.chain(of.task)
-        loss = of.loss_function
         for name, layer in zip(self.layer_names, chain, strict=False):
             needed = ["tangent"] if is_piecewise_linear(layer) else ["tangent", "backward_tangent"]
             expect_methods(name, layer, *needed, why="for the exact gradient")
-        if getattr(loss, "tangent", None) is None:
+        loss, loss_tangent = of.loss_function, getattr(of.loss_function, "tangent", None)
+        if loss_tangent is None:
             raise NnliteError(f"loss: {loss!r} has no tangent for the exact gradient; give it one, or a step phi")
         changes = [direction]
         for layer, seen in zip(chain, of.inputs, strict=True):
             changes.append(layer.tangent(seen, changes[-1]))
-        deltas = [loss.tangent(of.logits, of.labels, changes.pop())]
+        deltas = [loss_tangent(of.logits, of.labels, changes.pop())]
         steps = [*zip(chain, of.inputs, of.deltas, changes, strict=True)]
         for step in steps[:0:-1]:
             deltas.append(_backward_tangent(*step, deltas[-1]))
