@@ -215,8 +215,8 @@ _RULE = (
 def _how_decided(scores: Scores) -> str:
     seeds = {len(accuracy) for accuracy in scores.values.values()}
     text = (
-        "How a claim is decided. Each comparison is a difference of two accuracies with a 95 % confidence interval. "
-        "Its variance is the binomial variance of both over images"
+        "How a claim is decided. Each comparison is a difference of two accuracies with a 95 % confidence interval: "
+        "Newcombe's, made of the Wilson interval of either accuracy over images"
     )
     if max(seeds, default=1) == 1:
         return (
@@ -225,8 +225,8 @@ def _how_decided(scores: Scores) -> str:
         )
     mixed = " Where a model has one seed, its spread between seeds is **not** in the interval." if 1 in seeds else ""
     return (
-        f"{text}, and the variance of both means over seeds; the quantile is Student's t, so two or three seeds make "
-        f"wide intervals.{mixed}"
+        f"{text}, with the variance of both means over seeds added; the quantile is Student's t, so two or three seeds "
+        f"make wide intervals.{mixed}"
     )
 
 
