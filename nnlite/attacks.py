@@ -9,7 +9,8 @@ An attack is a value that crafts. It forms no weight gradient, and draws only fr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from numbers import Integral
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -107,20 +108,20 @@ class PGD:
     def __post_init__(self) -> None:
         if self.norm not in STEEPEST:
             raise NnliteError(f"norm: expected one of {', '.join(STEEPEST)}, found {self.norm!r}")
-        check_count("steps", self.steps)
-        check_count("restarts", self.restarts)
+        for name in ("steps", "restarts"):
+            object.__setattr__(self, name, check_count(name, getattr(self, name)))
         if self.stride is not None and not 0 < self.stride < np.inf:
             raise NnliteError(f"stride: expected a finite number above 0, found {self.stride}")
 
     @property
     def share(self) -> float:
         """The size of a step as a share of phi."""
-        return 2.5 / self.steps if self.stride is None else self.stride
+        return 2.5 / self.steps if self.stride is None else float(self.stride)
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return the end point that is kept of each image for each phi; the same random starts, scaled, serve all."""
         starts = [_in_unit_ball(self.norm, x, rng) for _ in range(self.restarts - 1)]
-        return Crafted([self._best(net, x, y, size, starts) if size else x for size in phi])
+        return Crafted([self._best(net, x, y, size, starts) if size else x for size in map(float, phi)])
 
     def _best(self, net: Network, x: Array, y: Array, radius: float, starts: Sequence[Array]) -> Array:
         xp = get_xp(x)
@@ -168,12 +169,12 @@ def project(point: Array, x: Array, radius: float, norm: str, *, clip: bool, out
     Arguments:
         point: (..., N, D).
         x: The centre of the ball, (..., N, D), within [0, 1].
-        radius: Above 0.
+        radius: Above 0; a number of any kind.
         norm: "linf" or "l2".
         clip: Whether to stay within [0, 1].
         out: Where to write the result; it may be `point` itself.
     """
-    xp = get_xp(point, x)
+    xp, radius = get_xp(point, x), float(radius)  # a NumPy scalar would decide the type of the arrays
     if norm == "l2" and clip:  # into [0, 1] first: what lies beyond would use up the radius
         point = point.clip(0, 1, out=out)
     moved = xp.subtract(point, x, out=out)
@@ -198,7 +199,8 @@ def _in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:
     return get_xp(like).asarray(drawn.astype(like.dtype))
 
 
-def check_count(name: str, number: int) -> None:
-    """Raise NnliteError unless `number` is an integer of at least 1."""
-    if not isinstance(number, int) or number < 1:
-        raise NnliteError(f"{name}: expected an integer of at least 1, found {number}")
+def check_count(name: str, number: Any, least: int = 1) -> int:
+    """Return `number`, an integer of any kind, as an int; NnliteError unless it is one, of at least `least`."""
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
+        raise NnliteError(f"{name}: expected an integer of at least {least}, found {number}")
+    return int(number)

@@ -46,8 +46,8 @@ def to_host(array: Array) -> npt.NDArray[Any]:
 
 
 def per_model(value: Number, like: Array) -> Number:
-    """Shape `value`, one number or one per model (S,), to multiply `like`, (S, ...) or unstacked."""
-    if isinstance(value, (int, float, np.generic)):
+    """Shape `value`, one number of any kind or one per model (S,), to multiply `like`, (S, ...) or unstacked."""
+    if isinstance(value, (int, float, np.generic)) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return float(value)  # a NumPy float64 scalar would turn float32 arrays into float64
     return value.astype(like.dtype).reshape(value.shape + (1,) * (like.ndim - value.ndim))
 

@@ -39,8 +39,8 @@ class LBFGS:
     clip: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_count("searches", self.searches)
-        check_count("iterations", self.iterations)
+        for name in ("searches", "iterations"):
+            object.__setattr__(self, name, check_count(name, getattr(self, name)))
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return for each phi the nearest image that was found, where it is within phi of x, and x elsewhere.
@@ -54,7 +54,7 @@ class LBFGS:
         right = logits.argmax(axis=-1) == y
         nearest = xp.where(right[..., None], nearest, x)
         length = L2_NORM.value(nearest - x)
-        images = [xp.where((length <= size)[..., None], nearest, x) for size in phi]
+        images = [xp.where((length <= size)[..., None], nearest, x) for size in map(float, phi)]
         return Crafted(images, failed=right & ~converged, smallest=nearest)
 
     def _nearest(self, net: Network, x: Array, target: Array) -> tuple[Array, Array]:

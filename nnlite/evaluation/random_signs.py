@@ -24,7 +24,7 @@ class RandomSigns:
     norm: ClassVar[str] = "linf"
 
     def __post_init__(self) -> None:
-        check_count("tries", self.tries)
+        object.__setattr__(self, "tries", check_count("tries", self.tries))
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return the kept image of each example for each phi; the same signs serve every phi."""

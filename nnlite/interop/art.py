@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from nnlite.attacks import NORMS, Crafted, project
+from nnlite.attacks import NORMS, Crafted, check_count, project
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
@@ -177,8 +177,8 @@ class ArtAttack:
             value, known = getattr(self, option), _OPTIONS[self.name]
             if value is not None and option not in known:
                 raise NnliteError(f"{option}: {self.name} has no such option; it takes {' and '.join(known)}")
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise NnliteError(f"{option}: expected an integer of at least 1, found {value}")
+            if value is not None:
+                object.__setattr__(self, option, check_count(option, value))
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -202,7 +202,7 @@ class ArtAttack:
         does not exceed. From a GPU all is copied to the host, and the images go back. NnliteError for a stack.
         """
         classifier, xp, seed = self._classifier(net), get_xp(x), int(rng.integers(2**32))
-        host, images, labels = classifier.net, to_host(x), to_host(y)
+        host, images, labels, sizes = classifier.net, to_host(x), to_host(y), tuple(map(float, phi))
         attacked, more = host.predict(images) == labels, {}
         if self.name == "hopskipjump":
             starts = _starts(host, images, labels, rng)
@@ -212,21 +212,21 @@ class ArtAttack:
         def generate(size: float) -> Array:
             made = images.copy()
             if attacked.any():
-                attack = self._attack(classifier, float(size))
+                attack = self._attack(classifier, size)
                 shown = images[attacked].reshape(-1, *classifier.input_shape)
                 with _seeded(seed):
                     made[attacked] = attack.generate(shown, labels[attacked], **more).reshape(-1, images.shape[-1])
             return made.clip(0, 1)
 
         if self.name in _WITHIN:
-            within = [project(generate(size), images, size, "linf", clip=True) if size else images for size in phi]
+            within = [project(generate(size), images, size, "linf", clip=True) if size else images for size in sizes]
             return Crafted([xp.asarray(image) for image in within])
         found = _pulled_back(host, images, labels, generate(0.0))
         fooled = host.predict(found) != labels
         smallest = np.where(fooled[:, None], found, images)
         length = NORMS["l2"](smallest - images)[:, None]
         return Crafted(
-            [xp.asarray(np.where(length <= size, smallest, images)) for size in phi],
+            [xp.asarray(np.where(length <= size, smallest, images)) for size in sizes],
             failed=xp.asarray(~fooled),
             smallest=xp.asarray(smallest),
         )

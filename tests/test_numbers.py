@@ -1,0 +1,127 @@
+"""Numbers of any kind, and images of any layout: an attack makes the same bits of them, in the type of the images."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import strict_cupy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnlite.attacks import PGD, R1, R2, check_count, perturb, project
+from nnlite.backend import to_host
+from nnlite.errors import NnliteError
+from nnlite.evaluation.auditing import ATTACKS, AuditOptions
+from nnlite.evaluation.random_signs import RandomSigns
+from nnlite.init import generator
+from nnlite.interop.art import ArtAttack
+from nnlite.lbfgs import LBFGS
+from nnlite.network import mlp
+
+NET = mlp((64, 12, 4), generator(0, "weights"))
+X, Y = np.random.default_rng(0).random((9, 64), np.float32), np.arange(9) % 4
+LAYOUTS = {
+    "Fortran": np.asfortranarray(X),
+    "every second column": np.repeat(X, 2, axis=1)[:, ::2],
+    "upside down": X[::-1].copy()[::-1],
+}
+REALS = {
+    "float": float,
+    "float64": np.float64,
+    "longdouble": np.longdouble,
+    "0-d float64": np.array,
+    "0-d longdouble": lambda number: np.array(number, np.longdouble),
+}
+SINGLES = {"float32": np.float32, "0-d float32": lambda number: np.array(number, np.float32)}
+INTEGERS = {"int": int, "int64": np.int64, "uint8": np.uint8, "0-d int64": np.array}
+SEQUENCES = {
+    "tuple": tuple,
+    "list": list,
+    "float64 array": lambda phi: np.array(phi, np.float64),
+    "longdouble array": lambda phi: np.array(phi, np.longdouble),
+}
+COUNTS = (np.int64, np.int32, np.uint8)
+MADE = {  # attack -> how it is made with counts of a kind
+    "r1": lambda count: R1,
+    "r2": lambda count: replace(R2, clip=True),
+    "pgd": lambda count: PGD(steps=count(3), restarts=count(2)),
+    "pgd-l2": lambda count: PGD("l2", steps=count(3), restarts=count(2), clip=False),
+    "lbfgs": lambda count: LBFGS(count(3), count(5)),
+    "random": lambda count: RandomSigns(count(3)),
+    "r2 in the ball": lambda count: ATTACKS["r2"].make(AuditOptions()),
+    "square": lambda count: ArtAttack("square", queries=count(5), restarts=count(1)),
+    "autopgd": lambda count: ArtAttack("autopgd", steps=count(2)),
+    "deepfool": lambda count: ArtAttack("deepfool", steps=count(2)),
+}
+
+every_attack = pytest.mark.parametrize("name", MADE)
+
+
+def crafted(attack, phi, x=X, net=NET):
+    return attack.craft(net, x, Y, phi, np.random.default_rng(0)).images
+
+
+def assert_same_bits(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        assert (one == other).all()
+
+
+@every_attack
+@settings(deadline=None, max_examples=10)
+@given(data=st.data())
+def test_noise_does_not_depend_on_the_kind_of_its_numbers(name, data):
+    kinds = data.draw(st.sampled_from([REALS, SINGLES, INTEGERS]))
+    sizes = data.draw(st.lists(st.integers(0, 3) if kinds is INTEGERS else st.floats(0, 2, width=32), min_size=1))
+    sizes = sizes if kinds is not REALS else [size / 3 for size in sizes]  # which float32 does not hold
+    kind, sequence = kinds[data.draw(st.sampled_from([*kinds]))], SEQUENCES[data.draw(st.sampled_from([*SEQUENCES]))]
+    found = crafted(MADE[name](data.draw(st.sampled_from(COUNTS))), sequence([kind(size) for size in sizes]))
+    assert_same_bits(found, crafted(MADE[name](int), tuple(map(float, sizes))))
+    assert found[0].dtype == np.float32
+
+
+@every_attack
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_noise_does_not_depend_on_the_layout_of_the_images(name, layout):
+    x = LAYOUTS[layout]
+    x.flags.writeable = False
+    assert_same_bits(crafted(MADE[name](int), (0.0, 0.1, 0.4), x), crafted(MADE[name](int), (0.0, 0.1, 0.4)))
+
+
+@pytest.mark.parametrize("kind", [*REALS.values(), *INTEGERS.values()])
+def test_a_step_and_a_projection_do_not_depend_on_the_kind_of_the_number(kind):
+    size = 1 if kind in INTEGERS.values() else 0.1
+    direction = np.random.default_rng(1).standard_normal(X.shape).astype(np.float32)
+    for clip in (False, True):
+        assert_same_bits(
+            [perturb(X, direction, kind(size), clip=clip)], [perturb(X, direction, float(size), clip=clip)]
+        )
+        for norm in ("linf", "l2"):
+            inside = [project(X + direction, X, radius, norm, clip=clip) for radius in (kind(size), float(size))]
+            assert_same_bits(inside[:1], inside[1:])
+
+
+@pytest.mark.parametrize("name", ["r1", "r2", "pgd", "pgd-l2", "lbfgs", "random", "r2 in the ball"])
+def test_on_a_device_numbers_of_the_host_are_welcome(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
+    expected = crafted(MADE[name](int), (0.1, 0.4))
+    for phi in ([np.array(0.1), np.array(0.4)], np.array([0.1, 0.4])):
+        found = MADE[name](np.int64).craft(
+            NET.to("gpu"), strict_cupy.asarray(X), strict_cupy.asarray(Y), phi, np.random.default_rng(0)
+        )
+        assert_same_bits(map(to_host, found.images), expected)
+
+
+@pytest.mark.parametrize("number", [True, np.True_, 2.0, np.float64(2), np.array([2]), "2", 0, np.int64(0)])
+def test_what_is_no_count_is_refused(number):
+    with pytest.raises(NnliteError, match="steps: expected an integer of at least 1, found"):
+        PGD(steps=number)
+    with pytest.raises(NnliteError, match="queries: expected an integer of at least 1, found"):
+        ArtAttack("square", queries=number)
+
+
+def test_a_count_is_a_plain_int():
+    for kind in COUNTS:
+        assert type(check_count("steps", kind(3))) is int
+        assert repr(PGD(steps=kind(3), restarts=kind(2))) == repr(PGD(steps=3, restarts=2))
