@@ -1,5 +1,6 @@
 """Numbers of any kind, and images of any layout: an attack makes the same bits of them, in the type of the images."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 
 from nnlite.attacks import PGD, R1, R2, check_count, perturb, project
 from nnlite.backend import to_host
+from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
+from nnlite.evaluation.accuracy import evaluate_attack, first_of_each_class
 from nnlite.evaluation.auditing import ATTACKS, AuditOptions
+from nnlite.evaluation.named_attacks import choose_attack
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.init import generator
 from nnlite.interop.art import ArtAttack
@@ -113,6 +117,19 @@ def test_on_a_device_numbers_of_the_host_are_welcome(name, monkeypatch):
         assert_same_bits(map(to_host, found.images), expected)
 
 
+@pytest.mark.parametrize("sequence", [np.array, lambda phi: [np.array(size) for size in phi], list])
+def test_figures_do_not_depend_on_how_the_sizes_are_given(sequence):
+    samples, phi = check_samples(X, Y), (0.0, 0.1, 0.4)
+    found, expected = (evaluate_attack(NET, {"net": NET}, samples, PGD(steps=3), one) for one in (sequence(phi), phi))
+    assert json.dumps(found.phi) == json.dumps(phi)
+    assert (found.correct["net"] == expected.correct["net"]).all()
+    shown = first_of_each_class(NET, {"net": NET}, samples, R1, sequence(phi))
+    assert shown.phi == phi
+    chosen = choose_attack("pgd", sequence(phi), steps=np.int64(3), seed=np.int64(2))
+    assert chosen == choose_attack("pgd", phi, steps=3, seed=2)
+    assert json.dumps([chosen.phi, chosen.parameters, chosen.seed])
+
+
 @pytest.mark.parametrize("number", [True, np.True_, 2.0, np.float64(2), np.array([2]), "2", 0, np.int64(0)])
 def test_what_is_no_count_is_refused(number):
     with pytest.raises(NnliteError, match="steps: expected an integer of at least 1, found"):
@@ -125,3 +142,9 @@ def test_a_count_is_a_plain_int():
     for kind in COUNTS:
         assert type(check_count("steps", kind(3))) is int
         assert repr(PGD(steps=kind(3), restarts=kind(2))) == repr(PGD(steps=3, restarts=2))
+
+
+@pytest.mark.parametrize("phi", [0.1, np.array(0.1), np.zeros((2, 2)), ["large"], None, [None], (), np.array([])])
+def test_what_is_no_sequence_of_sizes_is_refused(phi):
+    with pytest.raises(NnliteError, match="phi: expected one or more finite numbers of at least 0, found"):
+        evaluate_attack(NET, {"net": NET}, check_samples(X, Y), R1, phi)

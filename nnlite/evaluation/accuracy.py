@@ -90,7 +90,7 @@ def evaluate_attack(
     NnliteError: a phi that is negative or not finite, a net made for images of another size or for fewer classes.
     AssertionError: noise that is larger than the attack promises.
     """
-    _check_phi(phi)
+    phi = check_phi(phi)
     _check_fit({"adversary": adversary, **victims}, samples)
     right: dict[str, list[Array]] = {name: [] for name in victims}
     zeros, entries, failed = [], 0, []
@@ -118,7 +118,7 @@ def evaluate_attack(
     on_progress(len(samples), len(samples))
     correct = {name: _joined(blocks) for name, blocks in right.items()}
     return AttackTable(
-        phi=tuple(phi),
+        phi=phi,
         accuracy={name: np.asarray(100.0 * ones.sum(axis=-1) / len(samples)) for name, ones in correct.items()},
         zero_share=float(to_host(sum(zeros[1:], zeros[0]))) / entries if zeros else None,
         correct=correct,
@@ -148,7 +148,7 @@ def first_of_each_class(
     seed: int = 0,
 ) -> Examples:
     """Craft noise for the first image of each class, chosen by nothing else, and say what each victim sees."""
-    _check_phi(phi)
+    phi = check_phi(phi)
     _check_fit({"adversary": adversary, **victims}, samples)
     labels = to_host(samples.labels)
     rows = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)])
@@ -156,7 +156,7 @@ def first_of_each_class(
     crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack"))
     check_crafted(attack, x, phi, crafted)
     return Examples(
-        phi=tuple(phi),
+        phi=phi,
         images=np.stack([to_host(image) for image in crafted.images], axis=1),
         labels=to_host(y),
         predictions={
@@ -177,9 +177,18 @@ def _median_above_0(lengths: FloatArray) -> FloatArray:
     return np.asarray(medians, np.float64).reshape(lengths.shape[:-1])
 
 
-def _check_phi(phi: Sequence[float]) -> None:
-    if not phi or not all(math.isfinite(size) and size >= 0 for size in phi):
-        raise NnliteError(f"phi: expected one or more finite numbers of at least 0, found {tuple(phi)}")
+def check_phi(phi: Sequence[float]) -> tuple[float, ...]:
+    """Return the sizes of noise, a sequence or an array (n,) of numbers of any kind, as floats.
+
+    NnliteError unless they are one or more finite numbers of at least 0.
+    """
+    try:
+        sizes = tuple(map(float, phi))
+    except (TypeError, ValueError):  # one number, a table of them, or no numbers
+        sizes = ()
+    if not sizes or not all(math.isfinite(size) and size >= 0 for size in sizes):
+        raise NnliteError(f"phi: expected one or more finite numbers of at least 0, found {phi}")
+    return sizes
 
 
 def _check_fit(nets: Mapping[str, Network], samples: Samples) -> None:

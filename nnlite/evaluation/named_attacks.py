@@ -4,14 +4,14 @@ A row is all that `nnlite attack` knows of an attack. To add one, write it as nn
 its own, and add its row: the command then takes its name and its options, and its help describes them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from nnlite.attacks import PGD, R1, R2, Attack
+from nnlite.attacks import PGD, R1, R2, Attack, check_count
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import PAPER_PHI
+from nnlite.evaluation.accuracy import PAPER_PHI, check_phi
 from nnlite.lbfgs import LBFGS
 
 L2_PHI = (0.0, 0.25, 0.5, 1.0, 2.0)  # phi on each of D pixels is sqrt(D) phi long, so the paper's sizes are tiny here
@@ -96,7 +96,7 @@ class ChosenAttack:
 
 
 def choose_attack(
-    name: str, phi: tuple[float, ...] | None = None, *, clip: bool | None = None, **options: Any
+    name: str, phi: Sequence[float] | None = None, *, clip: bool | None = None, **options: Any
 ) -> ChosenAttack:
     """Return the attack of this name, told the given options, and all others as its row has them.
 
@@ -115,11 +115,10 @@ def choose_attack(
         raise NnliteError(f"clip: noise {name} always keeps pixels within [0, 1]; leave --no-clip out")
     told: dict[str, Any] = {**row.options, **options}
     seed = told.pop("seed", None)
-    if seed is not None and not (isinstance(seed, int) and seed >= 0):
-        raise NnliteError(f"seed: expected an integer of at least 0, found {seed}")
+    seed = None if seed is None else check_count("seed", seed, least=0)
     if row.clip is not None:
         told["clip"] = row.clip if clip is None else clip
-    return ChosenAttack(name, row.label, row.make(**told), row.phi if phi is None else phi, seed)
+    return ChosenAttack(name, row.label, row.make(**told), row.phi if phi is None else check_phi(phi), seed)
 
 
 def _art(name: str, norm: str, summary: str, **options: int) -> NamedAttack:
