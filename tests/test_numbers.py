@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from nnlite.backend import to_host
 from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import evaluate_attack, first_of_each_class
-from nnlite.evaluation.auditing import ATTACKS, AuditOptions
+from nnlite.evaluation.auditing import ATTACKS, AuditOptions, audit
 from nnlite.evaluation.named_attacks import choose_attack
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.init import generator
@@ -130,6 +130,20 @@ def test_figures_do_not_depend_on_how_the_sizes_are_given(sequence):
     assert json.dumps([chosen.phi, chosen.parameters, chosen.seed])
 
 
+def test_an_audit_does_not_depend_on_the_kind_of_its_numbers():
+    plain = {"phi": (0.1, 0.2), "steps": 2, "restarts": 2, "tries": 2, "square_queries": 3, "seed": 1, "examples": 8}
+    counts = {name: np.int64(value) for name, value in plain.items() if name != "phi"}
+    asked, usual = AuditOptions(phi=np.linspace(0.1, 0.2, 2), **counts), AuditOptions(**plain)
+    assert asked == usual
+    assert {type(getattr(asked, field.name)) for field in fields(asked)} == {tuple, bool, int}
+    samples, nets = check_samples(X, Y), {"other": mlp((64, 5, 4), generator(1, "weights"))}
+    found, expected = (audit(NET, samples, nets, options) for options in (asked, usual))
+    assert {name: ones.tolist() for name, ones in found.correct.items()} == {
+        name: ones.tolist() for name, ones in expected.correct.items()
+    }
+    assert json.dumps(found.parameters) == json.dumps(expected.parameters)
+
+
 @pytest.mark.parametrize("number", [True, np.True_, 2.0, np.float64(2), np.array([2]), "2", 0, np.int64(0)])
 def test_what_is_no_count_is_refused(number):
     with pytest.raises(NnliteError, match="steps: expected an integer of at least 1, found"):
@@ -148,3 +162,5 @@ def test_a_count_is_a_plain_int():
 def test_what_is_no_sequence_of_sizes_is_refused(phi):
     with pytest.raises(NnliteError, match="phi: expected one or more finite numbers of at least 0, found"):
         evaluate_attack(NET, {"net": NET}, check_samples(X, Y), R1, phi)
+    with pytest.raises(NnliteError, match="phi: expected"):
+        AuditOptions(phi=phi)

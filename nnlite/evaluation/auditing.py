@@ -17,7 +17,7 @@ from nnlite.backend import Array, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import verdicts as ask
-from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy, evaluate_attack
+from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy, check_phi, evaluate_attack
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.evaluation.verdicts import FAIL, IntArray, Verdict, all_correct, percent
 from nnlite.init import generator
@@ -57,19 +57,18 @@ class AuditOptions:
     examples: int | None = None
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(size) and size >= 0 for size in self.phi) or not any(self.phi):
-            raise NnliteError(
-                f"phi: expected finite numbers of at least 0, one of them above 0, found {tuple(self.phi)}"
-            )
-        for name in ("steps", "restarts", "tries", "square_queries", "square_examples"):
-            check_count(name, getattr(self, name))
-        if self.examples is not None:
-            check_count("examples", self.examples)
+        object.__setattr__(self, "phi", check_phi(self.phi))
+        if not any(self.phi):
+            raise NnliteError(f"phi: expected numbers of at least 0, one of them above 0, found {self.phi}")
+        for name in ("steps", "restarts", "tries", "square_queries", "square_examples", "examples"):
+            if name != "examples" or self.examples is not None:
+                object.__setattr__(self, name, check_count(name, getattr(self, name)))
+        object.__setattr__(self, "seed", check_count("seed", self.seed, least=0))
 
     @property
     def sizes(self) -> tuple[float, ...]:
         """Each phi once, from 0 upwards."""
-        return tuple(sorted({0.0, *map(float, self.phi)}))
+        return tuple(sorted({0.0, *self.phi}))
 
     def rows(self, count: int) -> IntArray:
         """Return which of `count` examples are audited; drawn, as the first of MNIST's test images are the easier."""
