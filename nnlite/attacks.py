@@ -120,7 +120,7 @@ class PGD:
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return the end point that is kept of each image for each phi; the same random starts, scaled, serve all."""
-        starts = [_in_unit_ball(self.norm, x, rng) for _ in range(self.restarts - 1)]
+        starts = [in_unit_ball(self.norm, x, rng) for _ in range(self.restarts - 1)]
         return Crafted([self._best(net, x, y, size, starts) if size else x for size in map(float, phi)])
 
     def _best(self, net: Network, x: Array, y: Array, radius: float, starts: Sequence[Array]) -> Array:
@@ -188,7 +188,7 @@ def project(point: Array, x: Array, radius: float, norm: str, *, clip: bool, out
     return moved
 
 
-def _in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:
+def in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:
     """Draw a point of the unit ball for each example, uniformly, on the host, and move it to where `like` is."""
     if norm == "linf":
         drawn = rng.uniform(-1, 1, like.shape)

@@ -1,13 +1,15 @@
-"""Losses on logits, one for each example: softmax cross-entropy, and the KL divergence of VAT.
+"""Losses on logits, one for each example: softmax cross-entropy, the KL divergence of VAT, and margins for attacks.
 
 A loss is a value: called, it returns its value and its derivative together, (loss, dlogits); and it has its second
 derivative, which the exact gradient of DataGrad needs. The derivatives are those of the example's own loss, not of a
-batch mean. In both losses dlogits is softmax(logits) minus something that does not depend on the logits, so they share
-one second derivative.
+batch mean. In the first two dlogits is softmax(logits) minus something that does not depend on the logits, so they
+share one second derivative. A margin is linear in the logits but for kinks: nobody trains on it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from nnlite.backend import Array, get_xp
 
@@ -80,6 +82,21 @@ def _kl_divergence(logits: Array, target: Array) -> tuple[Array, Array]:
     return (p * (log_p - log_q)).sum(axis=-1), xp.where(likeliest, -others.sum(axis=-1, keepdims=True), others)
 
 
+def _margin(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Return loss = z_t - z_y and its derivative, where t is the likeliest wrong class."""
+    xp = get_xp(logits, y)
+    t = xp.where(y[..., None] == xp.arange(logits.shape[-1]), -np.inf, logits).argmax(axis=-1)
+    return _targeted_margin(logits, xp.stack(xp.broadcast_arrays(y, t), axis=-1))
+
+
+def _targeted_margin(logits: Array, classes: Array) -> tuple[Array, Array]:
+    """Return loss = z_t - z_y and its derivative, for pairs (y, t) of classes (..., N, 2)."""
+    xp = get_xp(logits, classes)
+    true, target = (classes[..., k, None] == xp.arange(logits.shape[-1]) for k in (0, 1))
+    dlogits = target.astype(logits.dtype) - true
+    return (dlogits * logits).sum(axis=-1), dlogits
+
+
 def _beside_largest(logits: Array) -> tuple[Array, Array, Array, Array]:
     """Return where the largest logit is, the logits less it, their exponentials, and the sum of the others', (..., 1).
 
@@ -94,3 +111,5 @@ def _beside_largest(logits: Array) -> tuple[Array, Array, Array, Array]:
 
 softmax_cross_entropy = Loss("softmax cross-entropy", _softmax_cross_entropy, softmax_tangent)
 kl_divergence = Loss("KL divergence", _kl_divergence, softmax_tangent, own_target=True)
+margin = Loss("margin", _margin)
+targeted_margin = Loss("targeted margin", _targeted_margin)

@@ -17,6 +17,7 @@ import strict_cupy
 from click.testing import CliRunner
 from nets import GIVEN
 
+from nnlite.apgd import APGD, LOSSES
 from nnlite.attacks import PGD, R1, R2, Noise, input_gradient, perturb
 from nnlite.backend import get_xp, to_device, to_host
 from nnlite.bench.peers import own
@@ -315,7 +316,16 @@ def test_an_attack_copies_to_the_host_once_for_each_block_and_each_victim(cupy, 
     assert cupy.copied_to_host == [(), *5 * [(3, 3)], *2 * [(3, 1097)], ()]
 
 
-@pytest.mark.parametrize("made", [PGD(steps=3, restarts=3), PGD("l2", steps=3, restarts=2, clip=False), LBFGS(3, 5)])
+ITERATED = [
+    PGD(steps=3, restarts=3),
+    PGD("l2", steps=3, restarts=2, clip=False),
+    APGD(steps=5, restarts=2, losses=tuple(LOSSES)),
+    APGD("l2", steps=5, clip=False),
+    LBFGS(3, 5),
+]
+
+
+@pytest.mark.parametrize("made", ITERATED)
 def test_an_iterated_attack_makes_the_images_of_the_cpu(gpu, digits, nets, made):
     single = nets["rect"].astype(np.float64)
     for net in (single, stack([single, nets["dgl1"].astype(np.float64)])):

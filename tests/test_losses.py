@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 
 from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
 from nnlite.gradcheck import numerical_gradient
-from nnlite.losses import Loss, kl_divergence, softmax_cross_entropy, softmax_tangent
+from nnlite.losses import Loss, kl_divergence, margin, softmax_cross_entropy, softmax_tangent, targeted_margin
 
 logits_of_one = hnp.arrays(np.float64, st.integers(1, 9).map(lambda n: (3, n)), elements=st.floats(-50, 50))
 # logits, the target of a KL divergence, and a change of the logits
@@ -149,3 +149,26 @@ def test_the_tangent_of_a_confident_example_keeps_its_digits_in_float32():
 def test_logits_that_move_together_leave_the_error_as_it_is():
     logits = 10 * np.random.default_rng(0).normal(size=(50, 10))
     assert not softmax_tangent(logits, None, np.full((50, 10), 3.7)).any()
+
+
+def margin_cases(draw_classes=st.integers(2, 6)):
+    return st.tuples(draw_classes, st.integers(0, 2**16))
+
+
+@given(margin_cases())
+def test_a_margin_is_the_difference_of_two_logits_and_its_derivative_picks_them(case):
+    classes, seed = case
+    draw = np.random.default_rng(seed)
+    logits, y = draw.standard_normal((3, 4, classes)), draw.integers(0, classes, (3, 4))
+    t = (y + draw.integers(1, classes, y.shape)) % classes
+    value, change = targeted_margin(logits, np.stack([y, t], axis=-1))
+    for place in np.ndindex(3, 4):
+        assert value[place] == pytest.approx(logits[place][t[place]] - logits[place][y[place]], abs=1e-15)
+        expected = np.zeros(classes)
+        expected[t[place]], expected[y[place]] = 1, -1
+        assert (change[place] == expected).all()
+    likeliest, _ = margin(logits, y)
+    others = np.where(np.arange(classes) == y[..., None], -np.inf, logits).max(axis=-1)
+    own = np.take_along_axis(logits, y[..., None], axis=-1)[..., 0]
+    assert likeliest == pytest.approx(others - own, abs=1e-15)
+    assert margin(logits.astype(np.float32), y)[1].dtype == np.float32

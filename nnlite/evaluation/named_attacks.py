@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, R2, Attack, check_count
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, check_phi
@@ -134,12 +135,20 @@ def _art(name: str, norm: str, summary: str, **options: int) -> NamedAttack:
 
 _PHI = {"linf": PAPER_PHI, "l2": L2_PHI}
 _PGD: dict[str, float | None] = {"steps": 40, "restarts": 1, "stride": None, "seed": 0}
+_APGD = {"steps": 100, "restarts": 1, "seed": 0}
 
 NAMED_ATTACKS = {
     "r1": NamedAttack("R1", "linf", partial(replace, R1), "one step phi sign(J)", clip=False, aliases=("fgsm",)),
     "r2": NamedAttack("R2", None, partial(replace, R2), "one step phi 2J", clip=False),
     "pgd": NamedAttack("PGD", "linf", PGD, "projected gradient descent", _PGD, clip=True),
     "pgd-l2": NamedAttack("PGD", "l2", partial(PGD, "l2"), "projected gradient descent", _PGD, clip=True, phi=L2_PHI),
+    "apgd": NamedAttack(
+        "APGD", "linf", APGD, "PGD that sets its strides, on the cross-entropy and each margin", _APGD, clip=True
+    ),
+    "apgd-ce": NamedAttack(
+        "APGD-CE", "linf", partial(APGD, losses=("ce",)), "the same, on the cross-entropy alone", _APGD, clip=True
+    ),
+    "apgd-l2": NamedAttack("APGD", "l2", partial(APGD, "l2"), "as apgd", _APGD, clip=True, phi=L2_PHI),
     "lbfgs": NamedAttack(
         "L-BFGS", "l2", LBFGS, "smallest noise (Szegedy et al. 2013)", phi=L2_PHI, effort=("searches", "iterations")
     ),

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, R2, Noise
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI
@@ -49,6 +50,9 @@ def test_the_defaults_are_those_of_the_library():
     assert choose_attack("r2").attack == R2
     assert choose_attack("pgd").attack == PGD()
     assert choose_attack("pgd-l2").attack == PGD("l2")
+    assert choose_attack("apgd").attack == APGD()
+    assert choose_attack("apgd-ce").attack == APGD(losses=("ce",))
+    assert choose_attack("apgd-l2").attack == APGD("l2")
     assert choose_attack("lbfgs").attack == LBFGS()
 
 
@@ -97,7 +101,7 @@ def test_other_sizes_may_be_chosen():
     ("name", "options", "words"),
     [
         ("r3", {}, "noise: expected one of r1, r2, pgd, .*, found 'r3'"),
-        ("r1", {"steps": 5}, "steps: noise r1 does not use it, only pgd, pgd-l2, autopgd"),
+        ("r1", {"steps": 5}, "steps: noise r1 does not use it, only pgd, pgd-l2, apgd, apgd-ce, apgd-l2, autopgd"),
         ("fgsm", {"seed": 5}, "seed: noise r1 does not use it"),
         ("pgd", {"sheep": 5}, "sheep: noise pgd does not use it; leave it out"),
         ("pgd", {"seed": -1}, "seed: expected an integer of at least 0, found -1"),

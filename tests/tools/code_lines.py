@@ -22,6 +22,7 @@ ENGINE = (  # in the order of reading; imports go down this list only
     "network",
     "penalties",
     "attacks",
+    "apgd",
     "lbfgs",
     "datagrad",
     "methods",

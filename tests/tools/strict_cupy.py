@@ -103,6 +103,12 @@ class ndarray:  # noqa: N801 - CuPy's name
     def all(self, axis=None, out=None, keepdims=False): ...
 
     @_stands_for(np.ndarray)
+    def any(self, axis=None, out=None, keepdims=False): ...
+
+    @_stands_for(np.ndarray)
+    def argsort(self, axis=-1): ...
+
+    @_stands_for(np.ndarray)
     def argmax(self, axis=None, out=None, dtype=None, keepdims=False): ...
 
     @_stands_for(np.ndarray)
@@ -204,6 +210,10 @@ def zeros_like(a, dtype=None, order="K", subok=None, shape=None): ...
 
 
 @_stands_for(np)
+def full_like(a, fill_value, dtype=None, order="K", subok=None, shape=None): ...
+
+
+@_stands_for(np)
 def flatnonzero(a): ...
 
 
@@ -221,6 +231,10 @@ def concatenate(tup, axis=0, out=None, *, dtype=None, casting="same_kind"): ...
 
 @_stands_for(np)
 def broadcast_arrays(*args): ...
+
+
+@_stands_for(np)
+def broadcast_to(array, shape): ...
 
 
 class CUDARuntimeError(RuntimeError):

@@ -1,0 +1,181 @@
+"""Auto-PGD: against the paper's algorithm written out, the exact worst case of linear nets, and plain PGD."""
+
+import math
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import biased_mlp, cases
+
+from nnlite.apgd import APGD, LOSSES, _checks
+from nnlite.attacks import PGD
+from nnlite.errors import NnliteError
+from nnlite.evaluation.promises import check_crafted
+from nnlite.layers import Dense
+from nnlite.losses import softmax_cross_entropy
+from nnlite.network import Network, unstack
+
+seeds = st.integers(0, 2**16)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def written_out(net, x, y, phi, steps):
+    """Return what Algorithm 1 of Croce and Hein makes of one image x (D,), on the cross-entropy, pixels free.
+
+    It begins at the image and keeps the point of the highest loss, as there.
+    """
+
+    def look(point):
+        run = net.run(point[None], np.array([y]))
+        return float(run.loss[0]), run.dx[0]
+
+    def into_ball(point):
+        return np.clip(point, x - phi, x + phi)
+
+    shares = [0.0, 0.22]
+    while shares[-1] < 1:
+        shares.append(shares[-1] + max(round(shares[-1] - shares[-2] - 0.03, 10), 0.06))
+    checkpoints = [math.ceil(round(share * steps, 8)) for share in shares]
+
+    stride, point, previous = 2 * phi, x, x
+    value, slope = look(x)
+    best, best_value, best_slope = x, value, slope
+    rises, since, halved, value_then = 0, 0, False, value
+    for k in range(1, steps + 1):
+        ahead = into_ball(point + stride * np.sign(slope))
+        share = 0.75 if k > 1 else 1.0
+        moved = into_ball(point + share * (ahead - point) + (1 - share) * (point - previous))
+        previous, point = point, moved
+        now, slope = look(point)
+        rises, value = rises + (now > value), now
+        if value > best_value:
+            best, best_value, best_slope = point, value, slope
+        if k in checkpoints:
+            few = rises < 0.75 * (k - since)
+            none = not halved and best_value == value_then
+            halved, value_then, rises, since = few or none, best_value, 0, k
+            if halved:
+                stride, point, value, slope = stride / 2, best, best_value, best_slope
+    return best, best_value
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(2, 9), min_size=2, max_size=4), seeds, st.floats(0.01, 0.3), st.integers(1, 40))
+def test_on_the_cross_entropy_it_is_the_papers_algorithm(sizes, seed, phi, steps):
+    net, x = biased_mlp(sizes, np.random.default_rng(seed)), np.random.default_rng(seed + 1).random((6, sizes[0]))
+    y = net.predict(x)
+    image = APGD(steps=steps, losses=("ce",), clip=False).craft(net, x, y, (phi,), rng()).images[0]
+    stands = net.predict(image) == y
+    for k in np.flatnonzero(stands):
+        _, highest = written_out(net, x[k], y[k], phi, steps)
+        found, _ = softmax_cross_entropy(net.logits(image[k : k + 1]), y[k : k + 1])
+        assert found[0] == pytest.approx(highest, rel=1e-9, abs=1e-12)
+
+
+def test_it_looks_back_when_the_paper_does():
+    assert sorted(_checks(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert sorted(_checks(1)) == [1]
+
+
+def linear(classes, features, seed):
+    draw = np.random.default_rng(seed)
+    return Network((Dense(draw.standard_normal((features, classes)), 0.1 * draw.standard_normal(classes)),))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(["linf", "l2"]), st.integers(2, 6), st.integers(2, 9), seeds, st.floats(0.01, 1))
+def test_it_breaks_just_the_images_of_a_linear_net_that_can_be_broken(norm, classes, features, seed, phi):
+    """The least margin in the ball is known: z_y - z_t less phi times the dual norm of w_y - w_t."""
+    net = linear(classes, features, seed)
+    x = np.random.default_rng(seed + 1).random((20, features))
+    y = net.predict(x)
+    W, logits = net.layers[0].W, net.logits(x)
+    dual = abs if norm == "linf" else np.square
+    length = dual(W[:, y][:, :, None] - W[:, None, :]).sum(axis=0)  # (N, C)
+    length = length if norm == "linf" else np.sqrt(length)
+    own = np.arange(classes) == y[:, None]
+    margins = np.where(own, np.inf, logits[np.arange(20), y][:, None] - logits - phi * length).min(axis=1)
+    for losses in (("targets",), ("margin", "targets")):
+        image = APGD(norm, steps=20, losses=losses, clip=False).craft(net, x, y, (phi,), rng()).images[0]
+        decided = abs(margins) > 1e-9
+        assert ((net.predict(image) != y) == (margins < 0))[decided].all()
+
+
+def test_it_breaks_what_plain_pgd_leaves(trained):
+    data, net = trained
+    x, y = data.test.batch(slice(0, 250))
+    left = {}
+    for name, attack in {"pgd": PGD(restarts=3, clip=False), "apgd": APGD(steps=30, clip=False)}.items():
+        images = attack.craft(net, x, y, (0.02, 0.04, 0.06), rng()).images
+        left[name] = np.array([(net.predict(image) == y).sum() for image in images])
+    assert (left["apgd"] <= left["pgd"]).all()
+    assert left["apgd"].sum() < left["pgd"].sum()
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    cases(),
+    st.sampled_from(["linf", "l2"]),
+    st.booleans(),
+    st.integers(1, 2),
+)
+def test_it_keeps_its_promises(case, norm, clip, restarts):
+    net, x, y = case
+    x = x.clip(0, 1)
+    phi = (0.0, 0.3, 0.1)
+    attack = APGD(norm, 7, restarts, tuple(LOSSES), clip)
+    crafted = attack.craft(net, x, y, phi, rng())
+    check_crafted(attack, x, phi, crafted)
+    assert all(image.dtype == x.dtype for image in crafted.images)
+    wrong = net.predict(x) != y
+    noise = [image - x for image in crafted.images]
+    assert all((np.broadcast_to(one, (*wrong.shape, x.shape[-1]))[wrong] == 0).all() for one in noise)  # none is needed
+
+
+def test_the_sizes_may_come_in_any_order_and_the_larger_ball_never_holds_less(trained):
+    data, net = trained
+    x, y = data.test.batch(slice(0, 200))
+    attack, sizes = APGD(steps=10), (0.08, 0.0, 0.02, 0.05)
+    crafted = dict(zip(sizes, attack.craft(net, x, y, sizes, rng()).images, strict=True))
+    again = attack.craft(net, x, y, sorted(sizes), rng()).images
+    assert all((crafted[size] == image).all() for size, image in zip(sorted(sizes), again, strict=True))
+    stands = [net.predict(crafted[size]) == y for size in sorted(sizes)]
+    assert all((larger <= smaller).all() for smaller, larger in pairwise(stands))
+    assert 0 < stands[-1].sum() < stands[0].sum()
+
+
+@settings(deadline=None, max_examples=20)
+@given(cases(), st.integers(1, 2))
+def test_a_stack_is_attacked_as_its_nets_are_one_by_one(case, restarts):
+    net, x, y = case
+    attack = APGD(steps=8, restarts=restarts)
+    together = attack.craft(net, x, y, (0.02, 0.2), rng()).images
+    if together[0].ndim == 2:
+        return
+    for k, one in enumerate(unstack(net)):
+        own = (x[k], y[k]) if x.ndim == 3 else (x, y)
+        starts = SimpleNamespace(uniform=lambda *args, k=k: rng().uniform(-1, 1, x.shape)[k if x.ndim == 3 else ...])
+        alone = attack.craft(one, *own, (0.02, 0.2), starts).images
+        for both, single in zip(together, alone, strict=True):
+            assert both[k] == pytest.approx(single, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"norm": "l1"}, "norm: expected one of"),
+        ({"steps": 0}, "steps: expected"),
+        ({"restarts": True}, "restarts: expected"),
+        ({"losses": ()}, "losses: expected one or more of ce, margin, targets"),
+        ({"losses": ("dlr",)}, "losses: expected"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(options, words):
+    with pytest.raises(NnliteError, match=words):
+        APGD(**options)
