@@ -91,7 +91,7 @@ class Method:
         return (*self.parameters, *(["lam"] if self.on_weights else []))
 
 
-def virtual_adversarial(net: Network, clean: Pass, y: Array, rng: np.random.Generator | None) -> Array:
+def virtual_adversarial(net: Network, clean: Pass, y: Array, phi: Number, rng: np.random.Generator | None) -> Array:
     """Return the unit direction along which the prediction changes most, by one power iteration (Miyato et al. 2015).
 
     The KL divergence and its gradient are 0 at the clean image, so the direction comes from the second order: H d, with
@@ -105,7 +105,7 @@ def virtual_adversarial(net: Network, clean: Pass, y: Array, rng: np.random.Gene
     return L2_NORM.gradient(net.tangent(clean, L2_NORM.gradient(d), input_gradient=True).dx)
 
 
-def nearest_misclassified(net: Network, clean: Pass, y: Array, rng: np.random.Generator | None) -> Array:
+def nearest_misclassified(net: Network, clean: Pass, y: Array, phi: Number, rng: np.random.Generator | None) -> Array:
     """Return the noise that leads to an L-BFGS sample of the most likely wrong class (Szegedy et al. 2013)."""
     x = clean.inputs[0]
     sample, _ = minimise(net, x, runner_up(clean.logits, y), SZEGEDY_C, SZEGEDY_ITERATIONS)

@@ -13,7 +13,7 @@ from nnlite.attacks import (
     R2,
     Crafted,
     Noise,
-    _in_unit_ball,
+    in_unit_ball,
     input_gradient,
     perturb,
 )
@@ -216,7 +216,7 @@ def test_a_restart_is_kept_only_where_it_is_better(trained):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("shape", [(20000, 3), (2, 10000, 3)])
 def test_random_starts_fill_the_ball_evenly(norm, shape):
-    starts = _in_unit_ball(norm, np.empty(shape), rng()).reshape(-1, 3)
+    starts = in_unit_ball(norm, np.empty(shape), rng()).reshape(-1, 3)
     share = [0.1, 0.5, 0.9, 1.0]
     assert np.quantile(SIZES[norm](starts), share) == pytest.approx(np.cbrt(share), abs=0.01)  # volume grows so
     assert starts.mean(axis=0) == pytest.approx(0, abs=0.01)
