@@ -67,10 +67,12 @@ def test_a_negative_clean_weight_warns(nnlite):
         (("miyato", "--lam", 1, "--phi", 0.5), "miyato-lam1-phi0.5", "Miyato et al. 2015"),
         (("datagrad", "--term", "l1,0.01,0.1"), "datagrad-l1-0.01-0.1", "0.9 clean + 0.1 adversarial"),
         (("gu-rigazio", "--lam", 0.001), "gu-rigazio-lam0.001", "Gu and Rigazio 2014"),
+        (("pgd", "--phi", 0.1), "pgd-phi0.1-steps10", "Madry et al. 2018"),
+        (("trades", "--lam", 6, "--phi", 0.1, "--steps", 2), "trades-lam6-phi0.1-steps2", "1 clean + 6 adversarial"),
         (("dgl1", "--lam", 0.01, "--gradient", "exact"), "dgl1-exact-lam0.01", "0.01 exact penalty gradient"),
     ],
 )
-def test_earlier_works_and_the_exact_gradient_are_trained_by_name(nnlite, tmp_path, options, run, said):
+def test_works_of_others_and_the_exact_gradient_are_trained_by_name(nnlite, tmp_path, options, run, said):
     result = nnlite(*TINY, "--reg", *options)
     assert result.exit_code == 0
     assert said in result.stderr
@@ -83,6 +85,8 @@ def test_earlier_works_and_the_exact_gradient_are_trained_by_name(nnlite, tmp_pa
     [
         (("huang", "--phi", 0.1, "--alpha", 0.5), "alpha: method huang does not use it"),
         (("nokland", "--phi", 0.1, "--p", "1"), "p: method nokland does not use it"),
+        (("trades", "--phi", 0.1), "lam: method trades needs it; give for example --lam 0.01 --phi 0.1 --steps 10"),
+        (("miyato", "--lam", 1, "--phi", 0.1, "--steps", 5), "steps: method miyato does not use it"),
         (("goodfellow",), "phi: method goodfellow needs it; give for example --phi 0.1 --alpha 0.5"),
         (("lyu", "--phi", 0.1), "p: method lyu needs it"),
         (("datagrad",), "term: method datagrad needs it; give for example --term l1,0.01,0.1"),
