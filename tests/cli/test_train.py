@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from nnlite.datasets.catalog import load
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.methods import METHODS
 from nnlite.training import loop as training
+from nnlite.training import runs
 from nnlite.training.runs import load_run
 
 TINY = ("train", "--hidden", "16", "--epochs", "3")
@@ -102,6 +104,20 @@ def test_an_option_of_another_method_is_refused(nnlite, tmp_path, options, named
     assert one_line(result.stderr)
     assert named in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_training_ends_with_its_doubts(nnlite, monkeypatch):
+    falling, real = iter([71.0, 60.0, 41.0]), runs.evaluate
+    monkeypatch.setattr(training, "_validate", lambda *args: np.array([next(falling)]))
+    leaking = {"test": 70.0, "self_attack": (70.0, 60.0, 50.0, 80.0, 97.0)}
+    monkeypatch.setattr(runs, "evaluate", lambda *args: replace(real(*args), **leaking))
+    result = nnlite(*TINY)
+    assert result.exit_code == 0
+    assert one_line(result.stdout)
+    leak, fall = result.stderr.splitlines()[-2:]
+    assert leak.startswith("Warning: label leaking (Kurakin et al. 2017): test accuracy rises from 70.00 % to 97.00 %")
+    assert leak.endswith("use nnlite audit runs/digits/rect")
+    assert fall.startswith("Warning: validation accuracy fell from 71.00 % in epoch 1 to 41.00 % in the last epoch, 3;")
 
 
 def test_the_help_lists_every_method_with_what_it_takes(nnlite):
