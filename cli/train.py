@@ -11,6 +11,7 @@ from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.methods import METHODS
 from nnlite.training.checkpoint import checkpoint_of
+from nnlite.training.doubts import doubts
 from nnlite.training.loop import Epoch
 from nnlite.training.mix import mix
 from nnlite.training.runs import Run, divergence_advice, make_run
@@ -51,6 +52,7 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
         message(f"two tasks: digit loss + {chosen.gamma:g} x rotation loss; five rotations of each training image")
     for warning in warnings:
         message(f"Warning: {warning}")
+    data = load(chosen.data, chosen.seed)
     with progress("training", each=True) as show:
 
         def on_epoch(epoch: Epoch) -> None:
@@ -59,7 +61,7 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
 
         run = make_run(
             chosen,
-            load(chosen.data, chosen.seed),
+            data,
             runs,
             name=name,
             overwrite=overwrite,
@@ -69,6 +71,8 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
             on_message=show.note,
         )
     click.echo(_closing(run))
+    for warning in doubts(run, data):
+        message(f"Warning: {warning}")
     if run.results.status == "interrupted":
         on = "; the same command with --resume goes on" if checkpoint_of(run.path).exists() else ""
         message(f"Interrupted after epoch {len(run.history)}; the best net so far is saved{on}.")

@@ -15,7 +15,7 @@ from nnlite.datagrad import Objective, Term, objectives, weighted_passes
 from nnlite.errors import NnliteError
 from nnlite.init import generator, he_normal
 from nnlite.layers import Dense, Layer, ReLU
-from nnlite.losses import Loss, kl_divergence, softmax_cross_entropy
+from nnlite.losses import Loss, free_kl_divergence, kl_divergence, softmax_cross_entropy
 from nnlite.network import Activations, Network, Pass, Tangent, mlp, stack, unstack
 from nnlite.penalties import L1, L2, L2_NORM, LINF, Penalty, masked
 from nnlite.sgd import Update, sgd_step, train_step
@@ -38,6 +38,7 @@ __all__ = [
     "Tangent",
     "Term",
     "Update",
+    "free_kl_divergence",
     "generator",
     "get_xp",
     "he_normal",

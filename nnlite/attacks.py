@@ -7,8 +7,9 @@ does not depend on phi, so one backward pass serves every phi. PGD takes many su
 An attack is a value that crafts. It forms no weight gradient, and draws only from the generator that it is given.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any, Protocol
 
@@ -125,28 +126,40 @@ class PGD:
 
     def _best(self, net: Network, x: Array, y: Array, radius: float, starts: Sequence[Array]) -> Array:
         xp = get_xp(x)
-        best, loss, fooled = self._climb(net, x, x, y, radius)
+        best, loss, fooled = self._end(net, x, x, y, radius)
         for start in starts:
             rows = xp.flatnonzero(~fooled.reshape(-1, fooled.shape[-1]).all(axis=0))
             if not rows.size:
                 break
             centre = x[..., rows, :]
-            again = self._climb(net, centre, centre + radius * start[..., rows, :], y[..., rows], radius)
+            begin = project(centre + radius * start[..., rows, :], centre, radius, self.norm, clip=self.clip)
+            again = self._end(net, centre, begin, y[..., rows], radius)
             better = ~fooled[..., rows] & (again[2] | (again[1] > loss[..., rows]))
             best[..., rows, :] = xp.where(better[..., None], again[0], best[..., rows, :])
             loss[..., rows] = xp.where(better, again[1], loss[..., rows])
             fooled[..., rows] |= again[2]
         return best
 
-    def _climb(self, net: Network, x: Array, start: Array, y: Array, radius: float) -> tuple[Array, Array, Array]:
-        """Return the end point of all steps from `start`, its loss, and whether it is misclassified."""
-        stride = radius * self.share
-        point = project(start, x, radius, self.norm, clip=self.clip)
+    def climb(self, gradient: Callable[[Array], Array], x: Array, start: Array, radius: Number) -> Array:
+        """Return the end point (..., N, D) of all steps.
+
+        Arguments:
+            gradient: What is climbed: a point (..., N, D) -> the derivative there.
+            x: The centre of the ball, (..., N, D).
+            start: Where the first gradient is taken, (..., N, D).
+            radius: Above 0; a number, or one for each model, (S, 1, 1).
+        """
+        stride, point = radius * self.share, start
         for _ in range(self.steps):
-            moved = STEEPEST[self.norm](input_gradient(net, point, y))
+            moved = STEEPEST[self.norm](gradient(point))
             moved *= stride  # in place: the array is our own, and the time of an attack goes into arrays like it
             moved += point
             point = project(moved, x, radius, self.norm, clip=self.clip, out=moved)
+        return point
+
+    def _end(self, net: Network, x: Array, start: Array, y: Array, radius: float) -> tuple[Array, Array, Array]:
+        """Return the end point of all steps from `start`, its loss, and whether it is misclassified."""
+        point = self.climb(partial(input_gradient, net, y=y), x, start, radius)
         logits = net.logits(point)
         loss, _ = softmax_cross_entropy(logits, y)
         return point, loss, logits.argmax(axis=-1) != y
@@ -163,25 +176,26 @@ def perturb(x: Array, direction: Array, phi: Number, *, clip: bool = False) -> A
     return moved.clip(0, 1) if clip else moved
 
 
-def project(point: Array, x: Array, radius: float, norm: str, *, clip: bool, out: Array | None = None) -> Array:
+def project(point: Array, x: Array, radius: Number, norm: str, *, clip: bool, out: Array | None = None) -> Array:
     """Return `point` moved into the ball around x, and with `clip` into [0, 1].
 
     Arguments:
         point: (..., N, D).
         x: The centre of the ball, (..., N, D), within [0, 1].
-        radius: Above 0; a number of any kind.
+        radius: Above 0; a number of any kind, or one for each model, (S, 1, 1).
         norm: "linf" or "l2".
         clip: Whether to stay within [0, 1].
         out: Where to write the result; it may be `point` itself.
     """
-    xp, radius = get_xp(point, x), float(radius)  # a NumPy scalar would decide the type of the arrays
+    xp = get_xp(point, x)
     if norm == "l2" and clip:  # into [0, 1] first: what lies beyond would use up the radius
         point = point.clip(0, 1, out=out)
     moved = xp.subtract(point, x, out=out)
+    radius = per_model(radius, moved)
     if norm == "linf":
         moved.clip(-radius, radius, out=moved)
     else:
-        moved *= radius / xp.maximum(L2_NORM.value(moved), radius)[..., None]
+        moved *= radius / xp.maximum(L2_NORM.value(moved)[..., None], radius)
     moved += x
     if clip:
         moved.clip(0, 1, out=moved)
@@ -189,7 +203,10 @@ def project(point: Array, x: Array, radius: float, norm: str, *, clip: bool, out
 
 
 def in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:
-    """Draw a point of the unit ball for each example, uniformly, on the host, and move it to where `like` is."""
+    """Return a point of the unit ball for each example, of the shape of `like` (..., N, D) and on its device.
+
+    Points are uniform, and drawn on the host; norm is "linf" or "l2".
+    """
     if norm == "linf":
         drawn = rng.uniform(-1, 1, like.shape)
     else:

@@ -25,7 +25,7 @@ pass in place of the pass at d_hat: the authors approximated it, at the same pri
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import MAIN, Labels, Network, Pass, Weighted
 from nnlite.penalties import Penalty
 
-DirectionSearch: TypeAlias = Callable[[Network, Pass, Array, np.random.Generator | None], Array]
+DirectionSearch: TypeAlias = Callable[[Network, Pass, Array, Number, np.random.Generator | None], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Term:
 
     Arguments:
         penalty: R_r; its gradient at J is the direction y of Eq. 3. Or a search that finds the direction (..., N, D) by
-            other means, from the net, the clean pass, its labels and a generator; then phi is the size of the noise.
+            other means, from the net, the clean pass, its labels, phi and a generator; phi is the size of the noise.
         lam: lambda_r.
         phi: The step; None for the exact derivative.
         task: Whose loss L_r is.
@@ -78,7 +78,7 @@ class Term:
         """Return y = dR/dJ of Eq. 3 at the clean pass, or what the search finds there, (..., N, D)."""
         if isinstance(self.penalty, Penalty):
             return self.penalty.gradient(clean.dx)
-        return self.penalty(net, clean, y, rng)
+        return self.penalty(net, clean, y, cast(Number, self.phi), rng)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,9 @@ def weighted_passes(
 ) -> list[Weighted]:
     """Return Eq. 4 as pairs (weight, pass), the clean pass first: `net.gradients` of them is the update.
 
-    The direction of a term comes from its own loss alone. A loss L_r other than L_0 has a clean pass of its own.
+    The direction of a term comes from its own loss alone. A loss L_r other than L_0 has a clean pass of its own. Where
+    its target moves with the weights, as the clean output of TRADES does, L_r at d_hat has two passes: one at d_hat,
+    and one at d for what goes through the target.
     Without a term no input gradient is formed.
 
     Arguments:
@@ -153,4 +155,7 @@ def weighted_passes(
                 adversarial = x + per_model(term.phi, direction) * direction
                 shifted = net.run(adversarial, target, task=one.task, loss=one.loss, input_gradient=False)
                 passes.append((term.weight, shifted))
+                if one.loss.of_target is not None:
+                    through = net.backward(seen, shifted.logits, one.task, one.loss.of_target, input_gradient=False)
+                    passes.append((term.weight, through))
     return passes

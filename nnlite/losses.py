@@ -1,13 +1,13 @@
-"""Losses on logits, one for each example: softmax cross-entropy, the KL divergence of VAT, and margins for attacks.
+"""Losses on logits, one for each example: softmax cross-entropy, the KL divergences of VAT and TRADES, margins.
 
 A loss is a value: called, it returns its value and its derivative together, (loss, dlogits); and it has its second
 derivative, which the exact gradient of DataGrad needs. The derivatives are those of the example's own loss, not of a
-batch mean. In the first two dlogits is softmax(logits) minus something that does not depend on the logits, so they
-share one second derivative. A margin is linear in the logits but for kinks: nobody trains on it.
+batch mean. For all but the margins dlogits is softmax(logits) minus something that does not depend on the logits, so
+they share one second derivative. A margin is linear in the logits but for kinks, and attacks alone climb it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,12 +24,15 @@ class Loss:
         tangent: (logits, y, change) -> how dlogits moves when the logits move along `change`, (..., N, C): the second
             derivative times `change`. None where it is not known; such a loss has no exact gradient.
         own_target: Whether y is the net's own clean output, logits (..., N, C), and not labels.
+        of_target: The same loss as a function of that target, called as of_target(target, logits), where the gradient
+            goes through the clean output as well. None where the target is held fixed.
     """
 
     name: str
     function: Callable[[Array, Array], tuple[Array, Array]]
     tangent: Callable[[Array, Array, Array], Array] | None = None
     own_target: bool = False
+    of_target: "Loss | None" = None
 
     def __call__(self, logits: Array, y: Array) -> tuple[Array, Array]:
         """Return the loss and its derivative at the logits."""
@@ -39,15 +42,14 @@ class Loss:
 def softmax_tangent(logits: Array, y: Array, change: Array) -> Array:
     """Return how dlogits moves when the logits (..., N, C) move along `change`: q (change - q . change).
 
-    This is the second derivative of either loss times `change`; y does not matter. As in the first derivative, the
+    This is the second derivative of each loss times `change`; y does not matter. As in the first derivative, the
     entry of the largest logit is minus the sum of the others, and changes are taken relative to it.
     """
     xp = get_xp(logits, change)
     largest, _, exp, rest = _beside_largest(logits)
     q = exp / (1 + rest)
     relative = change - xp.where(largest, change, 0).sum(axis=-1, keepdims=True)
-    others = xp.where(largest, 0, q * (relative - (q * relative).sum(axis=-1, keepdims=True)))
-    return xp.where(largest, -others.sum(axis=-1, keepdims=True), others)
+    return _summing_to_0(q * (relative - (q * relative).sum(axis=-1, keepdims=True)), largest)
 
 
 def _softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
@@ -62,9 +64,7 @@ def _softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
     true = y[..., None] == xp.arange(logits.shape[-1])
     _, shifted, exp, rest = _beside_largest(logits)
     loss = xp.log1p(rest[..., 0]) - xp.where(true, shifted, 0).sum(axis=-1)
-    others = xp.where(true, 0, exp / (1 + rest))
-    dlogits = xp.where(true, -others.sum(axis=-1, keepdims=True), others)
-    return loss, dlogits
+    return loss, _summing_to_0(exp / (1 + rest), true)
 
 
 def _kl_divergence(logits: Array, target: Array) -> tuple[Array, Array]:
@@ -74,12 +74,32 @@ def _kl_divergence(logits: Array, target: Array) -> tuple[Array, Array]:
     both are exactly 0. No digits are lost where both are sure, as above.
     """
     xp = get_xp(logits, target)
-    likeliest, shifted_p, _, rest_p = _beside_largest(target)
-    _, shifted_q, _, rest_q = _beside_largest(logits)
-    log_p, log_q = shifted_p - xp.log1p(rest_p), shifted_q - xp.log1p(rest_q)
+    likeliest, log_p = _log_softmax(target)
+    _, log_q = _log_softmax(logits)
     p = xp.exp(log_p)
-    others = xp.where(likeliest, 0, xp.exp(log_q) - p)
-    return (p * (log_p - log_q)).sum(axis=-1), xp.where(likeliest, -others.sum(axis=-1, keepdims=True), others)
+    return (p * (log_p - log_q)).sum(axis=-1), _summing_to_0(xp.exp(log_q) - p, likeliest)
+
+
+def _kl_of_target(target: Array, logits: Array) -> tuple[Array, Array]:
+    """Return loss = KL(p || q) and dtarget = p (log p - log q - loss), with q held fixed: p and q are those above."""
+    xp = get_xp(target, logits)
+    likeliest, log_p = _log_softmax(target)
+    p, ratio = xp.exp(log_p), log_p - _log_softmax(logits)[1]
+    loss = (p * ratio).sum(axis=-1)
+    return loss, _summing_to_0(p * (ratio - loss[..., None]), likeliest)
+
+
+def _log_softmax(logits: Array) -> tuple[Array, Array]:
+    """Return where the largest logit is, and log softmax of the logits."""
+    largest, shifted, _, rest = _beside_largest(logits)
+    return largest, shifted - get_xp(logits).log1p(rest)
+
+
+def _summing_to_0(error: Array, at: Array) -> Array:
+    """Return the errors (..., N, C) with the entry `at` as minus the sum of the others, whatever it was."""
+    xp = get_xp(error, at)
+    others = xp.where(at, 0, error)
+    return xp.where(at, -others.sum(axis=-1, keepdims=True), others)
 
 
 def _margin(logits: Array, y: Array) -> tuple[Array, Array]:
@@ -113,3 +133,7 @@ softmax_cross_entropy = Loss("softmax cross-entropy", _softmax_cross_entropy, so
 kl_divergence = Loss("KL divergence", _kl_divergence, softmax_tangent, own_target=True)
 margin = Loss("margin", _margin)
 targeted_margin = Loss("targeted margin", _targeted_margin)
+#: The loss of TRADES (Zhang et al. 2019): the same divergence, whose gradient goes through p as well as through q.
+free_kl_divergence = replace(
+    kl_divergence, name="KL divergence, target free", of_target=Loss("KL divergence, of its target", _kl_of_target)
+)

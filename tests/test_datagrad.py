@@ -1,7 +1,9 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from nets import biased_mlp, cases, distance_from_kinks, flat, gradient_error
@@ -10,7 +12,7 @@ from nnlite.attacks import input_gradient
 from nnlite.datagrad import Term, objectives, weighted_passes
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
-from nnlite.losses import kl_divergence, softmax_cross_entropy
+from nnlite.losses import free_kl_divergence, kl_divergence, softmax_cross_entropy
 from nnlite.network import Network, stack
 from nnlite.penalties import L1, L2, L2_NORM, LINF, masked
 
@@ -111,9 +113,10 @@ def test_a_search_gives_the_direction_in_place_of_a_penalty(loss):
     rng, phi = np.random.default_rng(3), np.array([0.25, 0.5])
     passes = weighted_passes(net, x, y, [Term(search, 0.5, phi, loss=loss)], rng=rng)
     (clean_c, clean), (c, shifted) = passes[-2:]
-    ((its_net, its_pass, its_labels, its_rng),) = asked
+    ((its_net, its_pass, its_labels, its_phi, its_rng),) = asked
     assert its_net is net
     assert its_pass is clean
+    assert its_phi is phi
     assert its_rng is rng
     assert (its_labels == (y if loss is softmax_cross_entropy else net.logits(x))).all()
     assert (shifted.inputs[0] == x + phi[:, None, None] * direction).all()
@@ -128,9 +131,42 @@ def test_the_kl_divergence_needs_no_labels():
     assert (shifted.loss > 0).all()
 
 
+@settings(deadline=None)
+@given(cases(classes=st.integers(2, 9)), st.floats(0.01, 2))
+def test_the_update_goes_through_a_free_target_and_not_through_one_held_fixed(case, lam):
+    net, x, y = case
+    direction = np.random.default_rng(2).standard_normal((*net.logits(x).shape[:-1], x.shape[-1]))
+    moved = x + 0.1 * direction
+    assume(distance_from_kinks(net, moved) > 1e-3)
+    held = scipy.special.softmax(net.logits(x), axis=-1)
+
+    def divergence(changed, target=None):
+        p = scipy.special.softmax(changed.logits(x), axis=-1) if target is None else target
+        q = scipy.special.softmax(changed.logits(moved), axis=-1)
+        return float(scipy.special.rel_entr(p, q).sum(axis=-1).mean(axis=-1).sum())
+
+    for loss, target in ((free_kl_divergence, None), (kl_divergence, held)):
+        grads = net.gradients(weighted_passes(net, x, y, [Term(lambda *_: direction, lam, 0.1, loss=loss)], lam0=0.5))
+        surrogate = partial(
+            lambda changed, target: 0.5 * _mean_loss(changed, x, y) + lam / 0.1 * divergence(changed, target),
+            target=target,
+        )
+        assert gradient_error(surrogate, net, grads) < 1e-7
+
+
+def test_what_goes_through_a_free_target_shares_the_clean_activations():
+    net, x, y = _case(heads={"rotation": 5})
+    term = Term(lambda *_: x, 0.2, 0.1, "rotation", free_kl_divergence)
+    (_, main), (_, clean), (_, shifted), (weight, through) = weighted_passes(net, x, y, [term])
+    assert weight == term.weight == 2.0
+    assert through.activations is clean.activations is main.activations
+    assert through.task == "rotation"
+    assert through.loss == pytest.approx(shifted.loss, rel=1e-12)
+
+
 def test_a_search_has_no_exact_derivative():
     with pytest.raises(NnliteError, match="phi: only a penalty has an exact derivative"):
-        Term(lambda net, clean, y, rng: clean.dx, 0.1, None)
+        Term(lambda net, clean, y, phi, rng: clean.dx, 0.1, None)
 
 
 @settings(deadline=None)

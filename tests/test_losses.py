@@ -7,7 +7,15 @@ from hypothesis.extra import numpy as hnp
 
 from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
 from nnlite.gradcheck import numerical_gradient
-from nnlite.losses import Loss, kl_divergence, margin, softmax_cross_entropy, softmax_tangent, targeted_margin
+from nnlite.losses import (
+    Loss,
+    free_kl_divergence,
+    kl_divergence,
+    margin,
+    softmax_cross_entropy,
+    softmax_tangent,
+    targeted_margin,
+)
 
 logits_of_one = hnp.arrays(np.float64, st.integers(1, 9).map(lambda n: (3, n)), elements=st.floats(-50, 50))
 # logits, the target of a KL divergence, and a change of the logits
@@ -98,13 +106,37 @@ def test_the_error_of_the_kl_divergence_is_its_derivative(triple):
     assert kl_divergence(logits, target)[1].ravel() == pytest.approx(numeric, rel=1e-6, abs=1e-8)
 
 
+@given(triples)
+def test_a_free_target_has_its_own_derivative_of_the_same_divergence(triple):
+    logits, target, _ = triple
+    loss, dtarget = free_kl_divergence.of_target(target, logits)
+    assert loss.tolist() == kl_divergence(logits, target)[0].tolist() == free_kl_divergence(logits, target)[0].tolist()
+    numeric = numerical_gradient(lambda z: float(kl_divergence(logits, z)[0].sum()), target)
+    assert dtarget.ravel() == pytest.approx(numeric, rel=1e-6, abs=1e-8)
+    assert abs(dtarget.sum(axis=-1)).max() < 1e-14
+
+
+def test_the_target_of_a_kl_divergence_is_held_fixed_unless_it_is_free():
+    assert kl_divergence.of_target is None
+    assert free_kl_divergence.own_target
+    assert free_kl_divergence.tangent is kl_divergence.tangent
+
+
+def test_the_derivative_at_a_confident_target_keeps_its_digits_in_float32():
+    logits, target = np.array([[24.0, 1.5, -1.0]]), np.array([[25.0, 0.0, -1.0]])
+    _, found = free_kl_divergence.of_target(target.astype(np.float32), logits.astype(np.float32))
+    assert found.dtype == np.float32
+    assert found == pytest.approx(free_kl_divergence.of_target(target, logits)[1], rel=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_kl_divergence_of_logits_from_themselves_is_exactly_0(dtype):
     logits = (30 * np.random.default_rng(0).normal(size=(2, 50, 10))).astype(dtype)
-    loss, dlogits = kl_divergence(logits, logits.copy())
-    assert loss.dtype == dlogits.dtype == dtype
-    assert not loss.any()
-    assert not dlogits.any()
+    for divergence in (kl_divergence, free_kl_divergence.of_target):
+        loss, error = divergence(logits, logits.copy())
+        assert loss.dtype == error.dtype == dtype
+        assert not loss.any()
+        assert not error.any()
 
 
 def test_the_kl_divergence_alone_is_from_the_nets_own_output():
@@ -151,13 +183,8 @@ def test_logits_that_move_together_leave_the_error_as_it_is():
     assert not softmax_tangent(logits, None, np.full((50, 10), 3.7)).any()
 
 
-def margin_cases(draw_classes=st.integers(2, 6)):
-    return st.tuples(draw_classes, st.integers(0, 2**16))
-
-
-@given(margin_cases())
-def test_a_margin_is_the_difference_of_two_logits_and_its_derivative_picks_them(case):
-    classes, seed = case
+@given(st.integers(2, 6), st.integers(0, 2**16))
+def test_a_margin_is_the_difference_of_two_logits_and_its_derivative_picks_them(classes, seed):
     draw = np.random.default_rng(seed)
     logits, y = draw.standard_normal((3, 4, classes)), draw.integers(0, classes, (3, 4))
     t = (y + draw.integers(1, classes, y.shape)) % classes

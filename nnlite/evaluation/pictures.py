@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg", ".pdf")
-COLOURS = {  # Okabe and Ito's for the paper's own methods, the muted palette of Tol for the earlier works
+COLOURS = {  # Okabe and Ito's for the paper's own methods, Tol's muted palette for the earlier works, and two more
     "none": "#000000",
     "l1": "#E69F00",
     "l2": "#D55E00",
@@ -42,6 +42,8 @@ COLOURS = {  # Okabe and Ito's for the paper's own methods, the muted palette of
     "miyato": "#AA4499",
     "lyu": "#117733",
     "nokland": "#CC6677",
+    "pgd": "#CC3311",
+    "trades": "#777777",
 }
 LINES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v", "P", "X", "*")
 PHI_AXIS = "noise phi (1 is the whole range of a pixel)"

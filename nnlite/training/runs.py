@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from nnlite.attacks import NOISES
+from nnlite.datagrad import objectives
 from nnlite.datasets.samples import Dataset
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, evaluate_attack
@@ -164,7 +165,7 @@ def write_run(path: Path, settings: Settings, trained: TrainingResult, results: 
 def divergence_advice(settings: Settings) -> str:
     """Return what to try where the loss of a training is no longer finite."""
     advice = f"Try a smaller learning rate, such as --lr {settings.lr / 10:g}"
-    if settings.lam is not None and settings.phi is not None and settings.lam > settings.phi:
+    if objectives(settings.terms)[0].weight < 0:
         advice += ", or a lambda below phi: the clean gradient has a negative weight here"
     return advice
 

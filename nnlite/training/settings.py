@@ -25,6 +25,7 @@ GRADIENTS = ("finite", "exact")
 # What a method or a second task takes where the user says nothing.
 DEFAULTS = {
     "alpha": 0.5,  # Goodfellow et al. took it in all experiments
+    "steps": 10,  # Zhang et al. took as many on CIFAR-10, Madry et al. 7
     "gamma": 0.5,  # the middle of the paper's range
 }
 # Every file has these. Settings that came later may be absent; their defaults are what an older version did.
@@ -49,6 +50,7 @@ class Settings:
         phi: the step of the finite difference, that is the size of the noise.
         alpha: the weight of the clean loss; the adversarial loss has the rest.
         p: the norm of the noise.
+        steps: how many steps of PGD craft a sample.
         term: the terms of Eq. 1, each as `parse_term` reads it.
         gradient: how the penalty is differentiated; the exact gradient takes no phi.
         gamma: the weight of the rotation loss (Eq. 6).
@@ -65,6 +67,9 @@ class Settings:
         None, kinds.number(0, 1), "Weight of the clean loss, for methods that mix in samples.", DEFAULTS["alpha"]
     )
     p: str | None = _setting(None, kinds.one_of(DUALS), "Norm of the noise, for lyu.", "inf")
+    steps: int | None = _setting(
+        None, kinds.integer(1), "Steps of PGD that craft each sample, for pgd and trades.", DEFAULTS["steps"]
+    )
     term: tuple[str, ...] | None = _setting(
         None,
         kinds.sequence(kinds.text(1, 200), 0, 100, tuple),

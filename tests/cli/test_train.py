@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from nnlite.datasets.catalog import load
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.methods import METHODS
 from nnlite.training import loop as training
+from nnlite.training import runs
 from nnlite.training.runs import load_run
 
 TINY = ("train", "--hidden", "16", "--epochs", "3")
@@ -67,10 +69,12 @@ def test_a_negative_clean_weight_warns(nnlite):
         (("miyato", "--lam", 1, "--phi", 0.5), "miyato-lam1-phi0.5", "Miyato et al. 2015"),
         (("datagrad", "--term", "l1,0.01,0.1"), "datagrad-l1-0.01-0.1", "0.9 clean + 0.1 adversarial"),
         (("gu-rigazio", "--lam", 0.001), "gu-rigazio-lam0.001", "Gu and Rigazio 2014"),
+        (("pgd", "--phi", 0.1), "pgd-phi0.1-steps10", "Madry et al. 2018"),
+        (("trades", "--lam", 6, "--phi", 0.1, "--steps", 2), "trades-lam6-phi0.1-steps2", "1 clean + 6 adversarial"),
         (("dgl1", "--lam", 0.01, "--gradient", "exact"), "dgl1-exact-lam0.01", "0.01 exact penalty gradient"),
     ],
 )
-def test_earlier_works_and_the_exact_gradient_are_trained_by_name(nnlite, tmp_path, options, run, said):
+def test_works_of_others_and_the_exact_gradient_are_trained_by_name(nnlite, tmp_path, options, run, said):
     result = nnlite(*TINY, "--reg", *options)
     assert result.exit_code == 0
     assert said in result.stderr
@@ -83,6 +87,8 @@ def test_earlier_works_and_the_exact_gradient_are_trained_by_name(nnlite, tmp_pa
     [
         (("huang", "--phi", 0.1, "--alpha", 0.5), "alpha: method huang does not use it"),
         (("nokland", "--phi", 0.1, "--p", "1"), "p: method nokland does not use it"),
+        (("trades", "--phi", 0.1), "lam: method trades needs it; give for example --lam 0.01 --phi 0.1 --steps 10"),
+        (("miyato", "--lam", 1, "--phi", 0.1, "--steps", 5), "steps: method miyato does not use it"),
         (("goodfellow",), "phi: method goodfellow needs it; give for example --phi 0.1 --alpha 0.5"),
         (("lyu", "--phi", 0.1), "p: method lyu needs it"),
         (("datagrad",), "term: method datagrad needs it; give for example --term l1,0.01,0.1"),
@@ -98,6 +104,20 @@ def test_an_option_of_another_method_is_refused(nnlite, tmp_path, options, named
     assert one_line(result.stderr)
     assert named in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_training_ends_with_its_doubts(nnlite, monkeypatch):
+    falling, real = iter([71.0, 60.0, 41.0]), runs.evaluate
+    monkeypatch.setattr(training, "_validate", lambda *args: np.array([next(falling)]))
+    leaking = {"test": 70.0, "self_attack": (70.0, 60.0, 50.0, 80.0, 97.0)}
+    monkeypatch.setattr(runs, "evaluate", lambda *args: replace(real(*args), **leaking))
+    result = nnlite(*TINY)
+    assert result.exit_code == 0
+    assert one_line(result.stdout)
+    leak, fall = result.stderr.splitlines()[-2:]
+    assert leak.startswith("Warning: label leaking (Kurakin et al. 2017): test accuracy rises from 70.00 % to 97.00 %")
+    assert leak.endswith("use nnlite audit runs/digits/rect")
+    assert fall.startswith("Warning: validation accuracy fell from 71.00 % in epoch 1 to 41.00 % in the last epoch, 3;")
 
 
 def test_the_help_lists_every_method_with_what_it_takes(nnlite):

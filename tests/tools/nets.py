@@ -27,6 +27,8 @@ GIVEN = {  # method -> numbers that a small net trains with
     "miyato": {"lam": 1.0, "phi": 0.3},
     "lyu": {"phi": 0.3, "p": "1"},
     "nokland": {"phi": 0.1},
+    "pgd": {"phi": 0.1, "steps": 3},
+    "trades": {"lam": 2.0, "phi": 0.1, "steps": 3},
 }
 
 widths = st.integers(1, 9)

@@ -247,7 +247,14 @@ def test_a_divergence_where_lambda_is_above_phi_is_told_so():
     assert divergence_advice(Settings(reg="dgl1", lam=0.2, phi=0.1)).endswith(
         "the clean gradient has a negative weight here"
     )
-    assert "negative" not in divergence_advice(Settings(reg="dgl1", lam=0.1, phi=0.1))
+    terms = Settings(reg="datagrad", term=("l1,0.06,0.1", "l2,0.05,0.1"))
+    assert divergence_advice(terms).endswith("the clean gradient has a negative weight here")
+    for settled in (
+        Settings(reg="dgl1", lam=0.1, phi=0.1),
+        Settings(reg="miyato", lam=1.0, phi=0.1),  # lambda is beside the divergence, and takes nothing off
+        Settings(reg="trades", lam=6.0, phi=0.1, steps=5),
+    ):
+        assert "negative" not in divergence_advice(settled)
 
 
 # --- damaged folders

@@ -16,7 +16,7 @@ from nnlite.training.mix import mix
 from nnlite.training.runs import load_run
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS, REQUIRED, Settings, read_settings, with_defaults
 
-NUMBERS = {"lam": 0.01, "phi": 0.1, "alpha": 0.5, "p": "2", "term": ("l1,0.01,0.1",)}
+NUMBERS = {"lam": 0.01, "phi": 0.1, "alpha": 0.5, "p": "2", "steps": 7, "term": ("l1,0.01,0.1",)}
 NAN, INF = float("nan"), float("inf")
 
 
@@ -111,6 +111,8 @@ def test_an_error_says_what_was_expected_and_found(wrong, said):
         ("lyu", {"phi": 0.1, "p": "inf"}, "lyu-phi0.1-pinf"),
         ("goodfellow", {"phi": 0.25, "alpha": 0.5}, "goodfellow-phi0.25-alpha0.5"),
         ("szegedy", {"alpha": 0.9}, "szegedy-alpha0.9"),
+        ("pgd", {"phi": 0.1, "steps": 10}, "pgd-phi0.1-steps10"),
+        ("trades", {"lam": 6.0, "phi": 0.1, "steps": 7}, "trades-lam6-phi0.1-steps7"),
         ("datagrad", {"term": ("l1,0.01,0.1", "linf,1,exact")}, "datagrad-l1-0.01-0.1-linf-1-exact"),
         (
             "datagrad",
@@ -182,6 +184,8 @@ def test_the_exact_gradient_is_for_penalties_and_takes_no_step():
         ({"reg": "datagrad", "term": ("l1,0.01,0.1,digit,5",)}, "term: expected PENALTY"),
         ({"reg": "datagrad", "term": ("l1,-1,0.1",)}, "lam: expected a finite number of at least 0"),
         ({"reg": "datagrad", "term": ("l1,0.01,0",)}, "phi: expected a finite number above 0"),
+        ({"reg": "pgd", "phi": 0.1, "steps": 0}, "steps: expected an integer of at least 1"),
+        ({"reg": "trades", "lam": 6.0, "phi": 0.1, "steps": 2.5}, "steps: expected an integer of at least 1"),
         ({"reg": "miyato", "lam": -1.0, "phi": 0.1}, "lam: expected a finite number of at least 0"),
     ],
 )
@@ -249,6 +253,8 @@ def test_any_terms_of_equation_1_can_be_given():
         ("lyu", {"phi": 0.7, "p": "1"}, "0 clean + 1 adversarial gradient"),
         ("nokland", {"phi": 0.08}, "0 clean + 1 adversarial gradient"),
         ("miyato", {"lam": 0.5, "phi": 2.1}, "1 clean + 0.5 adversarial gradient"),
+        ("pgd", {"phi": 0.1, "steps": 10}, "0 clean + 1 adversarial gradient"),
+        ("trades", {"lam": 6.0, "phi": 0.1, "steps": 10}, "1 clean + 6 adversarial gradient"),
         ("none", {}, "no adversarial pass"),
         ("l1", {"lam": 0.1}, "no adversarial pass"),
         ("gu-rigazio", {"lam": 0.1}, "no adversarial pass"),
@@ -286,7 +292,8 @@ def test_a_negative_weight_and_a_tiny_phi_are_both_warned_of(nnlite):
 # --- one home for the defaults, and one for the options
 
 
-def test_alpha_and_gamma_have_their_defaults_where_they_are_taken_and_not_given():
+def test_alpha_steps_and_gamma_have_their_defaults_where_they_are_taken_and_not_given():
+    assert with_defaults({"reg": "pgd", "phi": 0.1}) == {"reg": "pgd", "phi": 0.1, "steps": 10}
     assert with_defaults({"reg": "goodfellow", "phi": 0.1}) == {"reg": "goodfellow", "phi": 0.1, "alpha": 0.5}
     assert with_defaults({"reg": "goodfellow", "alpha": 0.0, "lam": None}) == {"reg": "goodfellow", "alpha": 0.0}
     assert with_defaults({"multitask": True}) == {"multitask": True, "gamma": 0.5}
@@ -382,9 +389,9 @@ def test_settings_of_older_versions_are_read():
     assert read_settings(FIRST) == wanted
 
 
-def test_settings_are_written_as_version_0_1_0_wrote_them():
-    assert json.loads(json.dumps(dataclasses.asdict(read_settings(OLD)))) == OLD
-    assert list(dataclasses.asdict(Settings())) == list(OLD)
+def test_settings_are_written_as_version_0_1_0_wrote_them_and_those_that_came_later():
+    assert json.loads(json.dumps(dataclasses.asdict(read_settings(OLD)))) == {**OLD, "steps": None}
+    assert [name for name in dataclasses.asdict(Settings()) if name != "steps"] == list(OLD)
 
 
 @pytest.mark.parametrize("key", FIRST)

@@ -267,10 +267,14 @@ GRID = [
         [replace(QUICK, reg="l2", lam=lam, lr=lr) for lam, lr in [(0.1, 0.1), (0.01, 0.3)]],
         [replace(QUICK, multitask=True, gamma=gamma, seed=seed) for gamma, seed in [(0.5, 0), (0.25, 3)]],
         [replace(QUICK, reg="miyato", lam=lam, phi=0.1) for lam in (0.5, 1.0)],
+        [replace(QUICK, reg="trades", lam=lam, phi=phi, steps=2) for lam, phi in [(1.0, 0.1), (6.0, 0.05)]],
         [replace(QUICK, reg="dgl2", lam=lam, gradient="exact", hidden=()) for lam in (0.5, 1.0)],
         [replace(QUICK, reg="nokland", phi=0.1, seed=seed) for seed in (0, 1)],
     ],
-    ids=["settings and seeds", "one seed", "on the weights", "multi-task", "with a search", "exact", "no clean pass"],
+    ids=[
+        *("settings and seeds", "one seed", "on the weights", "multi-task"),
+        *("with a search", "with a search in a ball", "exact", "no clean pass"),
+    ],
 )
 def test_a_stack_trains_each_of_its_models_as_if_alone(models, digits):
     few = replace(digits, train=digits.train[:230], validation=digits.validation[:50])

@@ -100,6 +100,13 @@ def test_no_nets_make_no_stack():
         update_of()
 
 
+def test_a_search_in_a_ball_has_a_phi_for_each_model_and_steps_for_all():
+    one = Settings(reg="trades", lam=6.0, phi=0.1, steps=5)
+    (term,) = update_of(one, replace(one, lam=1.0, phi=0.2)).terms
+    assert (term.lam.tolist(), term.phi.tolist()) == (pytest.approx([0.6, 0.2]), [0.1, 0.2])
+    assert stack_key(one) != stack_key(replace(one, steps=6))
+
+
 def test_a_search_that_draws_shares_the_seed():
     one = Settings(reg="miyato", lam=1.0, phi=0.1, seed=1)
     assert stack_key(one) != stack_key(replace(one, seed=2))
