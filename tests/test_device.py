@@ -22,6 +22,7 @@ from nnlite.attacks import PGD, R1, R2, Noise, input_gradient, perturb
 from nnlite.backend import get_xp, to_device, to_host
 from nnlite.bench.peers import own
 from nnlite.bench.workload import Workload
+from nnlite.certify import margins
 from nnlite.cli.main import main
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets import Samples
@@ -336,6 +337,16 @@ def test_an_iterated_attack_makes_the_images_of_the_cpu(gpu, digits, nets, made)
         for ours, theirs in zip(found.images, expected.images, strict=True):
             np.testing.assert_allclose(to_host(ours), theirs, rtol=0, atol=0 if gpu.exact else 1e-6)
         assert (expected.images[1] != x).any()
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_certificates_are_those_of_the_cpu(gpu, digits, clip):
+    rng = np.random.default_rng(0)
+    both = [mlp((64, 16, 12, 10), rng) for _ in range(2)]
+    x, y = digits.test.batch(slice(0, 10))
+    for net in (both[0], stack(both)):
+        found = margins(net.to("gpu"), to_device(x, "gpu"), to_device(y, "gpu"), 0.02, clip=clip)
+        gpu.agrees({"margins": found}, {"margins": margins(net, x, y, 0.02, clip=clip)})
 
 
 @pytest.mark.parametrize("noise", [R1, R2], ids=["r1", "r2"])

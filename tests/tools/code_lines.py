@@ -27,6 +27,7 @@ ENGINE = (  # in the order of reading; imports go down this list only
     "datagrad",
     "methods",
     "sgd",
+    "certify",
     "gradcheck",
 )
 PACKAGES = ("storage", "datasets", "interop", "evaluation", "training", "grid", "bench", "paper")  # likewise

@@ -190,6 +190,10 @@ def maximum(x1, x2, /, out=None): ...
 
 
 @_stands_for(np)
+def minimum(x1, x2, /, out=None): ...
+
+
+@_stands_for(np)
 def matmul(x1, x2, /, out=None): ...
 
 
@@ -199,6 +203,10 @@ def where(condition, x=None, y=None): ...
 
 @_stands_for(np)
 def zeros(shape, dtype=float, order="C"): ...
+
+
+@_stands_for(np)
+def eye(N, M=None, k=0, dtype=float, order="C"): ...
 
 
 @_stands_for(np)
