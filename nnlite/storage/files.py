@@ -140,7 +140,7 @@ def identity(path: Path) -> tuple[int, int, int] | None:
         found = os.stat(path)
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_ctime_ns  # copying can set the time of its content, not this one
 
 
 def _remove(path: Path) -> None:
