@@ -17,7 +17,7 @@ Put into Eq. 1, the update is a weighted sum of ordinary weight gradients (Eq. 4
 With several tasks on one trunk (Eq. 6) each auxiliary loss L_t adds gamma_t L_t; a term may stand on any
 task's loss, and its direction comes from that loss alone.
 
-At the paper's phi the step is far from infinitesimal on a ReLU net. What holds at any phi: Eq. 4 is
+At the paper's phi the step is far from infinitesimal (docs/exact.md). What holds at any phi: Eq. 4 is
 the exact gradient of (lambda0 - sum_r lambda_r/phi_r) L(d) + sum_r (lambda_r/phi_r) L(d_hat_r) with
 every d_hat_r held fixed. Without a phi the derivative of Eq. 3 itself is taken, by the tangent of the clean
 pass in place of the pass at d_hat: the authors approximated it, at the same price.
