@@ -181,7 +181,8 @@ def project(point: Array, x: Array, radius: float, norm: str, *, clip: bool, out
     if norm == "linf":
         moved.clip(-radius, radius, out=moved)
     else:
-        moved *= radius / xp.maximum(L2_NORM.value(moved), radius)[..., None]
+        # not by the radius alone, as one that rounds to 0 would make it 0 / 0 where nothing has moved
+        moved *= radius / xp.maximum(L2_NORM.value(moved), max(radius, float(np.finfo(moved.dtype).tiny)))[..., None]
     moved += x
     if clip:
         moved.clip(0, 1, out=moved)
