@@ -136,6 +136,9 @@ def weighted_passes(
         lam0: lambda0, the weight of the main loss.
         gamma: The weight of each auxiliary task's loss (Eq. 6).
         rng: For searches that draw.
+
+    NnliteError for a phi so small that x + phi y rounds to x where x is 1; not looked for where it is one for each
+    model, which may be on a GPU.
     """
     labels = y if isinstance(y, Mapping) else {MAIN: y}
     seen = net.forward(x)
@@ -150,6 +153,8 @@ def weighted_passes(
             if term.phi is None:
                 passes.append((term.weight, net.tangent(clean, direction)))
             else:
+                if isinstance(term.phi, (int, float, np.generic)) and abs(term.phi) <= np.finfo(x.dtype).eps / 2:
+                    raise NnliteError(f"phi: expected a step that moves a pixel of 1 in {x.dtype}, found {term.phi}")
                 adversarial = x + per_model(term.phi, direction) * direction
                 shifted = net.run(adversarial, target, task=one.task, loss=one.loss, input_gradient=False)
                 passes.append((term.weight, shifted))

@@ -146,11 +146,11 @@ class Held:
 
 def with_gates_held(net: Network, at: Activations) -> Network:
     """Return `net`, for the rows of one forward run, with each piecewise linear activation held as it is there."""
-    chain = [
-        Held(layer, seen) if is_piecewise_linear(layer) and not layer.parameters else layer
-        for layer, seen in zip(net.layers, at.inputs, strict=True)
-    ]
-    return net.rebuild([*chain, *net.heads.values()])
+
+    def held(layer: Layer, seen: Array) -> Layer:
+        return Held(layer, seen) if is_piecewise_linear(layer) and not layer.parameters else layer
+
+    return net.rebuild([*map(held, net.layers, at.inputs), *net.heads.values()])
 
 
 def numerical_gradient(
