@@ -66,8 +66,9 @@ def gradcheck(
     moved so that no ReLU sits within reach of its kink. Exit code 1 if a relative error is not below 1e-6.
 
     With --datagrad it checks the exact update of a penalty on the input gradient instead, with every ReLU
-    held on its side. Then it says how far the finite difference is from that update at each phi; and, as a
-    reference, how far for the same net without its ReLUs, where the error shrinks as phi does (slope 1).
+    held on its side. Then it says how far the finite difference is from that update at each phi: for the net as it
+    is; with its ReLUs held, so that none changes side between the two points; and, as a reference, for the same net
+    without its ReLUs, where the error shrinks as phi does (slope 1).
     """
     if not datagrad:
         _refuse(("run", "data", "runs", "penalty", "phi", "plot"), "goes with --datagrad; add it")
@@ -161,6 +162,8 @@ def _steps(found: Convergence) -> dict[str, object]:
         "float64": found.float64.tolist(),
         "slope": found.slope(found.float64).tolist(),
         "float32": found.float32.tolist(),
+        "cosine": found.cosine.tolist(),
+        "held": found.held.tolist(),
         "smooth": found.smooth.tolist(),
         "smooth_slope": found.slope(found.smooth).tolist(),
         "relus": found.relus,
@@ -179,15 +182,28 @@ def _print_steps(found: Convergence) -> None:
             np.format_float_scientific(phi, trim="-", exp_digits=2),
             f"{found.float64[k]:.1e}",
             slopes[k],
+            f"{found.cosine[k]:.2f}",
             f"{found.float32[k]:.1e}",
             f"{found.flips[k]:,}",
             f"{100 * found.share[k]:.2g}",
+            f"{found.held[k]:.1e}",
             f"{found.smooth[k]:.1e}",
             smooth_slopes[k],
         ]
         for k, phi in enumerate(found.phi)
     ]
-    head = ["phi", "float64", "slope", "float32", "ReLUs flipped", "in %", "without ReLUs", "slope"]
+    head = [
+        "phi",
+        "float64",
+        "slope",
+        "cosine",
+        "float32",
+        "ReLUs flipped",
+        "in %",
+        "ReLUs held",
+        "without ReLUs",
+        "slope",
+    ]
     print_table("the finite difference: its error, relative to the exact update in float64", head, rows)
     floor = int(found.float32.argmin())
     click.echo(

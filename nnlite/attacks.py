@@ -195,7 +195,9 @@ def project(point: Array, x: Array, radius: Number, norm: str, *, clip: bool, ou
     if norm == "linf":
         moved.clip(-radius, radius, out=moved)
     else:
-        moved *= radius / xp.maximum(L2_NORM.value(moved)[..., None], radius)
+        # not by the radius alone, as one that rounds to 0 would make it 0 / 0 where nothing has moved
+        least = float(np.finfo(moved.dtype).tiny)
+        moved *= radius / xp.maximum(L2_NORM.value(moved)[..., None], radius).clip(least, None)
     moved += x
     if clip:
         moved.clip(0, 1, out=moved)

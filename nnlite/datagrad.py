@@ -17,7 +17,7 @@ Put into Eq. 1, the update is a weighted sum of ordinary weight gradients (Eq. 4
 With several tasks on one trunk (Eq. 6) each auxiliary loss L_t adds gamma_t L_t; a term may stand on any
 task's loss, and its direction comes from that loss alone.
 
-At the paper's phi the step is far from infinitesimal on a ReLU net. What holds at any phi: Eq. 4 is
+At the paper's phi the step is far from infinitesimal (docs/exact.md). What holds at any phi: Eq. 4 is
 the exact gradient of (lambda0 - sum_r lambda_r/phi_r) L(d) + sum_r (lambda_r/phi_r) L(d_hat_r) with
 every d_hat_r held fixed. Without a phi the derivative of Eq. 3 itself is taken, by the tangent of the clean
 pass in place of the pass at d_hat: the authors approximated it, at the same price.
@@ -138,6 +138,9 @@ def weighted_passes(
         lam0: lambda0, the weight of the main loss.
         gamma: The weight of each auxiliary task's loss (Eq. 6).
         rng: For searches that draw.
+
+    NnliteError for a phi so small that x + phi y rounds to x where x is 1; not looked for where it is one for each
+    model, which may be on a GPU.
     """
     labels = y if isinstance(y, Mapping) else {MAIN: y}
     seen = net.forward(x)
@@ -152,6 +155,8 @@ def weighted_passes(
             if term.phi is None:
                 passes.append((term.weight, net.tangent(clean, direction)))
             else:
+                if isinstance(term.phi, (int, float, np.generic)) and abs(term.phi) <= np.finfo(x.dtype).eps / 2:
+                    raise NnliteError(f"phi: expected a step that moves a pixel of 1 in {x.dtype}, found {term.phi}")
                 adversarial = x + per_model(term.phi, direction) * direction
                 shifted = net.run(adversarial, target, task=one.task, loss=one.loss, input_gradient=False)
                 passes.append((term.weight, shifted))

@@ -17,7 +17,7 @@ from nnlite.datagrad import Term, weighted_passes
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense, Layer, Parameters, is_piecewise_linear, with_parameters
 from nnlite.losses import softmax_cross_entropy
-from nnlite.network import MAIN, Labels, Network
+from nnlite.network import MAIN, Activations, Labels, Network
 from nnlite.penalties import Penalty
 
 STEP = 1e-4  # truncation grows as step^4, rounding as 1e-16/step; and no ReLU may change side
@@ -84,10 +84,11 @@ def check_penalty(
     """Compare a penalty's exact update, the weight gradient of the batch mean of R(J), with central differences.
 
     The derivative is that of the smooth piece that the net is on, and the differences stay on it: no ReLU changes side
-    (`Held`), and a piecewise linear penalty goes on as y . J, with y = dR/dJ, where an entry of J changes sign or
-    another becomes the largest. (L2_NORM has a tip at J = 0 that cannot be avoided; a net of one or two inputs may meet
-    it.) Each array moves along random directions, since most entries of a trained net's update are too small to be
-    checked one at a time. The error is relative to no less than 1e-4 R: below that, the rounding of R hides the slope.
+    (`with_gates_held`), and a piecewise linear penalty goes on as y . J, with y = dR/dJ, where an entry of J changes
+    sign or another becomes the largest. (L2_NORM has a tip at J = 0 that cannot be avoided; a net of one or two inputs
+    may meet it.) Each array moves along random directions, since most entries of a trained net's update are too small
+    to be checked one at a time. The error is relative to no less than 1e-4 R: below that, the rounding of R hides the
+    slope.
     NnliteError for a net or an input that is not float64.
 
     Arguments:
@@ -102,11 +103,7 @@ def check_penalty(
     expect_float64(net, x)
     rng = np.random.default_rng(seed)
     clean = net.run(x, y)
-    chain = [
-        Held(layer, seen) if is_piecewise_linear(layer) and not layer.parameters else layer
-        for layer, seen in zip(net.layers, clean.inputs, strict=True)
-    ]
-    still = net.rebuild([*chain, *net.heads.values()])
+    still = with_gates_held(net, clean.activations)
     held = penalty.gradient(clean.dx)
     least = 1e-4 * float(penalty.value(clean.dx).mean(axis=-1).sum())
 
@@ -145,6 +142,15 @@ class Held:
     def backward(self, x: Array, dy: Array) -> Array:
         """Return dx at `seen`."""
         return self.layer.backward(self.seen, dy)
+
+
+def with_gates_held(net: Network, at: Activations) -> Network:
+    """Return `net`, for the rows of one forward run, with each piecewise linear activation held as it is there."""
+
+    def held(layer: Layer, seen: Array) -> Layer:
+        return Held(layer, seen) if is_piecewise_linear(layer) and not layer.parameters else layer
+
+    return net.rebuild([*map(held, net.layers, at.inputs), *net.heads.values()])
 
 
 def numerical_gradient(

@@ -153,6 +153,9 @@ def add_contractive_penalty(grads: Gradients, net: Network, clean: Pass, lam: Nu
     the mean, weight decay by the share of examples that activate it. The same holds for any piecewise linear
     activation; NnliteError for another one.
 
+    The logits of all tasks are the last layer's output, whose Jacobian is the heads' weights side by side: each head
+    pays lam |W|^2, as the trunk below them pays once.
+
     Arguments:
         grads: Those of each of `net.all_layers`.
         net: One model, or a stack.

@@ -225,3 +225,15 @@ def _case(heads=None):
 
 def _mean_loss(net, x, y):
     return float(net.run(x, y, input_gradient=False).loss.mean(axis=-1).sum())
+
+
+def test_a_step_that_moves_no_white_pixel_is_refused():
+    net, y = biased_mlp([3, 4, 2], np.random.default_rng(0)), np.array([0])
+    for dtype in (np.float32, np.float64):
+        x, least = np.ones((1, 3), dtype), float(np.finfo(dtype).eps) / 2
+        assert (x + least == x).all()
+        for phi in (least, -least, 1e-30, np.float64(least)):
+            with pytest.raises(NnliteError, match=f"phi: expected a step that moves a pixel of 1 in {x.dtype}, found"):
+                weighted_passes(net.astype(dtype), x, y, [Term(L1, 0.1, phi)])
+        (_, clean), (_, moved) = weighted_passes(net.astype(dtype), x, y, [Term(L1, 0.1, 2 * least)])
+        assert (moved.inputs[0] != clean.inputs[0]).any()

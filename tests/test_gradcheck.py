@@ -208,14 +208,23 @@ def test_the_errors_of_the_finite_difference_by_hand():
         of_p = np.array([a * x, c * x * on, a, c * on, -x, x, -h2, h2, -1, 1]) * p * (1 - p) * (a + c * on)
         return of_p + np.array([a, c * on, 0, 0, -1, 1, -on, on, 0, 0]) * p
 
+    def finite(phi, before, after):
+        return (gradient(x + phi, after) - gradient(x, before)) / phi
+
     def error(phi, before, after):
-        finite = (gradient(x + phi, after) - gradient(x, before)) / phi
-        return np.linalg.norm(finite - derivative(x, before)) / np.linalg.norm(derivative(x, before))
+        off = finite(phi, before, after) - derivative(x, before)
+        return np.linalg.norm(off) / np.linalg.norm(derivative(x, before))
+
+    def cosine(phi, after):
+        one, other = finite(phi, 0, after), derivative(x, 0)
+        return one @ other / np.linalg.norm(one) / np.linalg.norm(other)
 
     found = convergence(net, np.array([[x]]), np.array([0]), L1, phi[::-1])
     assert found.phi == phi
     assert found.float64 == pytest.approx([error(0.25, 0, 0), error(1.0, 0, 1)], rel=1e-12)
     assert found.float32 == pytest.approx(found.float64, rel=1e-5)
+    assert found.cosine == pytest.approx([cosine(0.25, 0), cosine(1.0, 1)], rel=1e-12)
+    assert found.held == pytest.approx([error(0.25, 0, 0), error(1.0, 0, 0)], rel=1e-12)
     assert found.smooth == pytest.approx([error(0.25, 1, 1), error(1.0, 1, 1)], rel=1e-12)
     assert found.slope(found.float64) == pytest.approx([math.log(error(1.0, 0, 1) / error(0.25, 0, 0)) / math.log(4)])
     assert (found.flips.tolist(), found.relus, found.share.tolist()) == ([0, 1], 2, [0, 0.5])
@@ -227,6 +236,17 @@ def test_without_its_relus_a_net_has_slope_1(penalty):
     net, x, y = _case()
     found = convergence(net, x, y, penalty, (1e-5, 1e-4, 1e-3))
     assert found.slope(found.smooth) == pytest.approx([1, 1], abs=0.05)
+
+
+@every_penalty
+def test_with_its_relus_held_a_net_has_slope_1_where_they_would_change_side(penalty):
+    rng = np.random.default_rng(0)
+    net, x, y = biased_mlp([6, 40, 40, 3], rng), rng.random((20, 6)), rng.integers(0, 3, 20)  # nothing keeps from kinks
+    found = convergence(net, x, y, penalty, (1e-5, 1e-3, 1e-2))
+    assert found.flips[-1] > 0
+    assert found.slope(found.held) == pytest.approx([1, 1], abs=0.05)
+    assert found.float64[-1] > 2 * found.held[-1]
+    assert found.float64[0] == pytest.approx(found.held[0], rel=1e-6)
 
 
 def test_with_its_relus_a_net_has_slope_1_until_the_first_changes_side():
@@ -274,7 +294,7 @@ def test_a_net_without_hidden_layers_has_no_relu_to_change():
     assert all(a < b for a, b in pairwise(found.phi))
 
 
-@pytest.mark.parametrize("phi", [(), (0.0,), (0.1, -0.1), (math.nan,), (2.0,), (1e-13,)])
+@pytest.mark.parametrize("phi", [(), (0.0,), (0.1, -0.1), (math.nan,), (2.0,), (0.9e-7,)])
 def test_a_phi_that_is_no_step_is_refused(phi):
     net, x, y = _case()
     with pytest.raises(NnliteError, match="phi: expected steps"):

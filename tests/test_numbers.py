@@ -93,6 +93,16 @@ def test_noise_does_not_depend_on_the_layout_of_the_images(name, layout):
     assert_same_bits(crafted(MADE[name](int), (0.0, 0.1, 0.4), x), crafted(MADE[name](int), (0.0, 0.1, 0.4)))
 
 
+@every_attack
+@pytest.mark.parametrize("phi", [1e-8, 1e-30, 1e-40, 1e-46, 5e-324])
+def test_a_tiny_size_is_harmless(name, phi):
+    attack = MADE[name](int)
+    clean, image = crafted(attack, (0.0, phi))
+    if attack.norm is not None:  # each of float32's roundings near 1 is up to 6e-8
+        assert abs(image - clean).max() <= phi + 1.2e-7
+    assert np.isfinite(image).all()
+
+
 @pytest.mark.parametrize("kind", [*REALS.values(), *INTEGERS.values()])
 def test_a_step_and_a_projection_do_not_depend_on_the_kind_of_the_number(kind):
     size = 1 if kind in INTEGERS.values() else 0.1

@@ -209,6 +209,26 @@ def test_the_contractive_penalty_shrinks_the_jacobian_of_each_layer(case):
     assert gradient_error(objective, net, add_contractive_penalty(grads, net, clean, lam)) < 1e-6
 
 
+@settings(deadline=None, max_examples=10)
+@given(cases(heads=True))
+def test_the_contractive_penalty_takes_both_heads_for_one_last_layer(case):
+    net, x, y = case
+    main, rotation, lam = net.layers[-1], net.heads["rotation"], 0.3
+
+    def contractive(net, y, task):
+        none = [{name: 0 * array for name, array in layer.parameters.items()} for layer in net.all_layers]
+        return list(add_contractive_penalty(none, net, net.run(x, y, task=task), lam))
+
+    *trunk, of_main, of_rotation = contractive(net, y["digit"], "digit")
+    h = np.random.default_rng(0).random((*x.shape[:-1], main.W.shape[-2]))
+    both = squared_jacobian(lambda h: np.concatenate([h @ main.W, h @ rotation.W], axis=-1), h).mean(axis=-1)
+    slopes = sum((grad["W"] * head.W).sum(axis=(-1, -2)) for grad, head in ((of_main, main), (of_rotation, rotation)))
+    assert slopes == pytest.approx(2 * lam * both, rel=1e-6)  # R is of degree 2 in W, so W . dR/dW is 2 R
+    for task in ("digit", "rotation"):
+        *alone, _ = contractive(Network(net.chain(task)), y[task], "digit")
+        assert all((one[name] == other[name]).all() for one, other in zip(trunk, alone, strict=True) for name in one)
+
+
 def test_a_unit_at_its_kink_sleeps():
     net = Network((Dense(np.array([[3.0, 3.0]]), np.array([-3.0, 0.0])), ReLU(), Dense(np.eye(2), np.zeros(2))))
     clean = net.run(np.array([[1.0]]), np.array([0]))  # the units see 0 and 3

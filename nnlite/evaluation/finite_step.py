@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from nnlite.backend import Array
 from nnlite.errors import NnliteError
-from nnlite.gradcheck import expect_float64, penalty_gradient
+from nnlite.gradcheck import expect_float64, penalty_gradient, with_gates_held
 from nnlite.layers import Parameters, ReLU
 from nnlite.network import Network
 from nnlite.penalties import Penalty
@@ -23,14 +23,26 @@ FloatArray = npt.NDArray[np.float64]
 class Convergence:
     """How far the finite difference of Eq. 4 is from the derivative that it stands for, one figure for each phi.
 
-    float64, float32: |difference - derivative| / |derivative| over all parameters as one vector, the derivative in
-    float64. smooth: the same in float64 for the net without its ReLUs. flips: how many ReLUs change side between x and
-    x + phi y, of `relus`: one for each unit and example. exact32: the error of the exact derivative in float32.
+    An error is |difference - derivative| / |derivative| over all parameters as one vector, the derivative in float64.
+
+    Arguments:
+        phi: The steps, rising.
+        float64: The error of the difference in float64.
+        float32: The same in float32.
+        cosine: The cosine of the angle between the difference and the derivative, in float64.
+        held: The error in float64 where no ReLU changes side: at x + phi y, too, each is held as it is at x. The
+            derivative is the same, so this is the curvature of the softmax alone.
+        smooth: The error in float64 for the net without its ReLUs, whose derivative is another.
+        flips: How many ReLUs change side between x and x + phi y.
+        relus: Of how many, one for each unit and example.
+        exact32: The error of the exact derivative in float32.
     """
 
     phi: tuple[float, ...]
     float64: FloatArray
     float32: FloatArray
+    cosine: FloatArray
+    held: FloatArray
     smooth: FloatArray
     flips: npt.NDArray[np.int64]
     relus: int
@@ -50,33 +62,37 @@ def convergence(net: Network, x: Array, y: Array, penalty: Penalty, phi: Sequenc
     """Compare the finite difference with the exact derivative of the batch mean of R(J), at each of `phi`, in order.
 
     net: one model in float64 whose numbers float32 can hold, such as a trained one; so with x (N, D). y: (N,).
-    NnliteError for another type, a phi outside [1e-12, 1], or a derivative that is 0 or not finite.
+    NnliteError for another type, a phi outside [1e-7, 1], or a derivative that is 0 or not finite.
     """
     expect_float64(net, x)
-    steps = tuple(sorted(set(phi)))
-    if not steps or not all(1e-12 <= step <= 1 for step in steps):
-        found = ", ".join(f"{step:g}" for step in phi) or "none"
-        raise NnliteError(f"phi: expected steps from 1e-12 to 1, the whole range of a pixel, found {found}")
+    steps = tuple(sorted({*map(float, phi)}))
+    if not steps or not all(PHI[0] <= step <= 1 for step in steps):  # a smaller one moves no white pixel in float32
+        found = ", ".join(f"{step:g}" for step in steps) or "none"
+        raise NnliteError(f"phi: expected steps from {PHI[0]:g} to 1, the whole range of a pixel, found {found}")
     smooth = Network(tuple(layer for layer in net.layers if not isinstance(layer, ReLU)), net.heads)
     net32, x32 = net.astype(np.float32), x.astype(np.float32)
     exact, exact_smooth = (_flat(penalty_gradient(each, x, y, penalty)) for each in (net, smooth))
 
-    def errors(of: Network, at: Array, reference: FloatArray) -> FloatArray:
-        return np.array([_error(_flat(penalty_gradient(of, at, y, penalty, step)), reference) for step in steps])
+    def compared(of: Network, at: Array, reference: FloatArray) -> FloatArray:
+        """Return errors and cosines, (2, phi)."""
+        return np.array([_compare(_flat(penalty_gradient(of, at, y, penalty, step)), reference) for step in steps]).T
 
     clean = net.run(x, y)
     direction = penalty.gradient(clean.dx)
     before = _sides(net, clean.inputs)
+    float64, cosine = compared(net, x, exact)
     return Convergence(
         steps,
-        float64=errors(net, x, exact),
-        float32=errors(net32, x32, exact),
-        smooth=errors(smooth, x, exact_smooth),
+        float64=float64,
+        float32=compared(net32, x32, exact)[0],
+        cosine=cosine,
+        held=compared(with_gates_held(net, clean.activations), x, exact)[0],
+        smooth=compared(smooth, x, exact_smooth)[0],
         flips=np.array(
             [int((_sides(net, net.forward(x + step * direction).inputs) != before).sum()) for step in steps]
         ),
         relus=before.size,
-        exact32=_error(_flat(penalty_gradient(net32, x32, y, penalty)), exact),
+        exact32=_compare(_flat(penalty_gradient(net32, x32, y, penalty)), exact)[0],
     )
 
 
@@ -90,9 +106,10 @@ def _flat(grads: Iterable[Parameters]) -> FloatArray:
     return np.concatenate([array.ravel() for grad in grads for array in grad.values()], dtype=np.float64)
 
 
-def _error(found: FloatArray, exact: FloatArray) -> float:
-    """Return |found - exact| / |exact|, which has no upper bound, as that of `relative_error` has."""
+def _compare(found: FloatArray, exact: FloatArray) -> tuple[float, float]:
+    """Return |found - exact| / |exact|, which has no upper bound as that of `relative_error` has, and the cosine."""
     scale = float(np.linalg.norm(exact))
     if not 0 < scale < math.inf:
         raise NnliteError(f"penalty: expected a derivative other than 0, found one of length {scale:g}; take other x")
-    return float(np.linalg.norm(found - exact)) / scale
+    cosine = float(found @ exact) / scale / (float(np.linalg.norm(found)) or 1.0)
+    return float(np.linalg.norm(found - exact)) / scale, cosine

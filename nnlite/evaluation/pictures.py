@@ -144,6 +144,7 @@ def plot_convergence(found: Convergence, title: str, path: Path) -> None:
         errors, flips = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1), gridspec_kw={"hspace": 0.12})
         errors.plot(phi, found.float64, color="#0072B2", marker="o", label="float64")
         errors.plot(phi, found.float32, color="#E69F00", linestyle="--", marker="s", fillstyle="none", label="float32")
+        errors.plot(phi, found.held, color="#D55E00", marker="x", label="float64, no ReLU may change side")
         errors.plot(phi, found.smooth, color="#009E73", marker="^", label="float64, without its ReLUs")
         errors.axhline(found.exact32, color="0.5", linestyle=":", label="exact update in float32")
         errors.set(xscale="log", yscale="log", ylabel="error, relative to the exact update")
@@ -151,6 +152,9 @@ def plot_convergence(found: Convergence, title: str, path: Path) -> None:
         flips.set(yscale="log", xlabel="phi, the step of the finite difference", ylabel="ReLUs that\nchange side, %")
         for axes, heading in ((errors, title), (flips, "")):
             axes.axvspan(0.005, 0.1, color="0.93", zorder=0)
+            for axis in (axes.xaxis, axes.yaxis):  # log labels are formulas by default, and `drawing` draws none
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter("")
             dress(axes, heading)
         flips.text(0.022, 0.06, "phi of the paper", transform=flips.get_xaxis_transform(), ha="center", fontsize=9)
         figure.align_ylabels()

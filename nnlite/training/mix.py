@@ -22,6 +22,12 @@ def mix(settings: Settings) -> tuple[str, list[str]]:
     warnings = []
     if clean < 0:
         warnings.append(f"the clean gradient has the negative weight {clean:g}: lambda is larger than phi")
+    for one in objectives(terms, gamma=settings.auxiliary_losses):
+        if one.task in settings.auxiliary_losses and one.weight < 0:
+            warnings.append(
+                f"the clean gradient of the {one.task} loss has the negative weight {float(one.weight):g}: "
+                f"lambda/phi is larger than gamma"
+            )
     smallest = min((float(term.phi) for term in terms if term.phi is not None), default=1.0)
     if smallest <= SMALL_PHI:
         warnings.append(f"phi = {smallest:g} is so small that float32 loses digits of the finite difference")

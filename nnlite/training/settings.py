@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nnlite.backend import DEVICES
 from nnlite.datagrad import Term
 from nnlite.datasets.catalog import DATASETS
@@ -28,6 +30,7 @@ DEFAULTS = {
     "steps": 10,  # Zhang et al. took as many on CIFAR-10, Madry et al. 7
     "gamma": 0.5,  # the middle of the paper's range
 }
+FLOAT32 = np.finfo(np.float32)  # what a net is trained in
 # Every file has these. Settings that came later may be absent; their defaults are what an older version did.
 REQUIRED = {"reg", "lam", "phi", "data", "hidden", "lr", "epochs", "batch_size", "multitask", "gamma", "seed", "device"}
 
@@ -110,6 +113,7 @@ class Settings:
         for term in self.terms:
             if term.task not in tasks:
                 raise NnliteError(f"term: expected the task {' or '.join(tasks)}, found {term.task!r}; see --multitask")
+            _check_float32(term)
 
     def _check_numbers(self) -> None:
         """Raise NnliteError where a number of the method is missing, or one is given that it does not take."""
@@ -177,6 +181,20 @@ FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 LISTS = [name for name, field in FIELDS.items() if isinstance(field.default or field.metadata["example"], tuple)]
 # The numbers that methods take, and for each a value that gives no warning.
 EXAMPLES = {name: found for name, field in FIELDS.items() if (found := field.metadata["example"]) is not None}
+
+
+def _check_float32(term: Term) -> None:
+    """Raise NnliteError where a step moves no white pixel, or the weight lambda/phi is none, in float32."""
+    least, most = float(FLOAT32.eps) / 2, float(FLOAT32.max)
+    if term.phi is not None and not least < term.phi <= most:
+        raise NnliteError(
+            f"phi: expected more than {least:.1g}, or no step moves a white pixel in float32, and at most {most:.1g}, "
+            f"found {term.phi:g}; take a step such as 0.1, or the exact gradient"
+        )
+    if not term.weight <= most:
+        raise NnliteError(
+            f"lam: expected lambda/phi of at most {most:.1g}, all that float32 holds, found {term.weight:g}"
+        )
 
 
 def numbers_taken(reg: str, gradient: str) -> tuple[str, ...]:

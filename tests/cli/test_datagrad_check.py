@@ -40,6 +40,8 @@ def test_a_run_is_checked_with_test_images_and_the_figures_are_those_of_the_libr
     assert content["phi"] == [0.001, 0.1]
     assert content["float64"] == found.float64.tolist()
     assert content["float32"] == pytest.approx(found.float32)
+    assert content["cosine"] == found.cosine.tolist()
+    assert content["held"] == found.held.tolist()
     assert content["smooth"] == found.smooth.tolist()
     assert content["flips"] == found.flips.tolist()
     assert content["relus"] == 7 * 16
@@ -55,8 +57,10 @@ def test_a_run_is_checked_with_test_images_and_the_figures_are_those_of_the_libr
 
     printed = nnlite("gradcheck", "--datagrad", *options).stdout
     assert printed.startswith("rect on test images of digits, 7 examples")
-    for error in (*found.float64, *found.smooth, floor):
+    for error in (*found.float64, *found.held, *found.smooth, floor):
         assert f"{error:.1e}" in printed
+    for cosine in found.cosine:
+        assert f" {cosine:.2f} " in printed
 
 
 def test_a_wrong_rule_fails(nnlite, monkeypatch):
@@ -73,7 +77,9 @@ def test_the_errors_are_drawn(nnlite, tmp_path):
     result = nnlite(*SMALL, "--plot", "pictures/steps.svg")
     assert result.exit_code == 0
     assert "drew pictures/steps.svg" in result.stderr
-    assert (tmp_path / "pictures" / "steps.svg").read_bytes().startswith(b"<?xml")
+    picture = (tmp_path / "pictures" / "steps.svg").read_text("utf-8")
+    assert picture.startswith("<?xml")
+    assert "mathdefault" not in picture  # the source of a formula, in the place of a power of ten
     nnlite(*SMALL, "--hidden", "", "--plot", "steps.png")  # without a ReLU the lower panel is empty
     assert (tmp_path / "steps.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -160,6 +160,8 @@ def test_an_existing_run_is_not_touched(nnlite, tmp_path):
         (["--reg", "dgl1"], "lam: method dgl1 needs it"),
         (["--reg", "dgl1", "--lam", "0.01"], "phi: method dgl1 needs it"),
         (["--reg", "dgl1", "--lam", "0.01", "--phi", "0"], "phi: expected"),
+        (["--reg", "dgl1", "--lam", "0.01", "--phi", "1e-30"], "phi: expected more than 6e-08"),
+        (["--reg", "dgl1", "--lam", "1e38", "--phi", "0.1"], "lam: expected lambda/phi"),
         (["--reg", "dgl1", "--lam", "nan", "--phi", "0.1"], "lam: expected"),
         (["--reg", "dgl1", "--lam", "-1", "--phi", "0.1"], "lam: expected"),
         (["--reg", "l1", "--lam", "0.1", "--phi", "0.1"], "phi: method l1 does not use it"),

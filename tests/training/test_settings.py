@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 
 from nnlite.cli.bench import step
@@ -194,6 +195,33 @@ def test_wrong_numbers_are_named(given, named):
         Settings(**given)
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"lam": 0.01, "phi": 2.0**-24}, "phi: expected more than 6e-08, .* and at most 3e\\+38, found 5.96046e-08"),
+        ({"lam": 0.01, "phi": 1e-30}, "phi: expected more than 6e-08"),
+        ({"lam": 0.01, "phi": 1e-320}, "phi: expected more than 6e-08"),
+        ({"lam": 1e-33, "phi": 1e-30}, "phi: expected more than 6e-08"),
+        ({"lam": 0.01, "phi": 1e39}, "phi: expected .* at most 3e\\+38, found 1e\\+39"),
+        ({"lam": 1e38, "phi": 0.1}, "lam: expected lambda/phi of at most 3e\\+38, .*found 1e\\+39"),
+        ({"lam": 1e308, "phi": 0.1}, "lam: expected lambda/phi of at most 3e\\+38, .*found inf"),
+        ({"lam": 1e39, "gradient": "exact"}, "lam: expected lambda/phi"),
+        ({"reg": "nokland", "phi": 1e-8}, "phi: expected more than 6e-08"),
+        ({"reg": "miyato", "lam": 1e308, "phi": 100.0}, "lam: expected lambda/phi"),
+        ({"reg": "datagrad", "term": ("l2,0.1,0.1", "l1,0.01,1e-9")}, "phi: expected more than 6e-08"),
+    ],
+)
+def test_what_float32_cannot_do_is_refused(given, named):
+    with pytest.raises(NnliteError, match=f"^{named}"):
+        Settings(**{"reg": "dgl1", **given})
+
+
+@pytest.mark.parametrize("phi", [6e-8, 1e-7, 1.0])
+def test_the_smallest_step_moves_a_white_pixel(phi):
+    assert np.float32(1) + np.float32(phi) > 1
+    assert Settings("dgl1", lam=0.01, phi=phi).phi == phi
+
+
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_either_loss_may_have_all_the_weight(alpha):
     (term,) = Settings("goodfellow", phi=0.25, alpha=alpha).terms
@@ -280,6 +308,15 @@ def test_lambda_above_phi_warns_of_the_negative_weight(lam, clean, shifted):
 def test_a_tiny_phi_warns(phi, warns):
     _, warnings = mix(Settings("dgl1", lam=phi / 10, phi=phi))
     assert [f"phi = {phi:g} is so small" in warning for warning in warnings] == [True] * warns
+
+
+def test_a_negative_weight_of_the_second_task_is_warned_of():
+    two = {"multitask": True, "gamma": 0.5}
+    _, warnings = mix(Settings("datagrad", term=("l1,0.1,0.1", "l1,0.3,0.1,rotation"), **two))
+    assert warnings == [
+        "the clean gradient of the rotation loss has the negative weight -2.5: lambda/phi is larger than gamma"
+    ]
+    assert mix(Settings("datagrad", term=("l1,0.04,0.1,rotation",), **two))[1] == []
 
 
 def test_a_negative_weight_and_a_tiny_phi_are_both_warned_of(nnlite):
