@@ -2,11 +2,12 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 
 from nnlite.cli.options import (
@@ -22,11 +23,13 @@ from nnlite.cli.options import (
 )
 from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
+from nnlite.evaluation.accuracy import BoolArray
 from nnlite.evaluation.auditing import Audit, AuditOptions
 from nnlite.evaluation.auditing import audit as audit_net
+from nnlite.evaluation.intervals import Limits, wilson
 from nnlite.evaluation.pictures import check_format, plot_audit
-from nnlite.evaluation.verdicts import FAIL, NOT_TESTED, PASS
-from nnlite.training.runs import find_run, list_runs
+from nnlite.evaluation.verdicts import FAIL, NOT_TESTED, PASS, percent
+from nnlite.training.runs import Run, find_run, list_runs
 
 COLOURS = {PASS: "green", FAIL: "red", NOT_TESTED: "yellow"}
 USUAL = AuditOptions()
@@ -47,12 +50,14 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @click.option("--examples", type=click.IntRange(1), help="Number of test images, drawn by the seed.  [default: all]")
 @_count("--steps", "steps", "Steps of PGD.")
 @_count("--restarts", "restarts", "Starts of PGD, the first at the image itself.")
+@_count("--apgd-steps", "apgd_steps", "Steps of APGD on each loss.")
 @_count("--tries", "tries", "Draws of random signs.")
 @click.option(
     "--transfer", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Noise of other runs, too."
 )
 @_count("--queries", "square_queries", "Queries of Square for each image.")
 @_count("--square-examples", "square_examples", "Images for Square at each phi, at most.")
+@_count("--proven", "proven", "Images for which a lower bound is proven; 0 for none.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is drawn.")
 @device_option
 @json_option
@@ -63,8 +68,8 @@ def audit(
     """Ask what a reviewer would ask about the robustness of RUN.
 
     Prints its accuracy under several attacks within the L-infinity ball of radius phi, the worst case of each example
-    over all of them, and verdicts: did the attacks work, or does RUN only look robust? The exit code is 1 if a verdict
-    failed.
+    over all of them, what is proven of some, and verdicts: did the attacks work, or does RUN only look robust? The
+    truth lies between proven and worst case. The exit code is 1 if a verdict failed.
     """
     if plot:
         check_format(plot)
@@ -81,10 +86,13 @@ def audit(
         )
     ball = "pixels within [0, 1]" if options.clip else "pixels not clipped"
     if as_json:
-        print_json({"run": audited.name, "data": data, **_content(found)})
+        print_json({"run": audited.name, "data": data, **_content(found), "model_info": _model_info(audited, found)})
     else:
         title = f"{audited.name} under L-infinity noise of radius phi, {ball}: accuracy in %"
         _print(found, f"{title}, {len(found.rows):,} test images of {data}")
+    if found.interrupted:
+        message("interrupted: this is what was finished before")
+        sys.exit(130)
     if plot:
         plot_audit(found, f"{audited.name} on {data}, {ball}", plot)
         message(f"drew {plot}")
@@ -93,29 +101,92 @@ def audit(
 
 
 def _content(found: Audit) -> dict[str, Any]:
+    outcomes = {**found.correct, "worst": found.worst} if found.correct else {}
+    late = {
+        name: {"tried": one.tried.sum(axis=1).tolist(), "broken": one.broken.sum(axis=1).tolist()}
+        for name, one in found.late.items()
+    }
     return {
         "phi": found.phi,
         "accuracy": {name: values.tolist() for name, values in found.accuracy.items()},
+        "interval": {name: np.stack(limits, axis=-1).tolist() for name, limits in found.intervals.items()},
+        "proven": _proven(found),
         "chance": found.chance,
-        "square": {"tried": found.tried.sum(axis=1).tolist(), "broken": found.broken.sum(axis=1).tolist()},
+        "late": late,
+        "images": {
+            "rows": found.rows.tolist(),
+            "correct": {name: [_bits(row) for row in ones] for name, ones in outcomes.items()},
+            "broken": {name: [_bits(row) for row in one.broken] for name, one in found.late.items()},
+        },
         "verdicts": [dataclasses.asdict(verdict) | {"answer": verdict.answer} for verdict in found.verdicts],
         "parameters": found.parameters,
+        "interrupted": found.interrupted,
     }
 
 
+def _proven(found: Audit) -> dict[str, Any] | None:
+    """Return the bracket on the images that certificates were asked for."""
+    if found.proof is None or not len(found.proof.places):
+        return None
+    low, high = percent(found.proof.proven), percent(found.worst[:, found.proof.places])
+    return {
+        "rows": found.rows[found.proof.places].tolist(),
+        "images": [_bits(row) for row in found.proof.proven],
+        "accuracy": low.tolist(),
+        "interval": np.stack(wilson(low, len(found.proof.places)), axis=-1).tolist(),
+        "worst": high.tolist(),
+        "unknown": (high - low).tolist(),
+    }
+
+
+def _bits(row: BoolArray) -> str:
+    """Return which images are marked as a text of 0 and 1, which a file holds in a byte for each."""
+    return "".join(np.where(row, "1", "0"))
+
+
+def _model_info(run: Run, found: Audit) -> list[dict[str, Any]]:
+    """Return the fields of a RobustBench entry for each phi above 0."""
+    if "worst" not in found.accuracy:
+        return []
+    worst = found.accuracy["worst"]
+    return [
+        {
+            "name": run.name,
+            "dataset": run.settings.data,
+            "threat_model": "Linf",
+            "eps": f"{size:g}",
+            "architecture": f"MLP {'-'.join(map(str, run.settings.sizes))}",
+            "clean_acc": f"{worst[0]:.2f}",
+            "reported": f"{worst[k]:.2f}",
+            "autoattack_acc": f"{worst[k]:.2f}",
+            "additional_data": False,
+            "number_forward_passes": "1",
+            "footnote": "autoattack_acc is the worst case of nnlite audit (APGD on the cross-entropy and on each "
+            "margin, PGD, Square), not of AutoAttack itself",
+        }
+        for k, size in enumerate(found.phi)
+        if size
+    ]
+
+
 def _print(found: Audit, title: str) -> None:
-    rows = {name: [f"{value:.2f}" for value in values] for name, values in found.accuracy.items()}
-    worst = rows.pop("worst")
-    if found.tried.any():
-        counts = zip(found.broken.sum(axis=1), found.tried.sum(axis=1), strict=True)
-        rows["square"] = [f"{broken} of {tried}" if tried else "" for broken, tried in counts]
-    rows["worst"] = worst
-    print_table(
-        title,
-        ["attack", *(f"phi {size:g}" for size in found.phi)],
-        [[found.descriptions[name], *cells] for name, cells in rows.items()],
-    )
-    widest, width = max(len(verdict.question) for verdict in found.verdicts), min(100, Console().width)
+    if not found.correct:
+        return
+    rows = [[found.descriptions[name], *_cells(values)] for name, values in found.accuracy.items() if name != "worst"]
+    for one in found.late.values():
+        counts = zip(one.broken.sum(axis=1), one.tried.sum(axis=1), strict=True)
+        if one.tried.any():
+            rows.append([one.description, *(f"{broken} of {tried}" if tried else "" for broken, tried in counts)])
+    rows.append([found.descriptions["worst"], *_cells(found.accuracy["worst"])])
+    rows.append(["95 % interval", *_ranges(found.intervals["worst"])])
+    bracket = _proven(found)
+    if bracket:
+        count = len(bracket["rows"])
+        rows.append([f"proven, {count} images", *_cells(bracket["accuracy"])])
+        rows.append(["95 % interval", *_ranges(wilson(np.array(bracket["accuracy"]), count))])
+        rows.append([f"unknown, {count} images", *_cells(bracket["unknown"])])
+    print_table(title, ["attack", *(f"phi {size:g}" for size in found.phi)], rows)
+    widest, width = max((len(verdict.question) for verdict in found.verdicts), default=0), min(100, Console().width)
     for verdict in found.verdicts:
         answer = click.style(f"{verdict.answer:10}", COLOURS[verdict.answer], bold=True)
         figure = "" if verdict.found is None else f"{verdict.found:7.2f}, limit {verdict.limit:.2g}"
@@ -123,3 +194,11 @@ def _print(found: Audit, title: str) -> None:
         click.echo(click.wrap_text(verdict.evidence, width, " " * 12, " " * 12))
     answers = [verdict.answer for verdict in found.verdicts]
     click.echo("\n" + ", ".join(f"{answers.count(answer)} {answer}" for answer in COLOURS))
+
+
+def _cells(values: Iterable[float]) -> list[str]:
+    return [f"{value:.2f}" for value in values]
+
+
+def _ranges(limits: Limits) -> list[str]:
+    return [f"{low:.1f}-{high:.1f}".replace("100.0", "100") for low, high in zip(*limits, strict=True)]

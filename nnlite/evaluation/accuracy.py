@@ -69,6 +69,7 @@ def evaluate_attack(
     phi: Sequence[float] = PAPER_PHI,
     *,
     seed: int = 0,
+    block: int = BLOCK,
     keep: Callable[[int, Sequence[Array]], None] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> AttackTable:
@@ -82,7 +83,8 @@ def evaluate_attack(
         samples: The images and their labels.
         attack: How the noise is crafted.
         phi: The sizes of noise.
-        seed: Of the generator that the attack draws from.
+        seed: Of the generator that the attack draws from, one for each block.
+        block: How many images are attacked at a time.
         keep: Called with each block of images before it is dropped: the number of its first image, and an array (n, D)
             for each phi.
         on_progress: Called with the number of images that are done, and of all, before the first block and after each.
@@ -95,9 +97,9 @@ def evaluate_attack(
     right: dict[str, list[Array]] = {name: [] for name in victims}
     zeros, entries, failed = [], 0, []
     lengths: dict[str, list[Array]] = {"l2": [], "linf": []}
-    for start in range(0, len(samples), BLOCK):
+    for start in range(0, len(samples), block):
         on_progress(start, len(samples))
-        x, y = samples.batch(slice(start, start + BLOCK), adversary.dtype)
+        x, y = samples.batch(slice(start, start + block), adversary.dtype)
         crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack", start))
         check_crafted(attack, x, phi, crafted)
         if keep:

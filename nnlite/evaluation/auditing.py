@@ -1,29 +1,34 @@
 """The audit: a net under several attacks, and what a reviewer would ask about them (Carlini et al. 2019).
 
 The threat model is noise of at most phi on each pixel, the L-infinity ball, and with `clip` pixels within [0, 1]. The
-attacks are the rows of ATTACKS, and Square on what they leave. An example counts as robust at phi only if it is
-correct under every attack at that phi. The questions are the rules of nnlite.evaluation.verdicts.
+attacks are the rows of ATTACKS, and then others on what those leave. An example counts as robust at phi only if it is
+correct under every attack at that phi and below: that is the worst case, an upper bound. For some examples a lower
+bound stands beside it, what is proven. The questions are the rules of nnlite.evaluation.verdicts.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, check_count, project
 from nnlite.backend import Array, get_xp, to_host
+from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import verdicts as ask
 from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy, check_phi, evaluate_attack
+from nnlite.evaluation.intervals import Limits, wilson
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.evaluation.verdicts import FAIL, IntArray, Verdict, all_correct, percent
 from nnlite.init import generator
 from nnlite.network import Network
 
 LARGE = 0.5  # a phi at which every image can become the same grey one
+FEW = 50  # examples at a time, under attack and in certificates, so that progress moves
 
 OnProgress = Callable[[int, int, str], None]  # is told how many images are done, of how many, and under which attack
 
@@ -37,33 +42,37 @@ class AuditOptions:
         clip: Whether pixels stay within [0, 1]. Square always keeps them there.
         steps: The steps of PGD.
         restarts: The starts of PGD, of which the first is the image itself.
+        apgd_steps: The steps of APGD on each loss.
         tries: How many random signs are drawn for each pixel.
         square_queries: How often Square asks for the logits of an image.
         square_examples: On how many examples Square is tried at each phi, at most.
+        proven: For how many examples, drawn from those audited, a lower bound is computed; 0 for none.
         seed: The seed of all that is drawn.
         examples: How many examples are drawn from those given; None for all.
 
-    NnliteError: a phi that is negative or not finite, none above 0, or a count below 1.
+    NnliteError: a phi that is negative, not finite or above 1, the range of a pixel, none above 0, or a count below 1.
     """
 
     phi: Sequence[float] = PAPER_PHI
     clip: bool = True
     steps: int = 40
-    restarts: int = 5
+    restarts: int = 1
+    apgd_steps: int = 100
     tries: int = 20
     square_queries: int = 1000
     square_examples: int = 500
+    proven: int = 100
     seed: int = 0
     examples: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phi", check_phi(self.phi))
-        if not any(self.phi):
-            raise NnliteError(f"phi: expected numbers of at least 0, one of them above 0, found {self.phi}")
-        for name in ("steps", "restarts", "tries", "square_queries", "square_examples", "examples"):
-            if name != "examples" or self.examples is not None:
-                object.__setattr__(self, name, check_count(name, getattr(self, name)))
-        object.__setattr__(self, "seed", check_count("seed", self.seed, least=0))
+        if not any(self.phi) or max(self.phi) > 1:
+            raise NnliteError(f"phi: expected numbers of 0 to 1, the range of a pixel, one above 0, found {self.phi}")
+        least = dict.fromkeys(("steps", "restarts", "apgd_steps", "tries", "square_queries", "square_examples"), 1)
+        least |= {"proven": 0, "seed": 0} | ({} if self.examples is None else {"examples": 1})
+        for name, smallest in least.items():
+            object.__setattr__(self, name, check_count(name, getattr(self, name), least=smallest))
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -71,10 +80,15 @@ class AuditOptions:
         return tuple(sorted({0.0, *self.phi}))
 
     def rows(self, count: int) -> IntArray:
-        """Return which of `count` examples are audited; drawn, as the first of MNIST's test images are the easier."""
-        if self.examples is None or self.examples >= count:
-            return np.arange(count)
-        return np.sort(generator(self.seed, "split").choice(count, self.examples, replace=False))
+        """Return which of `count` examples are audited."""
+        return draw(count, count if self.examples is None else self.examples, self.seed)
+
+
+def draw(count: int, number: int, seed: int) -> IntArray:
+    """Return `number` of `count` examples, or all, in order; drawn, as the first of MNIST's test images are easier."""
+    if number >= count:
+        return np.arange(count)
+    return np.sort(generator(seed, "split").choice(count, number, replace=False))
 
 
 @dataclass(frozen=True)
@@ -98,12 +112,17 @@ class AuditAttack:
 ATTACKS = {
     "r1": AuditAttack("R1", lambda asked: "R1, one step", lambda asked: replace(R1, clip=asked.clip)),
     "r2": AuditAttack(
-        "R2", lambda asked: "R2, one step, within the ball", lambda asked: _InBall(replace(R2, clip=asked.clip))
+        "R2", lambda asked: "R2, one step, in the ball", lambda asked: _InBall(replace(R2, clip=asked.clip))
     ),
     "pgd": AuditAttack(
         "PGD",
         lambda asked: f"PGD, {asked.steps} steps, {_count(asked.restarts, 'start')}",
         lambda asked: PGD(steps=asked.steps, restarts=asked.restarts, clip=asked.clip),
+    ),
+    "apgd": AuditAttack(
+        "APGD",
+        lambda asked: f"APGD, {asked.apgd_steps} steps a loss",
+        lambda asked: APGD(steps=asked.apgd_steps, clip=asked.clip),
     ),
     "transfer": AuditAttack("noise of", lambda asked: "R1 noise", lambda asked: replace(R1, clip=asked.clip), "others"),
     "random": AuditAttack(
@@ -116,36 +135,72 @@ ATTACKS = {
 
 
 @dataclass(frozen=True, eq=False)
+class LateAttack:
+    """What an attack finds that is tried only where all before it have failed.
+
+    Arguments:
+        description: What it does, for people.
+        tried: The examples that it was tried on, bool (phi, N).
+        broken: Those of them that it broke.
+        why_not: Why it could not be tried, "" if it could.
+    """
+
+    description: str
+    tried: BoolArray
+    broken: BoolArray
+    why_not: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """What is proven of some of the examples.
+
+    Arguments:
+        places: Which of the N examples they are, (M,).
+        proven: For which of them no noise within phi makes the net err, bool (phi, M).
+        why_not: Why nothing could be proven, "" if it could.
+    """
+
+    places: IntArray
+    proven: BoolArray
+    why_not: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Audit:
     """What was found on N examples.
 
     Arguments:
         phi: The sizes of noise, rising from 0.
-        correct: Which examples are still correct under each attack, bool (phi, N); without Square, which is tried on a
-            part of them.
-        tried: The examples that Square was tried on, bool (phi, N).
-        broken: Those of them that it broke.
+        correct: Which examples are still correct under each attack of ATTACKS, bool (phi, N).
+        late: What the attacks found that were tried on what those leave, by name.
+        proof: The lower bound, or None.
         descriptions: What each attack does, for people.
         verdicts: The answers to the questions.
         chance: The accuracy of a guess, in percent.
         parameters: How hard each attack tried.
         rows: Which of the samples that were given are the examples, (N,).
+        interrupted: Whether Ctrl-C ended it; then only what was finished before is here.
     """
 
     phi: tuple[float, ...]
     correct: dict[str, BoolArray]
-    tried: BoolArray
-    broken: BoolArray
+    late: dict[str, LateAttack]
+    proof: Proof | None
     descriptions: dict[str, str]
     verdicts: tuple[Verdict, ...]
     chance: float
     parameters: dict[str, Any]
     rows: IntArray
+    interrupted: bool = False
 
     @property
     def worst(self) -> BoolArray:
-        """Which examples are correct under every attack, Square included, at each phi: bool (phi, N)."""
-        return all_correct(self.correct) & ~self.broken
+        """Which examples are correct under every attack at each phi and below it, bool (phi, N).
+
+        What breaks an example lies in every larger ball, too.
+        """
+        return worst_case(self.correct, self.late)
 
     @property
     def accuracy(self) -> dict[str, FloatArray]:
@@ -153,9 +208,20 @@ class Audit:
         return {name: percent(ones) for name, ones in {**self.correct, "worst": self.worst}.items()}
 
     @property
+    def intervals(self) -> dict[str, Limits]:
+        """The 95 % interval of each accuracy over the examples."""
+        return {name: wilson(values, len(self.rows)) for name, values in self.accuracy.items()}
+
+    @property
     def failed(self) -> bool:
         """Whether a verdict failed."""
         return any(verdict.answer == FAIL for verdict in self.verdicts)
+
+
+def worst_case(correct: Mapping[str, BoolArray], late: Mapping[str, LateAttack]) -> BoolArray:
+    """Return which examples are correct under every attack at each phi and below it, bool (phi, N)."""
+    left = all_correct({**correct, **{name: ~one.broken for name, one in late.items()}})
+    return np.logical_and.accumulate(left, axis=0)
 
 
 def audit(
@@ -167,6 +233,8 @@ def audit(
     on_progress: OnProgress = lambda done, total, what: None,
 ) -> Audit:
     """Attack a net in several ways and return how it does, with a verdict on each question.
+
+    Ctrl-C ends it early, with what was finished by then.
 
     Arguments:
         net: One net, not a stack.
@@ -182,49 +250,95 @@ def audit(
     clean = accuracy(net, samples)
     if clean.ndim:
         raise NnliteError(f"net: expected one net, found a stack of {clean.size}; audit them one by one")
-    right, margin, zeros = _look(net, samples)
-    if not right.any():
+    look = _look(net, samples)
+    if not look.right.any():
         raise NnliteError(f"net: it is right on none of {len(samples)} examples, so there is nothing to attack")
-
-    phi, trial = options.sizes, _Trial(net, samples, options, on_progress)
-    correct, by = trial.under_all(right, others)
-    white = all_correct({name: correct[name] for name, attack in ATTACKS.items() if attack.by == "net"})
-    large = correct["pgd"][-1:]
-    if phi[-1] < LARGE:
-        large = trial.under(f"PGD at phi {LARGE:g}", ATTACKS["pgd"].make(options), (LARGE,), right)
-    k = ask.undecided(percent(correct["pgd"]), float(clean))
-    doubled = PGD(steps=2 * options.steps, clip=options.clip)
-    twice = trial.under("twice the steps", doubled, (phi[k],), correct["pgd"][k])
-    square, why_not = _square(options, samples.images.shape[-1])
-    tried, broken = trial.broken_by(square, all_correct(correct), margin)
-
-    chance = 100 / net.sizes[-1]
-    found = {name: percent(ones) for name, ones in correct.items()}
-    worst = percent(all_correct(correct) & ~broken)
-    verdicts = (
-        ask.iterative(phi, found, len(samples)),
-        ask.converged(phi[k], found["pgd"][k], percent(twice)[0], doubled.steps, len(samples)),
-        ask.monotone(phi, {**found, "worst": worst}, chance, len(samples)),
-        ask.large_noise(max(phi[-1], LARGE), percent(large)[0], chance),
-        ask.transfer(phi, white, by),
-        ask.black_box(phi, tried, broken, why_not),
-        ask.random_noise(phi, found, len(samples)),
-        ask.zero_gradients(zeros[right], samples.images.shape[-1], len(samples)),
-        ask.no_noise(found, float(clean)),
-    )
+    trial = _Trial(net, samples, options, on_progress, look)
+    try:
+        trial.run(others)
+    except KeyboardInterrupt:
+        trial.interrupted = True
     effort = {name: value for name, value in vars(options).items() if name not in ("phi", "examples")}
-    parameters = effort | {"others": list(others), "examples": len(samples), "dtype": str(net.dtype)}
-    return Audit(phi, correct, tried, broken, _describe(options, len(others)), verdicts, chance, parameters, rows)
+    return Audit(
+        phi=options.sizes,
+        correct=trial.correct,
+        late=trial.late,
+        proof=trial.proof,
+        descriptions=_describe(options, len(others)),
+        verdicts=tuple(trial.verdicts(float(clean))),
+        chance=100 / net.sizes[-1],
+        parameters=effort | {"others": list(others), "examples": len(samples), "dtype": str(net.dtype)},
+        rows=rows,
+        interrupted=trial.interrupted,
+    )
 
 
-@dataclass(frozen=True, eq=False)
+class _Look(NamedTuple):
+    """The N samples without noise: is each right, by what margin, and how many of its derivatives are exactly 0."""
+
+    right: BoolArray
+    margin: FloatArray
+    zeros: IntArray
+
+
+@dataclass(eq=False)
 class _Trial:
-    """A net under audit, and the N samples that it is attacked on."""
+    """A net under audit, the N samples that it is attacked on, and what has been found so far."""
 
     net: Network
     samples: Samples
     options: AuditOptions
     on_progress: OnProgress
+    look: _Look
+    correct: dict[str, BoolArray] = field(default_factory=dict)
+    by: dict[str, BoolArray] = field(default_factory=dict)  # under the noise of each of the others
+    late: dict[str, LateAttack] = field(default_factory=dict)
+    large: FloatArray | None = None  # the accuracy under PGD at a phi of LARGE or more
+    proof: Proof | None = None
+    interrupted: bool = False
+
+    def run(self, others: Mapping[str, Network]) -> None:
+        """Find everything, one part after another; where it is stopped, what was found before is kept."""
+        asked, phi = self.options, self.options.sizes
+        for name, row in ATTACKS.items():
+            attack = row.make(asked)
+            if row.by == "others":
+                for other, crafting in others.items():
+                    self.by[other] = self.under(f"{row.label} {other}", attack, phi, self.look.right, crafting)
+                if self.by:
+                    self.correct[name] = all_correct(self.by)
+            else:
+                self.correct[name] = self.under(row.label, attack, phi, self.look.right)
+        large = self.correct["pgd"][-1:]
+        if phi[-1] < LARGE:
+            large = self.under(f"PGD at phi {LARGE:g}", ATTACKS["pgd"].make(asked), (LARGE,), self.look.right)
+        self.large = percent(large)
+
+        k = ask.undecided(percent(self.white), float(percent(self.look.right)))
+        left = all_correct(self.correct)
+        again = APGD(steps=2 * asked.apgd_steps, restarts=2, losses=("ce",), clip=asked.clip)
+        doubled = {f"APGD, {again.steps} steps": again}
+        self.late["more steps"] = self.tried_on("more steps", doubled, {k: np.flatnonzero(left[k])})
+        left &= ~self.late["more steps"].broken
+        stride = PGD(steps=asked.steps, restarts=2, stride=0.5, clip=asked.clip)
+        plain = APGD(steps=asked.apgd_steps, restarts=2, losses=("margin",), clip=asked.clip)
+        search: dict[str, Attack] = {"PGD, strides of phi / 2": stride, "APGD on the plain margin": plain}
+        self.late["search"] = self.tried_on("another search", search, {k: np.flatnonzero(left[k])})
+
+        square, why_not = _square(asked, self.samples.images.shape[-1])
+        left = worst_case(self.correct, self.late)
+        nearest = {
+            k: np.flatnonzero(left[k])[self.look.margin[left[k]].argsort()][: asked.square_examples]
+            for k in range(1, len(phi))
+            if square
+        }
+        self.late["square"] = self.tried_on("Square", {"Square": square} if square else {}, nearest, why_not)
+        self.proof = self.prove()
+
+    @property
+    def white(self) -> BoolArray:
+        """Which samples every attack that uses this net's gradient leaves correct, (phi, N)."""
+        return all_correct({name: self.correct[name] for name, row in ATTACKS.items() if row.by == "net"})
 
     def under(
         self, what: str, attack: Attack, phi: Sequence[float], tried: BoolArray, crafting: Network | None = None
@@ -243,37 +357,68 @@ class _Trial:
                 phi,
                 seed=self.options.seed,
                 on_progress=lambda done, total: self.on_progress(done, total, what),
+                block=FEW,
             )
             correct[:, rows] = table.correct["net"]
         return correct
 
-    def under_all(
-        self, tried: BoolArray, others: Mapping[str, Network]
-    ) -> tuple[dict[str, BoolArray], dict[str, BoolArray]]:
-        """Return which samples are correct under each row of ATTACKS, and under the noise of each of the others."""
-        correct, by = {}, {}
-        for name, row in ATTACKS.items():
-            attack, phi = row.make(self.options), self.options.sizes
-            if row.by == "others":
-                by = {other: self.under(f"{row.label} {other}", attack, phi, tried, others[other]) for other in others}
-                if by:
-                    correct[name] = all_correct(by)
-            else:
-                correct[name] = self.under(row.label, attack, phi, tried)
-        return correct, by
+    def tried_on(
+        self, words: str, attacks: Mapping[str, Attack], rows: Mapping[int, IntArray], why_not: str = ""
+    ) -> LateAttack:
+        """Return what several attacks, one after another, break of the samples `rows` of each phi, by its index."""
+        tried = np.zeros((len(self.options.sizes), len(self.look.right)), bool)
+        left = tried.copy()
+        for k, some in rows.items():
+            size = self.options.sizes[k]
+            tried[k, some] = left[k, some] = True
+            for name, attack in attacks.items():
+                left[k] = self.under(f"{name} at phi {size:g}", attack, (size,), left[k])[0]
+        return LateAttack(f"fell to {words}", tried, tried & ~left, why_not)
 
-    def broken_by(self, square: Attack | None, left: BoolArray, margin: FloatArray) -> tuple[BoolArray, BoolArray]:
-        """Return on which samples Square is tried, and which of them it breaks, (phi, N) each.
+    def prove(self) -> Proof:
+        """Return what is proven of `options.proven` samples.
 
-        At each phi above 0 they are those of the smallest margin, (N,), among those that are `left`, (phi, N).
+        A sample that is not proven at one phi is not tried at a larger one: hardly any could be proven there.
         """
-        tried, broken = np.zeros_like(left), np.zeros_like(left)
-        for k, size in enumerate(self.options.sizes):
-            if square and size:
-                nearest = np.flatnonzero(left[k])[margin[left[k]].argsort()][: self.options.square_examples]
-                tried[k, nearest] = True
-                broken[k] = tried[k] & ~self.under(f"Square at phi {size:g}", square, (size,), tried[k])[0]
-        return tried, broken
+        sizes, places = self.options.sizes, draw(len(self.look.right), self.options.proven, self.options.seed)
+        left, proven = self.look.right[places], np.zeros((len(sizes), len(places)), bool)
+        for k, size in enumerate(sizes):
+            tried = np.flatnonzero(left)
+            for start in range(0, len(tried), FEW):
+                some = tried[start : start + FEW]
+                self.on_progress(start, len(tried), f"certificates at phi {size:g}")
+                x, y = self.samples.batch(get_xp(self.samples.labels).asarray(places[some]), self.net.dtype)
+                try:
+                    proven[k, some] = to_host(is_proven(self.net, x, y, size, clip=self.options.clip))
+                except NnliteError as error:
+                    return Proof(places[:0], proven[:, :0], str(error))
+            left = proven[k]
+        return Proof(places, proven, "" if len(places) else "none was asked for")
+
+    def verdicts(self, clean: float) -> Iterator[Verdict]:
+        """Yield the answer to each question that can be asked of what was found."""
+        if not self.correct.keys() >= {name for name, row in ATTACKS.items() if row.by != "others"}:
+            return
+        phi, count, chance = self.options.sizes, len(self.look.right), 100 / self.net.sizes[-1]
+        found, white = {name: percent(ones) for name, ones in self.correct.items()}, self.white
+        yield ask.iterative(phi, found, count)
+        if "more steps" in self.late:
+            yield ask.converged(phi, percent(white), self.late["more steps"].tried, self.late["more steps"].broken)
+        if "search" in self.late:
+            yield ask.other_search(phi, percent(white), self.late["search"].tried, self.late["search"].broken)
+        yield ask.monotone(phi, found, chance, count)
+        if self.large is not None:
+            yield ask.large_noise(max(phi[-1], LARGE), float(self.large[0]), chance)
+        yield ask.transfer(phi, white, self.by)
+        if "square" in self.late:
+            square = self.late["square"]
+            yield ask.black_box(phi, square.tried, square.broken, square.why_not)
+        yield ask.random_noise(phi, found, count)
+        yield ask.zero_gradients(self.look.zeros[self.look.right], self.samples.images.shape[-1], count)
+        yield ask.no_noise(found, clean)
+        if self.proof:
+            worst = worst_case(self.correct, self.late)[:, self.proof.places]
+            yield ask.sound(phi, self.proof.proven, worst, self.proof.why_not)
 
 
 @dataclass(frozen=True)
@@ -294,11 +439,8 @@ class _InBall:
         )
 
 
-def _look(net: Network, samples: Samples) -> tuple[BoolArray, FloatArray, IntArray]:
-    """Return (N,) each: is it right, by how much, and how many derivatives of its loss by a pixel are exactly 0.
-
-    The margin is the logit of the true class less the largest of the others.
-    """
+def _look(net: Network, samples: Samples) -> _Look:
+    """Look at the samples without noise; the margin is the logit of the true class less the largest of the others."""
     found = []
     for start in range(0, len(samples), BLOCK):
         x, y = samples.batch(slice(start, start + BLOCK), net.dtype)
@@ -307,8 +449,7 @@ def _look(net: Network, samples: Samples) -> tuple[BoolArray, FloatArray, IntArr
         margin = xp.where(true, run.logits, 0).sum(axis=-1) - xp.where(true, -np.inf, run.logits).max(axis=-1)
         right = run.logits.argmax(axis=-1) == y
         found.append([to_host(part) for part in (right, margin, (run.dx == 0).sum(axis=-1))])
-    right, margin, zeros = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return right, margin, zeros
+    return _Look(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def _square(options: AuditOptions, pixels: int) -> tuple[Attack | None, str]:
@@ -327,7 +468,6 @@ def _describe(options: AuditOptions, others: int) -> dict[str, str]:
     return {
         **{name: row.description(options) for name, row in ATTACKS.items()},
         "transfer": f"R1 noise of {_count(others, 'other net')}",
-        "square": f"broken by Square, {options.square_queries} queries",
         "worst": "worst case",
     }
 

@@ -17,7 +17,6 @@ Accuracies = Mapping[str, FloatArray]  # attack -> percent, (phi,)
 
 PASS, FAIL, NOT_TESTED = "pass", "FAIL", "not tested"
 SLACK = 0.2  # points by which a weaker attack may be ahead before it means something: AutoAttack's threshold
-CONVERGED = 0.5  # points that twice the steps may gain
 FEW = 3  # examples that mean nothing either, where they are more than that
 _ROUNDING = 1e-9  # of the difference of two percentages
 
@@ -56,18 +55,34 @@ def iterative(phi: Sequence[float], found: Accuracies, examples: int) -> Verdict
     return Verdict("iterative", "Is PGD at least as strong as a single step?", more, _points(SLACK, examples), evidence)
 
 
-def undecided(pgd: FloatArray, clean: float) -> int:
+def undecided(left: FloatArray, clean: float) -> int:
     """Return the index of the phi where the most is at stake: the accuracy nearest to half the clean one."""
-    return _largest(-abs(pgd - clean / 2))[1]
+    return _largest(-abs(left - clean / 2))[1]
 
 
-def converged(phi: float, before: float, after: float, steps: int, examples: int) -> Verdict:
-    """Return what twice the steps gain: the accuracy `before` them, less that `after` them as well."""
-    more, limit = float(before - after), _points(CONVERGED, examples)
+def converged(phi: Sequence[float], white: FloatArray, tried: BoolArray, broken: BoolArray) -> Verdict:
+    """Return the share of examples that twice the steps of APGD, from two starts, break after all attacks have failed.
+
+    white: the accuracies under all attacks that use the gradient; tried, broken: (phi, N).
+    """
+    return _new_finds("converged", "Do more steps change nothing?", phi, white, tried, broken)
+
+
+def other_search(phi: Sequence[float], white: FloatArray, tried: BoolArray, broken: BoolArray) -> Verdict:
+    """Return the share of examples that a stride of phi / 2, or the plain margin, breaks after all that; as above."""
+    return _new_finds("search", "Do another stride and another loss find nothing?", phi, white, tried, broken)
+
+
+def _new_finds(
+    name: str, question: str, phi: Sequence[float], white: FloatArray, tried: BoolArray, broken: BoolArray
+) -> Verdict:
+    new, k = _largest(percent(broken))
+    k = int(tried.sum(axis=-1).argmax()) if tried.any() else k
     evidence = (
-        f"at phi {phi:g}, where most is at stake: {before:.2f} % under PGD, {after:.2f} % after {steps} steps as well"
+        f"at phi {phi[k]:g}, where most is at stake, {white[k]:.2f} % withstand the gradient; "
+        f"{broken[k].sum()} of the {tried[k].sum()} left fall"
     )
-    return Verdict("converged", "Do more steps change nothing?", more, limit, evidence)
+    return Verdict(name, question, new, _points(SLACK, tried.shape[-1]), evidence)
 
 
 def monotone(phi: Sequence[float], found: Accuracies, chance: float, examples: int) -> Verdict:
@@ -102,7 +117,7 @@ def transfer(phi: Sequence[float], white: BoolArray, by: Mapping[str, BoolArray]
     new, k = _largest(percent(white & ~all_correct(by)))
     name = min(by, key=lambda one: by[one][-1].sum())
     evidence = (
-        f"at phi {phi[k]:g}: {new:.2f} % fall to it, and not to R1, R2 or PGD; "
+        f"at phi {phi[k]:g}: {new:.2f} % fall to it, and not to this net's own gradient; "
         f"the strongest other net is {name}, {percent(by[name])[-1]:.2f} % at phi {phi[-1]:g}"
     )
     return Verdict("transfer", question, new, limit, evidence)
@@ -158,6 +173,24 @@ def no_noise(found: Accuracies, clean: float) -> Verdict:
     return Verdict(
         "no noise", "Is the accuracy at phi 0 the clean one?", away, 0.0, f"{clean:.2f} % on clean images, {how}"
     )
+
+
+def sound(phi: Sequence[float], proven: BoolArray, worst: BoolArray, why_not: str) -> Verdict:
+    """Return the share of examples that are proven, and yet fall to an attack: one is too many.
+
+    proven, worst: what is proven, and what stands under all attacks, of the same M examples, (phi, M). why_not: why
+    nothing was proven, "" if something was.
+    """
+    question = "Does no proven example fall to any attack?"
+    if why_not:
+        return Verdict("sound", question, None, 0.0, f"nothing was proven: {why_not}")
+    fallen = proven & ~worst
+    counts = ", ".join(f"{ones} at {size:g}" for ones, size in zip(proven.sum(axis=-1)[1:], phi[1:], strict=True))
+    evidence = f"proven, of {proven.shape[-1]} examples: {counts}"
+    if fallen.any():
+        k = int(fallen.sum(axis=-1).argmax())
+        evidence = f"{fallen[k].sum()} at phi {phi[k]:g}: either the certificate or the attack is wrong"
+    return Verdict("sound", question, float(percent(fallen).max()), 0.0, evidence)
 
 
 def all_correct(correct: Mapping[str, BoolArray]) -> BoolArray:

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import safetensors.numpy
 
@@ -14,7 +15,7 @@ from nnlite.training.settings import Settings
 
 PLAIN = Settings(hidden=(64, 64), epochs=15)
 OTHER = Settings(hidden=(64, 64), epochs=15, reg="dgl1", lam=0.01, phi=0.1)
-QUICK = ("--steps", 10, "--restarts", 2, "--tries", 3, "--queries", 50, "--square-examples", 20)
+QUICK = ("--steps", 10, "--apgd-steps", 10, "--tries", 3, "--queries", 50, "--square-examples", 20, "--proven", 20)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -48,7 +49,16 @@ def test_json_holds_the_librarys_figures(audited, trained):
         rect.net,
         load("digits").test,
         {other.name: other.net},
-        AuditOptions((0.05, 0.1), steps=10, restarts=2, tries=3, square_queries=50, square_examples=20, seed=3),
+        AuditOptions(
+            (0.05, 0.1),
+            steps=10,
+            apgd_steps=10,
+            tries=3,
+            square_queries=50,
+            square_examples=20,
+            proven=20,
+            seed=3,
+        ),
     )
     content = json.loads(result.stdout)
     assert (content["run"], content["data"], content["phi"], content["chance"]) == (
@@ -59,8 +69,23 @@ def test_json_holds_the_librarys_figures(audited, trained):
     )
     assert content["accuracy"] == {name: values.tolist() for name, values in found.accuracy.items()}
     assert list(content["accuracy"])[-1] == "worst"
-    assert content["square"]["tried"] == found.tried.sum(axis=1).tolist()
-    assert content["square"]["broken"] == found.broken.sum(axis=1).tolist()
+    assert content["interval"]["worst"] == np.stack(found.intervals["worst"], axis=-1).tolist()
+    assert content["late"].keys() == found.late.keys() == {"more steps", "search", "square"}
+    for name, one in found.late.items():
+        assert content["late"][name]["tried"] == one.tried.sum(axis=1).tolist()
+        assert content["late"][name]["broken"] == one.broken.sum(axis=1).tolist()
+    outcomes = content["images"]["correct"]
+    assert outcomes.keys() == found.accuracy.keys()
+    assert [[*map(int, row)] for row in outcomes["apgd"]] == found.correct["apgd"].astype(int).tolist()
+    proven = content["proven"]
+    assert proven["rows"] == found.proof.places.tolist()
+    assert proven["accuracy"] == pytest.approx(100 * found.proof.proven.mean(axis=1))
+    assert np.add(proven["accuracy"], proven["unknown"]) == pytest.approx(proven["worst"])
+    info = content["model_info"]
+    assert [one["eps"] for one in info] == ["0.05", "0.1"]
+    assert info[1]["clean_acc"] == f"{found.accuracy['worst'][0]:.2f}"
+    assert info[1]["autoattack_acc"] == info[1]["reported"] == f"{found.accuracy['worst'][2]:.2f}"
+    assert info[0]["architecture"] == "MLP 64-64-64-10"
     shown = [(verdict["name"], verdict["answer"], verdict["found"]) for verdict in content["verdicts"]]
     assert shown == [(verdict.name, verdict.answer, verdict.found) for verdict in found.verdicts]
     assert content["parameters"] == found.parameters
@@ -77,17 +102,19 @@ def test_the_table_and_the_verdicts_go_to_stdout_and_progress_to_stderr(audited,
         "rect under L-infinity noise of radius phi, pixels within [0, 1]: accuracy in %, 500 test images of digits"
     )
     assert head.split() == ["attack", "phi", "0", "phi", "0.1"]
-    starts = ["R1, one", "R2, one", "PGD, 10 steps, 2", "R1 noise of 1 other net ", "random signs, 3"]
+    starts = ["R1, one", "R2, one", "PGD, 10 steps, 1", "APGD, 10 steps", "R1 noise of 1 other net ", "random signs, 3"]
     for start, line in zip(starts, lines[1:], strict=False):
         assert line.startswith(start)
     assert any(line.split()[:2] == ["worst", "case"] for line in lines)
-    for line in lines:
-        if line.startswith("broken by Square, 50 queries "):  # not at phi 0
-            assert line.split("queries")[1].split() == ["0", "of", "20"]
-    assert sum(line.startswith(tuple(COLOURS)) for line in lines) == 9
+    (square,) = (line for line in lines if line.startswith("fell to Square"))
+    assert square.split()[3:] == ["0", "of", "20"]  # not at phi 0
+    labels = [line[:25].strip() for line in lines]
+    assert labels.count("95 % interval") == 2
+    assert {"proven, 20 images", "unknown, 20 images"} <= set(labels)
+    assert sum(line.startswith(tuple(COLOURS)) for line in lines) == 11
     assert "0 FAIL" in lines[-1]
     shown = result.stderr.splitlines()
-    for what in ("R1", "PGD", f"noise of {trained[1][1].name}", "twice the steps"):
+    for what in ("R1", "PGD", f"noise of {trained[1][1].name}", "certificates at phi 0.1"):
         assert f"  0 %  {what}" in shown
     verdicts = result.stdout[result.stdout.index("worst case") :].splitlines()[1:]
     assert max(map(len, verdicts)) <= 80
@@ -99,7 +126,7 @@ def test_a_failed_verdict_exits_1(audited, tmp_path, no_art):
     assert result.exit_code == 1
     failed = [line for line in result.stdout.splitlines() if line.startswith("FAIL")]
     assert any("have a gradient" in line for line in failed)
-    assert any("noise of other nets" in line for line in failed)
+    assert any("random noise" in line for line in failed)
 
 
 def test_without_the_toolbox_that_is_said_and_nothing_fails(audited, no_art):
@@ -109,8 +136,8 @@ def test_without_the_toolbox_that_is_said_and_nothing_fails(audited, no_art):
     (k,) = (k for k, line in enumerate(lines) if line.startswith("not tested"))
     assert "Square" in lines[k]
     assert "Square was not run: interop" in lines[k + 1]
-    assert "broken by Square" not in result.stdout
-    assert lines[-1] == "8 pass, 0 FAIL, 1 not tested"
+    assert "fell to Square" not in result.stdout
+    assert lines[-1] == "10 pass, 0 FAIL, 1 not tested"
 
 
 def test_without_transfer_no_other_net_is_asked(audited, tmp_path, no_art):
@@ -130,6 +157,25 @@ def test_options_reach_the_library(audited, no_art):
     assert json.loads(drawn[0])["accuracy"] != json.loads(drawn[2])["accuracy"]
     assert "pixels not clipped" in audited("rect", "--no-clip", "--examples", 60).stdout
     assert "500 test images" in audited("rect", "--examples", 10_000).stdout
+
+
+def test_the_table_of_the_papers_sizes_fits_a_terminal(audited, no_art):
+    lines = audited("rect", "--examples", 60).stdout.splitlines()[1:]
+    assert max(map(len, lines)) <= 80
+
+
+def test_ctrl_c_prints_what_is_finished_and_exits_130(audited, monkeypatch, no_art):
+    def stop(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nnlite.evaluation.auditing._square", stop)
+    result = audited("rect", "--json")
+    assert result.exit_code == 130
+    assert "interrupted: this is what was finished before" in result.stderr
+    content = json.loads(result.stdout)
+    assert content["interrupted"]
+    assert content["late"].keys() == {"more steps", "search"}
+    assert content["proven"] is None
 
 
 def test_a_picture_is_drawn(audited, tmp_path, no_art):
@@ -167,7 +213,9 @@ def test_bad_input_exits_2_without_a_result(audited, options, words):
     assert words in result.stderr
 
 
-@pytest.mark.parametrize("option", ["--steps", "--restarts", "--tries", "--queries", "--square-examples"])
+@pytest.mark.parametrize(
+    "option", ["--steps", "--restarts", "--apgd-steps", "--tries", "--queries", "--square-examples"]
+)
 def test_a_count_below_1_exits_2(nnlite, trained, option):
     result = nnlite("audit", "rect", "--runs", trained[0], option, 0)
     assert result.exit_code == 2

@@ -6,15 +6,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.stats
 import strict_cupy
+from test_own_layers import Softplus
 
+from nnlite.apgd import APGD
 from nnlite.attacks import PGD
+from nnlite.certify import is_proven
 from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import auditing as audit_module
-from nnlite.evaluation import verdicts
 from nnlite.evaluation.accuracy import accuracy
-from nnlite.evaluation.auditing import ATTACKS, Audit, AuditAttack, AuditOptions, audit
+from nnlite.evaluation.auditing import ATTACKS, Audit, AuditAttack, AuditOptions, LateAttack, audit, worst_case
 from nnlite.evaluation.pictures import plot_audit
 from nnlite.evaluation.verdicts import (
     FAIL,
@@ -26,19 +29,23 @@ from nnlite.evaluation.verdicts import (
     large_noise,
     monotone,
     no_noise,
+    other_search,
     random_noise,
+    sound,
     transfer,
     undecided,
     zero_gradients,
 )
-from nnlite.layers import Dense
+from nnlite.layers import Dense, ReLU
 from nnlite.network import Network, stack
 from nnlite.training.loop import train
 from nnlite.training.settings import Settings
 
 PHI = (0.0, 0.05, 0.1)
 MANY = 10_000  # examples, of which three are no share to speak of
-QUICK = AuditOptions(PHI, steps=10, restarts=2, tries=5, square_queries=100, square_examples=40)
+QUICK = AuditOptions(
+    PHI, steps=10, restarts=2, apgd_steps=10, tries=5, square_queries=100, square_examples=40, proven=30
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +87,32 @@ def test_many_steps_must_find_what_one_step_finds():
     assert iterative(PHI, {**found, "pgd": np.array([98, 60, 50.4])}, MANY).answer == FAIL
 
 
-def test_twice_the_steps_may_find_half_a_point():
-    assert converged(0.1, 60, 59.5, 80, MANY).answer == PASS
-    assert converged(0.1, 60, 59.4, 80, MANY).answer == FAIL
+@pytest.mark.parametrize("rule", [converged, other_search])
+def test_a_second_search_must_find_nothing_new(rule):
+    white, tried = np.array([98.0, 90.0, 50.0]), np.zeros((3, 2000), bool)
+    tried[2, :1000] = True
+    broken = np.zeros_like(tried)
+    assert rule(PHI, white, tried, broken).answer == PASS
+    broken[2, :4] = True
+    passed = rule(PHI, white, tried, broken)
+    assert (passed.answer, passed.found) == (PASS, 0.2)
+    assert (
+        passed.evidence == "at phi 0.1, where most is at stake, 50.00 % withstand the gradient; 4 of the 1000 left fall"
+    )
+    broken[2, 4] = True
+    assert rule(PHI, white, tried, broken).answer == FAIL
+
+
+def test_no_proven_example_may_fall():
+    proven, worst = np.ones((3, 50), bool), np.ones((3, 50), bool)
+    proven[2, 10:] = False
+    fine = sound(PHI, proven, worst, "")
+    assert (fine.answer, fine.evidence) == (PASS, "proven, of 50 examples: 50 at 0.05, 10 at 0.1")
+    worst[2, 9] = False
+    wrong = sound(PHI, proven, worst, "")
+    assert (wrong.answer, wrong.found) == (FAIL, 2)
+    assert wrong.evidence.startswith("1 at phi 0.1: either the certificate or the attack is wrong")
+    assert sound(PHI, proven[:, :0], worst[:, :0], "no way").answer == NOT_TESTED
 
 
 @pytest.mark.parametrize(
@@ -152,8 +182,9 @@ def test_of_few_examples_three_decide_nothing():
     white = fallen()[:, :500]  # 0.2 % of them is one
     assert transfer(PHI, white, {"a": fallen(0, 1, 2)[:, :500]}).answer == PASS
     assert transfer(PHI, white, {"a": fallen(0, 1, 2, 3)[:, :500]}).answer == FAIL
-    assert converged(0.1, 60, 59.4, 80, 500).answer == PASS
-    assert converged(0.1, 60, 59.2, 80, 500).answer == FAIL
+    tried = np.ones((3, 500), bool)
+    assert converged(PHI, np.full(3, 90.0), tried, ~fallen(0, 1, 2)[:, :500]).answer == PASS
+    assert converged(PHI, np.full(3, 90.0), tried, ~fallen(0, 1, 2, 3)[:, :500]).answer == FAIL
 
 
 def test_random_noise_must_be_weaker_than_what_follows_the_gradient():
@@ -194,11 +225,13 @@ def test_a_net_that_hides_its_gradient_is_caught(nets, art):
     samples, net, others = nets
     hidden = audit(scaled(net, 1e4), samples, others, QUICK)
     found = answers(hidden)
-    failing = {"zero gradients", "transfer", "black box", "random noise", "large noise"}
+    failing = {"zero gradients", "random noise", "large noise"}  # the margins of APGD do not saturate
     assert {name for name, answer in found.items() if answer == FAIL} == failing
     assert hidden.failed
     left = np.logical_and.reduce(list(hidden.correct.values()))
-    assert not (hidden.tried & ~left).any()  # Square comes after all others, not only those that use the gradient
+    assert not (
+        hidden.late["square"].tried & ~left
+    ).any()  # Square comes after all others, not only those that use the gradient
     x, y = samples.batch(slice(None))
     right = net.predict(x) == y
     zeros = scaled(net, 1e4).run(x, y).dx[right] == 0
@@ -215,7 +248,7 @@ def test_without_the_toolbox_square_is_not_tested_and_the_rest_is(nets, no_art):
     assert set(answers(found).values()) == {PASS, NOT_TESTED}
     (verdict,) = (verdict for verdict in found.verdicts if verdict.answer == NOT_TESTED)
     assert "pip install '.[interop]' in a clone of nnlite" in verdict.evidence
-    assert not found.tried.any()
+    assert not found.late["square"].tried.any()
     assert not found.failed
 
 
@@ -258,23 +291,27 @@ def test_r1_and_transfer_are_those_of_a_calculation_by_hand(nets, no_art, clip):
 
 
 def test_the_worst_case_is_that_of_each_example_over_all_attacks(audited):
+    robust = np.ones(500, bool)
     for k in range(len(PHI)):
-        robust = 0
         for example in range(500):
             every = all(correct[k, example] for correct in audited.correct.values())
-            robust += every and not audited.broken[k, example]
-        assert audited.accuracy["worst"][k] == 100 * robust / 500
+            robust[example] &= every and not any(one.broken[k, example] for one in audited.late.values())
+        assert audited.accuracy["worst"][k] == 100 * robust.sum() / 500
     assert (audited.accuracy["worst"] <= np.min([*audited.accuracy.values()], axis=0)).all()
 
 
-def test_an_example_counts_at_each_phi_by_itself_and_square_counts():
+def test_an_example_that_has_fallen_has_fallen_in_every_larger_ball_and_late_attacks_count():
     one, other = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1]], bool), np.ones((3, 4), bool)
     broken = np.zeros((3, 4), bool)
-    broken[2, 3] = True
-    found = Audit(PHI, {"one": one, "other": other}, broken, broken, {}, (), 10.0, {}, np.arange(4))
-    assert found.worst.astype(int).tolist() == [[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 0]]
-    assert found.accuracy["worst"].tolist() == [100, 75, 50]
+    broken[1, 3] = True
+    late = {"square": LateAttack("Square", broken, broken)}
+    found = Audit(PHI, {"one": one, "other": other}, late, None, {}, (), 10.0, {}, np.arange(4))
+    assert found.worst.astype(int).tolist() == [[1, 1, 1, 1], [1, 0, 1, 0], [1, 0, 0, 0]]
+    assert found.accuracy["worst"].tolist() == [100, 50, 25]
     assert found.accuracy["one"].tolist() == [100, 75, 75]
+    low, high = (limit[1] for limit in found.intervals["worst"])
+    wilson = scipy.stats.binomtest(2, 4).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((100 * wilson.low, 100 * wilson.high))
 
 
 def test_what_is_wrong_already_is_not_attacked(audited, nets):
@@ -286,9 +323,11 @@ def test_what_is_wrong_already_is_not_attacked(audited, nets):
     audit(net, samples, others, QUICK, on_progress=lambda *what: told.append(what))
     assert {total for _, total, what in told if what in ("R1", "PGD", "PGD at phi 0.5")} == {int(right.sum())}
     stages = list(dict.fromkeys(what for _, _, what in told))
-    each = ["R1", "R2", "PGD", "noise of other0", "noise of other1", "random signs"]
-    assert stages[:8] == [*each, "PGD at phi 0.5", "twice the steps"]
-    assert all(stage.startswith("Square at phi ") for stage in stages[8:])
+    each = ["R1", "R2", "PGD", "APGD", "noise of other0", "noise of other1", "random signs", "PGD at phi 0.5"]
+    assert stages[:8] == each
+    again = ["APGD, 20 steps", "PGD, strides of phi / 2", "APGD on the plain margin"]
+    assert [stage.partition(" at phi ")[0] for stage in stages[8:11]] == again
+    assert all(stage.startswith(("Square at phi ", "certificates at phi ")) for stage in stages[11:])
     assert (audited.worst[0] == right).all()
     assert audited.accuracy["r1"][0] == accuracy(net, samples)
 
@@ -300,19 +339,21 @@ def test_square_is_tried_where_all_others_failed_on_the_smallest_margins(audited
     true = logits[np.arange(len(y)), y]
     logits[np.arange(len(y)), y] = -np.inf
     margin = true - logits.max(axis=1)
-    assert not audited.tried[0].any()
+    square = audited.late["square"]
+    assert not square.tried[0].any()
+    others = {name: one for name, one in audited.late.items() if name != "square"}
+    before = worst_case(audited.correct, others)
     for k in (1, 2):
-        left = np.logical_and.reduce([correct[k] for correct in audited.correct.values()])
-        tried = audited.tried[k]
+        left, tried = before[k], square.tried[k]
         assert tried.sum() == 40
         assert not (tried & ~left).any()
         assert margin[tried].max() <= margin[left & ~tried].min()
-    assert not (audited.broken & ~audited.tried).any()
+    assert not (square.broken & ~square.tried).any()
 
 
-def test_the_rules_see_what_was_asked(nets, no_art, monkeypatch):
-    tried, seen = [], {}
-    score, monotone_rule = audit_module.evaluate_attack, verdicts.monotone
+def test_the_second_search_is_asked_where_most_is_at_stake_of_what_all_others_leave(nets, no_art, monkeypatch):
+    tried = []
+    score = audit_module.evaluate_attack
 
     def noted(crafting, victims, samples, attack, phi, **more):
         table = score(crafting, victims, samples, attack, phi, **more)
@@ -320,17 +361,68 @@ def test_the_rules_see_what_was_asked(nets, no_art, monkeypatch):
         return table
 
     monkeypatch.setattr(audit_module, "evaluate_attack", noted)
-    monkeypatch.setattr(
-        verdicts, "monotone", lambda phi, found, *more: seen.update(found) or monotone_rule(phi, found, *more)
-    )
     found = audit(*arguments(nets), QUICK)
-    assert seen.keys() == found.accuracy.keys()
-    attack, phi, count, stand = tried[-1]
-    k = undecided(found.accuracy["pgd"], found.accuracy["pgd"][0])
-    assert (attack.steps, attack.norm, attack.clip, phi) == (20, "linf", True, (PHI[k],))
-    assert count == found.correct["pgd"][k].sum()
-    (verdict,) = (verdict for verdict in found.verdicts if verdict.name == "converged")
-    assert verdict.found == pytest.approx(100 * (count - stand) / 500)
+    white = np.logical_and.reduce([found.correct[name] for name in ("r1", "r2", "pgd", "apgd")])
+    k = undecided(100 * white.mean(axis=1), 100 * white[0].mean())
+    again, stride, plain = tried[-3:]
+    assert again[0] == APGD(steps=20, restarts=2, losses=("ce",))
+    assert stride[0] == PGD(steps=10, restarts=2, stride=0.5)
+    assert plain[0] == APGD(steps=10, restarts=2, losses=("margin",))
+    assert {phi for _, phi, _, _ in tried[-3:]} == {(PHI[k],)}
+    assert again[2] == np.logical_and.reduce([ones[k] for ones in found.correct.values()]).sum()
+    assert (stride[2], plain[2]) == (again[3], stride[3])
+    shown = {verdict.name: verdict.found for verdict in found.verdicts}
+    assert shown["converged"] == pytest.approx(100 * (again[2] - again[3]) / 500)
+    assert shown["search"] == pytest.approx(100 * (stride[2] - plain[3]) / 500)
+
+
+def test_the_search_that_was_too_weak_once_is_caught(nets, no_art, monkeypatch):
+    """Without APGD, and with strides too short to arrive, the second search finds what was missed."""
+    for name in ("pgd", "apgd"):
+        monkeypatch.setitem(ATTACKS, name, replace(ATTACKS[name], make=lambda asked: PGD(steps=3, stride=0.02)))
+    found = audit(*arguments(nets), replace(QUICK, phi=(0.08,)))
+    assert FAIL in {answers(found)["converged"], answers(found)["search"]}
+
+
+def test_ctrl_c_keeps_what_is_finished(nets, no_art):
+    samples, net, others = nets
+
+    def stop(at):
+        def told(done, total, what):
+            if what.startswith(at):
+                raise KeyboardInterrupt
+
+        return told
+
+    early = audit(net, samples, others, QUICK, on_progress=stop("PGD"))
+    assert (early.interrupted, set(early.correct), early.verdicts) == (True, {"r1", "r2"}, ())
+    late = audit(net, samples, others, QUICK, on_progress=stop("certificates"))
+    assert late.interrupted
+    assert late.proof is None
+    whole = audit(net, samples, others, QUICK)
+    assert not whole.interrupted
+    assert late.verdicts == whole.verdicts[:-1]
+    assert (late.worst == whole.worst).all()
+
+
+def test_the_proof_is_that_of_the_engine_and_below_the_worst_case(audited, nets):
+    samples, net, _ = nets
+    proof = audited.proof
+    assert len(proof.places) == len(set(proof.places)) == 30
+    x, y = samples[proof.places].batch(slice(None))
+    assert (proof.proven[0] == (net.predict(x) == y)).all()
+    assert (proof.proven[1] == is_proven(net, x, y, PHI[1])).all()
+    assert not (proof.proven & ~audited.worst[:, proof.places]).any()
+
+
+def test_a_proof_is_not_tested_where_it_cannot_be_had(nets, no_art):
+    samples, net, _ = nets
+    assert answers(audit(net, samples, {}, replace(QUICK, proven=0)))["sound"] == NOT_TESTED
+    smooth = Network(tuple(Softplus(np.float32(10)) if isinstance(layer, ReLU) else layer for layer in net.layers))
+    found = audit(smooth, samples[:60], {}, replace(QUICK, phi=(0.01,)))
+    (verdict,) = (verdict for verdict in found.verdicts if verdict.name == "sound")
+    assert verdict.answer == NOT_TESTED
+    assert "layer 1 (Softplus): has no relaxation" in verdict.evidence
 
 
 def test_what_square_breaks_is_counted(nets, monkeypatch):
@@ -346,7 +438,7 @@ def test_what_square_breaks_is_counted(nets, monkeypatch):
     monkeypatch.setattr(audit_module, "_square", lambda options, pixels: (Magic(), ""))
     monkeypatch.setattr("nnlite.evaluation.accuracy.check_crafted", lambda *what: None)
     found = audit(net, samples, others, QUICK)
-    assert found.broken[1:].any(axis=1).all()
+    assert found.late["square"].broken[1:].any(axis=1).all()
     assert answers(found)["black box"] == FAIL
     assert found.accuracy["worst"][2] < min(found.accuracy[name][2] for name in found.correct)
 
@@ -356,7 +448,7 @@ def test_the_same_seed_gives_the_same_audit_and_phi_is_put_in_order(audited, net
     assert again.phi == PHI
     assert again.verdicts == audited.verdicts
     assert (again.worst == audited.worst).all()
-    assert (again.broken == audited.broken).all()
+    assert (again.late["square"].broken == audited.late["square"].broken).all()
     other = audit(*arguments(nets), replace(QUICK, square_examples=1, seed=1))
     assert (other.correct["r1"] == audited.correct["r1"]).all()
     assert (other.correct["random"] != audited.correct["random"]).any()
@@ -382,11 +474,11 @@ def test_a_row_is_all_that_a_stronger_attack_needs(nets, no_art, monkeypatch, fi
     found = audit(net, samples[:50], others, QUICK, on_progress=lambda done, total, what: told.append(what))
     assert "PGD-100" in told
     assert found.descriptions["pgd100"] == "PGD, 100 steps"
-    assert found.accuracy.keys() == {"r1", "r2", "pgd", "transfer", "random", "pgd100", "worst"}
+    assert found.accuracy.keys() == {"r1", "r2", "pgd", "apgd", "transfer", "random", "pgd100", "worst"}
     assert not (found.worst & ~found.correct["pgd100"]).any()
     plot_audit(found, "a title", tmp_path / "audit.png")
     colours = [line.get_color() for line in figures[0].axes[0].lines[:-1]]
-    assert len(colours) == len(set(colours)) == 7
+    assert len(colours) == len(set(colours)) == 8
 
 
 def test_a_large_phi_is_used_for_the_verdict_on_large_noise(nets, no_art):
@@ -401,9 +493,12 @@ def test_a_large_phi_is_used_for_the_verdict_on_large_noise(nets, no_art):
     ("options", "words"),
     [
         ({"phi": (0.1, -0.1)}, "phi: expected"),
-        ({"phi": (0.0,)}, "one of them above 0"),
+        ({"phi": (0.0,)}, "one above 0"),
         ({"phi": (float("nan"),)}, "phi: expected"),
         ({"phi": ()}, "phi: expected"),
+        ({"phi": (0.1, 1.5)}, "phi: expected numbers of 0 to 1, the range of a pixel"),
+        ({"apgd_steps": 0}, "apgd_steps: expected"),
+        ({"proven": -1}, "proven: expected an integer of at least 0"),
         ({"steps": 0}, "steps: expected"),
         ({"restarts": 0}, "restarts: expected"),
         ({"tries": 0}, "tries: expected"),
@@ -449,7 +544,7 @@ def test_the_picture_has_a_line_for_each_attack_and_a_thick_one_for_the_worst_ca
     widths = {line.get_label(): line.get_linewidth() for line in lines}
     assert max(widths, key=widths.get) == "worst case"
     assert (
-        len({(line.get_color(), line.get_marker()) for line in lines}) == len({line.get_color() for line in lines}) == 6
+        len({(line.get_color(), line.get_marker()) for line in lines}) == len({line.get_color() for line in lines}) == 7
     )
     assert set(chance.get_ydata()) == {10}
     assert axes.get_legend() is not None
