@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import biased_mlp, cases
 
+from nnlite.apgd import APGD
 from nnlite.attacks import (
     NOISES,
     PGD,
@@ -18,6 +19,7 @@ from nnlite.attacks import (
     perturb,
 )
 from nnlite.attacks import project as into_ball
+from nnlite.certify import is_proven
 from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, accuracy, evaluate_attack, first_of_each_class
@@ -251,7 +253,7 @@ def test_a_stack_gets_the_noise_of_its_single_models(made):
             assert all_of_them[k] == pytest.approx(alone, abs=1e-12)
 
 
-@pytest.mark.parametrize("made", [R1, R2, PGD(steps=2, restarts=2), PGD("l2", steps=2), RandomSigns()])
+@pytest.mark.parametrize("made", [R1, R2, PGD(steps=2, restarts=2), PGD("l2", steps=2), APGD(steps=3), RandomSigns()])
 def test_no_attack_forms_a_weight_gradient(trained, monkeypatch, made):
     data, net = trained
 
@@ -260,6 +262,12 @@ def test_no_attack_forms_a_weight_gradient(trained, monkeypatch, made):
 
     monkeypatch.setattr(Dense, "gradients", gradients)
     evaluate_attack(net, {"net": net}, data.test[:50], made, (0.1,))
+
+
+def test_no_certificate_forms_a_weight_gradient(trained, monkeypatch):
+    data, net = trained
+    monkeypatch.setattr(Dense, "gradients", None)
+    assert is_proven(net, *data.test.batch(slice(0, 5), net.dtype), 0.001).any()
 
 
 def test_a_step_is_two_and_a_half_times_phi_over_all_steps_if_not_given():
@@ -352,7 +360,9 @@ def test_the_slack_is_16_roundings_of_phi_and_of_the_pixels():
 # The table
 
 
-@pytest.mark.parametrize("made", [R1, R2, Noise(L1, clip=True), Noise(L2, clip=True), PGD(steps=1), RandomSigns()])
+@pytest.mark.parametrize(
+    "made", [R1, R2, Noise(L1, clip=True), Noise(L2, clip=True), PGD(steps=1), APGD(steps=1), RandomSigns()]
+)
 def test_phi_0_is_the_clean_accuracy_bit_for_bit(trained, made):
     data, net = trained
     table = evaluate_attack(net, {"net": net}, data.test, made, (0.0,))
