@@ -28,7 +28,7 @@ from nnlite.init import generator
 from nnlite.network import Network
 
 LARGE = 0.5  # a phi at which every image can become the same grey one
-FEW = 50  # examples at a time, under attack and in certificates, so that progress moves
+FEW = 100  # examples at a time, under attack and in certificates, so that progress moves
 
 OnProgress = Callable[[int, int, str], None]  # is told how many images are done, of how many, and under which attack
 
@@ -60,7 +60,7 @@ class AuditOptions:
     apgd_steps: int = 100
     tries: int = 20
     square_queries: int = 1000
-    square_examples: int = 500
+    square_examples: int = 200
     proven: int = 100
     seed: int = 0
     examples: int | None = None
