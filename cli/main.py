@@ -18,6 +18,7 @@ import nnlite
 from nnlite.cli.attack import attack
 from nnlite.cli.audit import audit
 from nnlite.cli.bench import bench
+from nnlite.cli.certify import certify
 from nnlite.cli.data import data
 from nnlite.cli.gradcheck import gradcheck
 from nnlite.cli.grid import grid
@@ -142,5 +143,5 @@ def main(debug: bool) -> None:
     """  # noqa: D301 - click wants the backspace itself
 
 
-for command in (train, attack, verify, audit, grid, reproduce, runs, data, gradcheck, bench):
+for command in (train, attack, verify, audit, certify, grid, reproduce, runs, data, gradcheck, bench):
     main.add_command(command)

@@ -16,6 +16,7 @@ from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import evaluate_attack, first_of_each_class
 from nnlite.evaluation.auditing import ATTACKS, AuditOptions, audit
+from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.named_attacks import choose_attack
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.init import generator
@@ -52,6 +53,7 @@ MADE = {  # attack -> how it is made with counts of a kind
     "pgd": lambda count: PGD(steps=count(3), restarts=count(2)),
     "pgd-l2": lambda count: PGD("l2", steps=count(3), restarts=count(2), clip=False),
     "lbfgs": lambda count: LBFGS(count(3), count(5)),
+    "fmn": lambda count: FMN(steps=count(5)),
     "random": lambda count: RandomSigns(count(3)),
     "r2 in the ball": lambda count: ATTACKS["r2"].make(AuditOptions()),
     "square": lambda count: ArtAttack("square", queries=count(5), restarts=count(1)),

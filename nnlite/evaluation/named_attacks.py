@@ -13,6 +13,7 @@ from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, R2, Attack, check_count
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, check_phi
+from nnlite.evaluation.fmn import FMN
 from nnlite.lbfgs import LBFGS
 
 L2_PHI = (0.0, 0.25, 0.5, 1.0, 2.0)  # phi on each of D pixels is sqrt(D) phi long, so the paper's sizes are tiny here
@@ -136,6 +137,7 @@ def _art(name: str, norm: str, summary: str, **options: int) -> NamedAttack:
 _PHI = {"linf": PAPER_PHI, "l2": L2_PHI}
 _PGD: dict[str, float | None] = {"steps": 40, "restarts": 1, "stride": None, "seed": 0}
 _APGD = {"steps": 100, "restarts": 1, "seed": 0}
+_FMN = {"steps": 100}
 
 NAMED_ATTACKS = {
     "r1": NamedAttack("R1", "linf", partial(replace, R1), "one step phi sign(J)", clip=False, aliases=("fgsm",)),
@@ -152,6 +154,8 @@ NAMED_ATTACKS = {
     "lbfgs": NamedAttack(
         "L-BFGS", "l2", LBFGS, "smallest noise (Szegedy et al. 2013)", phi=L2_PHI, effort=("searches", "iterations")
     ),
+    "fmn": NamedAttack("FMN", "linf", FMN, "smallest noise (Pintor et al. 2021)", _FMN, clip=True),
+    "fmn-l2": NamedAttack("FMN", "l2", partial(FMN, "l2"), "as fmn", _FMN, clip=True, phi=L2_PHI),
     "square": _art("square", "linf", "random search, sees only logits", queries=1000, restarts=1, seed=0),
     "autopgd": _art("autopgd", "linf", "PGD that adapts its steps", steps=100, restarts=1, seed=0),
     "deepfool": _art("deepfool", "l2", "smallest noise, by linearising the net", steps=50),

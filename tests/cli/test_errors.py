@@ -33,6 +33,8 @@ BAD = [  # each command with one bad input of each kind: what click sees, and wh
     "verify nothing.safetensors",
     "audit",
     "audit nobody",
+    "certify",
+    "certify nobody",
     "grid",
     "grid nothing.toml",
     "grid --lr 0.1 --seed x",

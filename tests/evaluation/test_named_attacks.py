@@ -9,6 +9,7 @@ from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, R2, Noise
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI
+from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.named_attacks import L2_PHI, NAMED_ATTACKS, OPTIONS, choose_attack
 from nnlite.lbfgs import LBFGS
 from nnlite.penalties import L1
@@ -54,6 +55,8 @@ def test_the_defaults_are_those_of_the_library():
     assert choose_attack("apgd-ce").attack == APGD(losses=("ce",))
     assert choose_attack("apgd-l2").attack == APGD("l2")
     assert choose_attack("lbfgs").attack == LBFGS()
+    assert choose_attack("fmn").attack == FMN()
+    assert choose_attack("fmn-l2").attack == FMN("l2")
 
 
 def test_the_defaults_are_those_of_the_toolbox_bridge(art):
@@ -101,7 +104,7 @@ def test_other_sizes_may_be_chosen():
     ("name", "options", "words"),
     [
         ("r3", {}, "noise: expected one of r1, r2, pgd, .*, found 'r3'"),
-        ("r1", {"steps": 5}, "steps: noise r1 does not use it, only pgd, pgd-l2, apgd, apgd-ce, apgd-l2, autopgd"),
+        ("r1", {"steps": 5}, "steps: noise r1 does not use it, only pgd, pgd-l2, apgd, apgd-ce, apgd-l2, fmn, fmn-l2"),
         ("fgsm", {"seed": 5}, "seed: noise r1 does not use it"),
         ("pgd", {"sheep": 5}, "sheep: noise pgd does not use it; leave it out"),
         ("pgd", {"seed": -1}, "seed: expected an integer of at least 0, found -1"),

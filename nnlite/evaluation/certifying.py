@@ -1,0 +1,155 @@
+"""The bracket: how many images are proven correct under all noise within phi, and how many are correct under attack.
+
+The truth lies between the two. Certificates (nnlite.certify) bound it from below, Auto-PGD (nnlite.apgd) from above,
+and both are asked of the same images.
+
+Not every image is asked at every phi. What withstands all noise within phi withstands all noise within less, so an
+image has to be proven at one phi before it is tried at the next. CROWN's bounds are not strictly monotone in phi; where
+they fail at one phi and would hold at a larger one, a proof is lost, and none is gained wrongly. Noise that breaks an
+image at phi is within every larger phi too, so a broken image cannot be proven there, and is not tried. At the phi
+that breaks it first it is tried all the same: that it is not proven there is the test of both.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnlite.apgd import APGD
+from nnlite.backend import get_xp, to_host
+from nnlite.certify import is_proven
+from nnlite.datasets.samples import Samples
+from nnlite.errors import NnliteError
+from nnlite.evaluation.accuracy import BoolArray, FloatArray, accuracy, check_phi, evaluate_attack
+from nnlite.evaluation.auditing import AuditOptions
+from nnlite.evaluation.intervals import Limits, wilson
+from nnlite.evaluation.verdicts import IntArray, percent
+from nnlite.network import Network
+
+CERTIFY_PHI = (0.01, 0.02, 0.05, 0.1)
+BLOCK = 25  # images at a time: what is finished is kept in blocks
+
+
+@dataclass(frozen=True)
+class CertifyOptions:
+    """What is asked of a bracket.
+
+    Arguments:
+        phi: The largest noise on a pixel, from 0 to 1; 0 is added to them.
+        clip: Whether noise keeps pixels within [0, 1].
+        examples: How many of the images given are drawn, as an audit draws them; None for all.
+        seed: The seed of that.
+
+    NnliteError: a phi below 0 or above 1, none above 0, or a count below 1.
+    """
+
+    phi: Sequence[float] = CERTIFY_PHI
+    clip: bool = True
+    examples: int | None = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phi", check_phi(self.phi))
+        if not 0 < max(self.phi) <= 1:
+            raise NnliteError(
+                f"phi: expected numbers from 0 to 1, the range of a pixel, one of them above 0, found {self.phi}"
+            )
+        self.rows(0)  # an audit knows what a count may be
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """Each phi once, from 0 upwards."""
+        return tuple(sorted({0.0, *self.phi}))
+
+    def rows(self, count: int) -> IntArray:
+        """Return which of `count` images are drawn; an audit of as many examples and this seed has the same."""
+        return AuditOptions(examples=self.examples, seed=self.seed).rows(count)
+
+
+@dataclass(frozen=True, eq=False)
+class Bracket:
+    """What is known of N images.
+
+    Arguments:
+        phi: The sizes of noise, rising from 0.
+        proven: Which images no noise within phi can break, bool (phi, N).
+        stands: Which images the attack leaves correct, bool (phi, N).
+        rows: Which of the samples that were given they are, (N,).
+        interrupted: Whether they are only the first of those that were asked for.
+    """
+
+    phi: tuple[float, ...]
+    proven: BoolArray
+    stands: BoolArray
+    rows: IntArray
+    interrupted: bool
+
+    @property
+    def accuracy(self) -> dict[str, FloatArray]:
+        """Percent of the images, (phi,): "proven", "unknown", which are neither proven nor broken, and "worst" case."""
+        parts = {"proven": self.proven, "unknown": self.stands & ~self.proven, "worst": self.stands}
+        return {name: percent(marked) for name, marked in parts.items()}
+
+    @property
+    def intervals(self) -> dict[str, Limits]:
+        """The 95 % intervals of `accuracy`, for all images that these were drawn from."""
+        return {name: wilson(values, len(self.rows)) for name, values in self.accuracy.items()}
+
+    @property
+    def contradictions(self) -> BoolArray:
+        """Which images are both proven and broken, bool (phi, N): there may be none, or nnlite is wrong."""
+        return self.proven & ~self.stands
+
+
+def bracket(
+    net: Network,
+    samples: Samples,
+    options: CertifyOptions = CertifyOptions(),
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Bracket:
+    """Certify and attack the images that the options draw, and return what is known of them.
+
+    KeyboardInterrupt ends the work, and what is known of the images that are finished is returned; with none of them
+    it goes on to the caller.
+
+    Arguments:
+        net: One net, not a stack, of Dense and ReLU layers; of several heads it is the main one that is asked.
+        samples: The images and their labels.
+        options: What is asked.
+        on_progress: Called with how many images are done, and of how many, before each block of them and at the end.
+
+    NnliteError: a stack, a layer that has no relaxation, and samples that do not fit the net.
+    """
+    rows = options.rows(len(samples))
+    samples = samples[get_xp(samples.labels).asarray(rows)]
+    if accuracy(net, samples).ndim:
+        raise NnliteError("net: expected one net, found a stack; certify its nets one by one")
+    proven, stands, interrupted = [], [], False
+    try:
+        for start in range(0, len(samples), BLOCK):
+            on_progress(start, len(samples))
+            parts = _ask(net, samples[start : start + BLOCK], options)
+            proven.append(parts[0])
+            stands.append(parts[1])
+        on_progress(len(samples), len(samples))
+    except KeyboardInterrupt:
+        if not stands:
+            raise
+        interrupted = True
+    done = sum(len(block[0]) for block in stands)  # of the last block there may be proofs alone
+    known, standing = (np.concatenate(blocks, axis=-1)[:, :done] for blocks in (proven, stands))
+    return Bracket(options.sizes, known, standing, rows[:done], interrupted)
+
+
+def _ask(net: Network, samples: Samples, options: CertifyOptions) -> tuple[BoolArray, BoolArray]:
+    """Return which of a block of samples are proven, and which stand, at each phi: (phi, N) each."""
+    phi, (x, y) = options.sizes, samples.batch(slice(None), net.dtype)
+    proven = np.zeros((len(phi), len(samples)), bool)
+    proven[0] = to_host(is_proven(net, x, y, 0.0, clip=options.clip))  # first of all, as it refuses what has no proof
+    stands = evaluate_attack(net, {"net": net}, samples, APGD(clip=options.clip), phi).correct["net"]
+    for k in range(1, len(phi)):
+        left = np.flatnonzero(proven[k - 1] & stands[k - 1])
+        some = get_xp(x).asarray(left)
+        proven[k, left] = to_host(is_proven(net, x[some], y[some], phi[k], clip=options.clip))
+    return proven, stands
