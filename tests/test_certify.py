@@ -346,6 +346,26 @@ def test_a_relu_that_rounding_may_switch_on_is_not_taken_for_off(hidden):
     assert not is_proven(net, x, np.array([1]), 0)
 
 
+def test_a_relu_that_rounding_may_switch_off_is_not_taken_for_on():
+    # Exactly, 1 - 1 + 300 u is above 0. In float32, and in an order that loses all of the 300 u, it is 0. What sees it
+    # is then 150 u above 0, and times 2^23 more than the 1 that class 1 is ahead.
+    u, p = 2.0**-24, 302
+    terms = np.array([1, -1, *(p - 2) * [u]], np.float32)
+    total = terms[0]
+    for term in terms[2:]:
+        total += term
+    assert total + terms[1] == 0
+    layers = (
+        *(Dense(np.ones((1, p), np.float32), np.zeros(p, np.float32)), ReLU()),
+        *(Dense(terms[:, None], np.zeros(1, np.float32)), ReLU()),
+        *(Dense(np.array([[-1]], np.float32), np.array([150 * u], np.float32)), ReLU()),
+        Dense(np.array([[2.0**23, 0]], np.float32), np.array([0, 1], np.float32)),
+    )
+    net, x, y = Network(layers), np.ones((1, 1), np.float32), np.array([1])
+    assert is_proven(net, x, y, 0, allowance=False)
+    assert not is_proven(net, x, y, 0)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_bounds_hold_in_the_arithmetic_of_the_net_in_any_order(dtype):
     draw = rng()
