@@ -3,17 +3,18 @@
 No fixed stride suits every image: the one that breaks this image steps over what would break the next. Here each search
 begins with strides of twice the radius, and halves them where the loss no longer rises. Nor does one loss find
 everything: the cross-entropy pulls towards all wrong classes at once, a margin z_t - z_y towards one. So after the
-cross-entropy each wrong class has its turn, the likeliest first, on the images that nothing has broken before.
+cross-entropy each wrong class has its turn, the likeliest first, on the images that nothing has broken before. And a
+net trained on single steps may have learned to withstand just what its gradient at the image points to.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnlite.attacks import STEEPEST, Crafted, check_count, in_unit_ball, project
+from nnlite.attacks import STEEPEST, Crafted, check_count, in_unit_ball, input_gradient, project
 from nnlite.backend import Array, get_xp
 from nnlite.errors import NnliteError
 from nnlite.losses import Loss, margin, softmax_cross_entropy, targeted_margin
@@ -34,15 +35,16 @@ class APGD:
     Arguments:
         norm: "linf" or "l2".
         steps: How many, from each start on each loss.
-        restarts: The first starts at the image itself, each other one at a random point of the ball.
+        restarts: How many starts "ce" and "margin" have: the image itself, the far side of the ball against its
+            gradient, then random points. Each class of "targets" has one, a random point.
         losses: Of LOSSES, in order: "ce", the cross-entropy; "margin", z_t - z_y of the wrong class t that is likeliest
             at each point; "targets", z_t - z_y of each wrong class t in turn.
         clip: Whether pixels stay within [0, 1].
     """
 
     norm: str = "linf"
-    steps: int = 100
-    restarts: int = 1
+    steps: int = 70
+    restarts: int = 4
     losses: tuple[str, ...] = ("ce", "targets")
     clip: bool = True
 
@@ -59,8 +61,8 @@ class APGD:
         xp = get_xp(x)
         logits = net.logits(x)
         left = logits.argmax(axis=-1) == y
-        starts = [None, *(in_unit_ball(self.norm, x, rng) for _ in range(self.restarts - 1))]
-        searches = [(*goal, start) for goal in self._goals(logits, y) for start in starts]
+        away = STEEPEST[self.norm](-input_gradient(net, x, y))  # where the gradient at the image misleads, it counts
+        searches = self._searches(logits, y, [xp.zeros_like(x), away], lambda: in_unit_ball(self.norm, x, rng))
         point, images = xp.broadcast_to(x, (*left.shape, x.shape[-1])), {0.0: x}
         for radius in sorted({float(size) for size in phi if size}, reverse=True):
             images[radius] = point = project(point, x, radius, self.norm, clip=self.clip)
@@ -71,26 +73,32 @@ class APGD:
                 if not rows.size:
                     break
                 centre, old, tried = x[..., rows, :], point[..., rows, :], tried[..., rows]
-                begin = centre if start is None else centre + radius * start[..., rows, :]
-                begin = xp.broadcast_to(begin, old.shape)
+                begin = xp.broadcast_to(centre + radius * start[..., rows, :], old.shape)
                 found, hit = self._climb(net, loss, centre, begin, y[..., rows, None], against[..., rows, :], radius)
                 point[..., rows, :] = xp.where((tried & (hit | (number == 0)))[..., None], found, old)
                 broken[..., rows] |= tried & hit
             left = broken
         return Crafted([images[float(size)] for size in phi])
 
-    def _goals(self, logits: Array, y: Array) -> Iterator[tuple[Loss, Array]]:
-        """Yield each loss, and what it is taken against: labels (..., N, 1), or pairs of y and t (..., N, 2)."""
-        xp = get_xp(logits, y)
+    def _searches(
+        self, logits: Array, y: Array, first: Sequence[Array], draw: Callable[[], Array]
+    ) -> list[tuple[Loss, Array, Array]]:
+        """Return each search: its loss, what that is taken against, and where in the unit ball it starts.
+
+        A loss is taken against labels (..., N, 1), or pairs of y and t (..., N, 2).
+        """
+        xp, found = get_xp(logits, y), []
         classes = xp.arange(logits.shape[-1])
         wrong = xp.where(y[..., None] == classes, np.inf, -logits).argsort(axis=-1)  # the likeliest first, y last
         y = xp.broadcast_to(y, logits.shape[:-1])
         for name in self.losses:
             if name == "targets":
                 pairs = (xp.stack([y, wrong[..., k]], axis=-1) for k in range(len(classes) - 1))
-                yield from ((LOSSES[name], pair) for pair in pairs)
+                found += [(LOSSES[name], pair, draw()) for pair in pairs]
             else:
-                yield LOSSES[name], y[..., None]
+                starts = [*first, *(draw() for _ in range(self.restarts - len(first)))]
+                found += [(LOSSES[name], y[..., None], start) for start in starts[: self.restarts]]
+        return found
 
     def _climb(
         self, net: Network, loss: Loss, x: Array, start: Array, y: Array, against: Array, radius: float

@@ -70,7 +70,7 @@ def written_out(net, x, y, phi, steps):
 def test_on_the_cross_entropy_it_is_the_papers_algorithm(sizes, seed, phi, steps):
     net, x = biased_mlp(sizes, np.random.default_rng(seed)), np.random.default_rng(seed + 1).random((6, sizes[0]))
     y = net.predict(x)
-    image = APGD(steps=steps, losses=("ce",), clip=False).craft(net, x, y, (phi,), rng()).images[0]
+    image = APGD(steps=steps, restarts=1, losses=("ce",), clip=False).craft(net, x, y, (phi,), rng()).images[0]
     stands = net.predict(image) == y
     for k in np.flatnonzero(stands):
         _, highest = written_out(net, x[k], y[k], phi, steps)
@@ -116,6 +116,17 @@ def test_it_breaks_what_plain_pgd_leaves(trained):
         left[name] = np.array([(net.predict(image) == y).sum() for image in images])
     assert (left["apgd"] <= left["pgd"]).all()
     assert left["apgd"].sum() < left["pgd"].sum()
+
+
+def test_what_one_start_breaks_more_starts_break_too(trained):
+    data, net = trained
+    x, y = data.test.batch(slice(0, 200))
+    few, more = (
+        net.predict(APGD(steps=10, restarts=count, losses=("ce",)).craft(net, x, y, (0.07,), rng()).images[0]) != y
+        for count in (1, 4)
+    )
+    assert (more | ~few).all()
+    assert more.sum() > few.sum()
 
 
 @settings(deadline=None, max_examples=25)

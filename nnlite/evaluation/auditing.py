@@ -57,7 +57,7 @@ class AuditOptions:
     clip: bool = True
     steps: int = 40
     restarts: int = 1
-    apgd_steps: int = 100
+    apgd_steps: int = 70
     tries: int = 20
     square_queries: int = 1000
     square_examples: int = 200
@@ -316,12 +316,12 @@ class _Trial:
 
         k = ask.undecided(percent(self.white), float(percent(self.look.right)))
         left = all_correct(self.correct)
-        again = APGD(steps=2 * asked.apgd_steps, restarts=2, losses=("ce",), clip=asked.clip)
+        again = APGD(steps=2 * asked.apgd_steps, losses=("ce",), clip=asked.clip)
         doubled = {f"APGD, {again.steps} steps": again}
         self.late["more steps"] = self.tried_on("more steps", doubled, {k: np.flatnonzero(left[k])})
         left &= ~self.late["more steps"].broken
         stride = PGD(steps=asked.steps, restarts=2, stride=0.5, clip=asked.clip)
-        plain = APGD(steps=asked.apgd_steps, restarts=2, losses=("margin",), clip=asked.clip)
+        plain = APGD(steps=asked.apgd_steps, losses=("margin",), clip=asked.clip)
         search: dict[str, Attack] = {"PGD, strides of phi / 2": stride, "APGD on the plain margin": plain}
         self.late["search"] = self.tried_on("another search", search, {k: np.flatnonzero(left[k])})
 

@@ -136,7 +136,7 @@ def _art(name: str, norm: str, summary: str, **options: int) -> NamedAttack:
 
 _PHI = {"linf": PAPER_PHI, "l2": L2_PHI}
 _PGD: dict[str, float | None] = {"steps": 40, "restarts": 1, "stride": None, "seed": 0}
-_APGD = {"steps": 100, "restarts": 1, "seed": 0}
+_APGD = {"steps": 70, "restarts": 4, "seed": 0}
 _FMN = {"steps": 100}
 
 NAMED_ATTACKS = {
