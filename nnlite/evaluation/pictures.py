@@ -150,9 +150,10 @@ def plot_radii(found: Mapping[str, Radii], methods: Mapping[str, str], notes: Ma
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    height = 1.1 * max(np.nanmax(np.where(np.isfinite(radii.broken), radii.broken, 0)) for radii in found.values())
+    sizes = np.concatenate([radii.broken for radii in found.values()])
+    height = 1.1 * float(sizes[np.isfinite(sizes)].max(initial=0)) or 1.0
     with drawing(max(3.6 * len(found), 5.0), 4.0, path) as figure:
-        panels = figure.subplots(1, len(found), sharey=True, squeeze=False, gridspec_kw={"wspace": 0.08})[0]
+        panels = figure.subplots(1, len(found), sharey=True, squeeze=False, gridspec_kw={"wspace": 0.15})[0]
         for axes, (name, radii) in zip(panels, found.items(), strict=True):
             order = np.lexsort((radii.proven, radii.broken))
             proven, broken = radii.proven[order], radii.broken[order]

@@ -1,8 +1,11 @@
 """Radii of single images: those of linear nets, which are known, what each end promises, and what ends the work."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
+from nnlite.apgd import APGD
 from nnlite.attacks import NORMS
 from nnlite.certify import is_proven
 from nnlite.datasets import check_samples
@@ -65,6 +68,15 @@ def test_what_is_proven_holds_and_what_is_broken_is_at_most_what_fmn_found(found
     assert not radii.contradictions.any()
 
 
+def test_either_attack_finds_what_the_other_one_misses(found, trained, monkeypatch):
+    data, net = trained
+    for name, weak in (("FMN", partial(FMN, steps=1)), ("APGD", partial(APGD, steps=1, losses=("ce",)))):
+        with monkeypatch.context() as patch:
+            patch.setattr(radii_module, name, weak)
+            radii = find_radii(net, data.test, FEW)
+        assert np.median(radii.broken / found[2].broken) < 1.05
+
+
 def test_what_no_noise_breaks_is_proven_up_to_the_whole_range():
     net = Network((Dense(np.zeros((4, 3)), np.array([0.0, 1.0, 0.0])),))
     samples = check_samples(np.full((3, 4), 0.5), np.array([1, 1, 0]), white=1.0)
@@ -105,6 +117,12 @@ def test_a_stack_is_refused(trained):
     data, net = trained
     with pytest.raises(NnliteError, match="found a stack; certify its nets one by one"):
         find_radii(stack([net, net]), data.test, FEW)
+
+
+@pytest.mark.parametrize("broken", [0.0, np.inf])
+def test_where_no_image_has_a_radius_the_picture_shows_the_whole_range(figures, tmp_path, broken):
+    plot_radii({"one": made([0.0], [broken])}, {"one": "none"}, {"one": ""}, tmp_path / "radii.png")
+    assert figures[0].axes[0].get_ylim() == (0, 1)
 
 
 def test_each_run_has_a_panel_on_one_scale(figures, tmp_path):
