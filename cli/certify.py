@@ -1,18 +1,21 @@
 """`nnlite certify`: of how many images it is proven that no noise fools a run, and of how many it is not known."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from nnlite.cli.options import PHIS, data_option, json_option, message, print_json, print_table, runs_option
 from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, bracket
-from nnlite.training.runs import find_run
+from nnlite.evaluation.pictures import check_format, plot_radii
+from nnlite.evaluation.radii import CLOSED, Radii, find_radii
+from nnlite.training.runs import Run, find_run
 
 USUAL = CertifyOptions()
 PHI = ",".join(f"{size:g}" for size in USUAL.phi)
@@ -43,8 +46,18 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
     help="Number of test images, drawn by the seed.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what is drawn.")
+@click.option("--per-image", is_flag=True, help="Find the largest phi proven, and the smallest broken, of each image.")
 @json_option
-def certify(names: tuple[str, ...], data: str, runs: Path, as_json: bool, **asked: Any) -> None:
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw those of each image.")
+def certify(
+    names: tuple[str, ...],
+    data: str,
+    runs: Path,
+    per_image: bool,
+    as_json: bool,
+    plot: Path | None,
+    **asked: Any,
+) -> None:
     """Prove of how many images no noise within phi fools RUN.
 
     Prints for each phi the share of images that are proven correct under all noise of at most phi on each pixel, the
@@ -56,49 +69,93 @@ def certify(names: tuple[str, ...], data: str, runs: Path, as_json: bool, **aske
               1  a proven image fell to the attack: nnlite is wrong
             130  interrupted; what is known of the images so far is printed
     """  # noqa: D301 - click wants the backspace itself
+    if plot:
+        check_format(plot)
     options = CertifyOptions(**asked)
     found = [find_run(name, data, runs) for name in names]
     if len({run.name for run in found}) < len(found):
         raise NnliteError("run: expected runs of different names, found one twice")
     test = load(data).test
     brackets: dict[str, Bracket] = {}
+    radii: dict[str, Radii] = {}
     stopped = None
     try:
         for run in found:
             with progress(run.name) as show:
-                brackets[run.name] = one = bracket(run.net, test, options, on_progress=show)
+                brackets[run.name] = bracket(run.net, test, options, on_progress=show)
             if not as_json:
-                _print(run.name, data, one, options)
-            if one.interrupted:
-                raise KeyboardInterrupt(f"Interrupted after {len(one.rows):,} images of {run.name}.")
+                _print(run.name, data, brackets[run.name], options)
+            _stop_if_interrupted(run.name, brackets[run.name])
+            if per_image or plot:
+                with progress(f"radii of {run.name}") as show:
+                    radii[run.name] = find_radii(run.net, test, options, on_progress=show)
+                _stop_if_interrupted(run.name, radii[run.name])
     except KeyboardInterrupt as error:
         stopped = error
     if as_json and brackets:
-        print_json(_content(data, brackets, options))
-    wrong = [(name, one) for name, one in brackets.items() if one.contradictions.any()]
-    for name, one in wrong:
-        message(f"Error: {name}: {_contradiction(one)}")
+        print_json(_content(data, options, brackets, radii))
+    elif radii:
+        _print_radii(radii)
+    if plot and radii:
+        plot_radii(radii, {run.name: run.settings.reg for run in found}, {run.name: _note(run) for run in found}, plot)
+        message(f"drew {plot}")
+    wrong = [*_contradictions(brackets, radii)]
+    for text in wrong:
+        message(f"Error: {text}; a bug in nnlite, please report it")
     if stopped:
         raise stopped
     if wrong:
         sys.exit(1)
 
 
-def _contradiction(found: Bracket) -> str:
-    """Return what to say of images that are proven and broken."""
-    k = int(found.contradictions.any(axis=1).argmax())
-    images = ", ".join(map(str, found.rows[found.contradictions[k]]))
-    return f"at phi {found.phi[k]:g} proven and broken are test images {images}; a bug in nnlite, please report it"
+def _stop_if_interrupted(name: str, found: Bracket | Radii) -> None:
+    if found.interrupted:
+        raise KeyboardInterrupt(f"Interrupted after {len(found.rows):,} images of {name}.")
 
 
-def _content(data: str, brackets: dict[str, Bracket], options: CertifyOptions) -> dict[str, Any]:
+def _contradictions(brackets: dict[str, Bracket], radii: dict[str, Radii]) -> Iterator[str]:
+    """Yield what to say of images that are proven and broken."""
+    for name, one in brackets.items():
+        for k in np.flatnonzero(one.contradictions.any(axis=1))[:1]:
+            images = ", ".join(map(str, one.rows[one.contradictions[k]]))
+            yield f"{name}: at phi {one.phi[k]:g} proven and broken are test images {images}"
+    for name, each in radii.items():
+        if each.contradictions.any():
+            images = ", ".join(map(str, each.rows[each.contradictions]))
+            yield f"{name}: proven beyond the noise that breaks them are test images {images}"
+
+
+def _note(run: Run) -> str:
+    """Return the method of a run with its numbers, lambda and phi as letters."""
+    numbers = {"λ": run.settings.lam, "φ": run.settings.phi}
+    method = "no regularisation" if run.settings.reg == "none" else run.settings.reg
+    return ", ".join([method, *(f"{letter} = {number:g}" for letter, number in numbers.items() if number is not None)])
+
+
+def _content(
+    data: str, options: CertifyOptions, brackets: dict[str, Bracket], radii: dict[str, Radii]
+) -> dict[str, Any]:
+    runs = [{"run": name, **_figures(found)} for name, found in brackets.items()]
+    for run in runs:
+        if run["run"] in radii:
+            run["per_image"] = _per_image(radii[run["run"]])
+    return {"data": data, "phi": options.sizes, "clip": options.clip, "seed": options.seed, "runs": runs}
+
+
+def _per_image(found: Radii) -> dict[str, Any]:
+    lists = {"proven": found.proven, "broken": found.broken, "distance": found.distance}
     return {
-        "data": data,
-        "phi": options.sizes,
-        "clip": options.clip,
-        "seed": options.seed,
-        "runs": [{"run": name, **_figures(found)} for name, found in brackets.items()],
+        "images": found.rows.tolist(),
+        **{name: [_finite(value) for value in values] for name, values in lists.items()},
+        "medians": {name: _finite(value) for name, value in found.medians.items()},
+        "closed": _finite(found.closed),
+        "interrupted": found.interrupted,
     }
+
+
+def _finite(value: float) -> float | None:
+    """Return None for NaN and infinity, which are no JSON."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _figures(found: Bracket) -> dict[str, Any]:
@@ -128,3 +185,20 @@ def _print(name: str, data: str, found: Bracket, options: CertifyOptions) -> Non
 def _cells(found: Bracket, column: str) -> Sequence[str]:
     parts = found.accuracy[column], *found.intervals[column]
     return [f"{value:.1f} [{low:4.1f}, {high:4.1f}]" for value, low, high in zip(*parts, strict=True)]
+
+
+def _print_radii(radii: dict[str, Radii]) -> None:
+    head = ["run", "images", "proven up to", "broken at", "closed, %", "in L2"]
+    rows = [
+        [
+            name,
+            f"{found.right.sum():,}",
+            f"{found.medians['proven']:.4f}",
+            f"{found.medians['broken']:.4f}",
+            f"{found.closed:.1f}",
+            f"{found.medians['distance']:.3f}",
+        ]
+        for name, found in radii.items()
+    ]
+    print_table("phi of each image that is right without noise, in the median", head, rows)
+    message(f"closed: the two are within {CLOSED:.0%} of each other; in L2: the nearest misclassified image found")

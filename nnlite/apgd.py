@@ -36,7 +36,7 @@ class APGD:
         norm: "linf" or "l2".
         steps: How many, from each start on each loss.
         restarts: How many starts "ce" and "margin" have: the image itself, the far side of the ball against its
-            gradient, then random points. Each class of "targets" has one, a random point.
+            gradient, then random points. Each class of "targets" has the first alone.
         losses: Of LOSSES, in order: "ce", the cross-entropy; "margin", z_t - z_y of the wrong class t that is likeliest
             at each point; "targets", z_t - z_y of each wrong class t in turn.
         clip: Whether pixels stay within [0, 1].
@@ -94,7 +94,7 @@ class APGD:
         for name in self.losses:
             if name == "targets":
                 pairs = (xp.stack([y, wrong[..., k]], axis=-1) for k in range(len(classes) - 1))
-                found += [(LOSSES[name], pair, draw()) for pair in pairs]
+                found += [(LOSSES[name], pair, first[0]) for pair in pairs]
             else:
                 starts = [*first, *(draw() for _ in range(self.restarts - len(first)))]
                 found += [(LOSSES[name], y[..., None], start) for start in starts[: self.restarts]]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnlite.apgd import APGD
-from nnlite.backend import get_xp, to_host
+from nnlite.backend import Array, get_xp, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
@@ -121,25 +121,38 @@ def bracket(
 
     NnliteError: a stack, a layer that has no relaxation, and samples that do not fit the net.
     """
+    rows, samples = drawn(net, samples, options)
+    (proven, stands), interrupted = in_blocks(lambda block: _ask(net, block, options), samples, on_progress)
+    return Bracket(options.sizes, proven, stands, rows[: proven.shape[-1]], interrupted)
+
+
+def drawn(net: Network, samples: Samples, options: CertifyOptions) -> tuple[IntArray, Samples]:
+    """Return which samples the options draw, and those; NnliteError for a stack, and for samples that do not fit."""
     rows = options.rows(len(samples))
     samples = samples[get_xp(samples.labels).asarray(rows)]
     if accuracy(net, samples).ndim:
         raise NnliteError("net: expected one net, found a stack; certify its nets one by one")
-    proven, stands, interrupted = [], [], False
+    return rows, samples
+
+
+def in_blocks(
+    ask: Callable[[Samples], tuple[Array, ...]], samples: Samples, on_progress: Callable[[int, int], None]
+) -> tuple[list[Array], bool]:
+    """Return what `ask` finds of the samples, asked in blocks and joined (..., N), and whether it was interrupted.
+
+    After KeyboardInterrupt N counts the samples of the blocks that are finished; with none of them it goes on.
+    """
+    found, interrupted = [], False
     try:
         for start in range(0, len(samples), BLOCK):
             on_progress(start, len(samples))
-            parts = _ask(net, samples[start : start + BLOCK], options)
-            proven.append(parts[0])
-            stands.append(parts[1])
+            found.append(ask(samples[start : start + BLOCK]))
         on_progress(len(samples), len(samples))
     except KeyboardInterrupt:
-        if not stands:
+        if not found:
             raise
         interrupted = True
-    done = sum(len(block[0]) for block in stands)  # of the last block there may be proofs alone
-    known, standing = (np.concatenate(blocks, axis=-1)[:, :done] for blocks in (proven, stands))
-    return Bracket(options.sizes, known, standing, rows[:done], interrupted)
+    return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)], interrupted
 
 
 def _ask(net: Network, samples: Samples, options: CertifyOptions) -> tuple[BoolArray, BoolArray]:

@@ -18,6 +18,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import AttackTable, Examples
 from nnlite.evaluation.auditing import ATTACKS, Audit
 from nnlite.evaluation.finite_step import Convergence
+from nnlite.evaluation.radii import Radii
 from nnlite.methods import METHODS
 from nnlite.storage.files import new_file
 
@@ -135,6 +136,38 @@ def plot_audit(audit: Audit, title: str, path: Path) -> None:
         axes.axhline(audit.chance, color="0.5", linestyle=":", label="chance")
         axes.set(xlabel=PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
         dress(axes, title)
+
+
+def plot_radii(found: Mapping[str, Radii], methods: Mapping[str, str], notes: Mapping[str, str], path: Path) -> None:
+    """Draw for each run the radii of its images, sorted by the broken one: proven below, unknown between the two.
+
+    Arguments:
+        found: The radii by run.
+        methods: Each run's method.
+        notes: A line about each run.
+        path: Where the picture is written.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    sizes = np.concatenate([radii.broken for radii in found.values()])
+    height = 1.1 * float(sizes[np.isfinite(sizes)].max(initial=0)) or 1.0
+    with drawing(max(3.6 * len(found), 5.0), 4.0, path) as figure:
+        panels = figure.subplots(1, len(found), sharey=True, squeeze=False, gridspec_kw={"wspace": 0.15})[0]
+        for axes, (name, radii) in zip(panels, found.items(), strict=True):
+            order = np.lexsort((radii.proven, radii.broken))
+            proven, broken = radii.proven[order], radii.broken[order]
+            edges, colour = np.arange(len(order) + 1), colour_of(methods[name])
+            axes.stairs(proven, edges, fill=True, color=colour)
+            axes.stairs(broken.clip(0, height), edges, baseline=proven, fill=True, color=colour, alpha=0.25)
+            axes.stairs(broken, edges, baseline=None, color=colour, linewidth=1.2)
+            axes.set_axisbelow(True)
+            axes.set(xlabel="images, the easiest to break first", xlim=(0, len(order)), ylim=(0, height))
+            dress(axes, f"{name}\n{notes[name]}")
+        panels[0].set_ylabel("noise φ (1 is the whole range of a pixel)")
+        handles = [Line2D([], [], color="0.2"), Patch(color="0.2", alpha=0.25), Patch(color="0.2")]
+        words = ["broken from here on", "unknown", "proven"]
+        figure.legend(handles, words, frameon=False, loc="center left", bbox_to_anchor=(0.91, 0.55))
 
 
 def plot_convergence(found: Convergence, title: str, path: Path) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from nnlite.datasets.catalog import load
-from nnlite.evaluation import certifying
+from nnlite.evaluation import certifying, radii
 from nnlite.evaluation.certifying import CertifyOptions, bracket
+from nnlite.evaluation.radii import find_radii
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
@@ -29,7 +30,7 @@ def trained(digits, tmp_path_factory):
 def certified(nnlite, trained, tmp_path):
     """Call `nnlite certify` beside a copy of the two runs, with few images."""
     shutil.copytree(trained[0], tmp_path / "runs")
-    return lambda *args: nnlite("certify", *args, "--phi", PHI, "--examples", 40)
+    return lambda *args: nnlite("certify", "--phi", PHI, "--examples", 40, *args)
 
 
 @pytest.fixture
@@ -161,3 +162,40 @@ def test_real_mnist(mnist, nnlite, monkeypatch, tmp_path):
     assert result.exit_code == 0, result.stderr
     proven, worst = (json.loads(result.stdout)["runs"][0]["accuracy"][name] for name in ("proven", "worst"))
     assert 0 < proven[1] <= worst[1]
+
+
+# --- image by image
+
+
+def test_the_radii_of_each_image_are_the_librarys(certified, trained):
+    content = json.loads(certified("rect", MULTITASK, "--per-image", "--examples", 12, "--seed", 1, "--json").stdout)
+    for run, shown in zip(trained[1], content["runs"], strict=True):
+        found, each = find_radii(run.net, load("digits").test, CertifyOptions(examples=12, seed=1)), shown["per_image"]
+        assert each["images"] == shown["images"]
+        for name in ("proven", "broken", "distance"):
+            assert each[name] == getattr(found, name).tolist()
+            assert each["medians"][name] == found.medians[name]
+        assert (each["closed"], each["interrupted"]) == (found.closed, False)
+
+
+def test_a_summary_of_the_radii_is_printed_and_a_picture_drawn(certified, tmp_path):
+    result = certified("rect", MULTITASK, "--examples", 12, "--plot", "made/radii.png")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    k = lines.index("phi of each image that is right without noise, in the median")
+    assert [line.split()[0] for line in lines[k + 4 : k + 6]] == ["rect", MULTITASK]
+    assert (tmp_path / "made" / "radii.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "drew made/radii.png" in result.stderr
+
+
+def test_an_image_proven_beyond_what_breaks_it_is_an_error(certified, monkeypatch):
+    monkeypatch.setattr(radii, "is_proven", lambda net, x, y, phi, **_: np.ones(len(y), bool))
+    result = certified("rect", "--examples", 12, "--per-image")
+    assert result.exit_code == 1
+    assert "Error: rect: proven beyond the noise that breaks them are test images " in result.stderr
+
+
+def test_a_picture_of_no_known_format_is_refused_at_once(certified):
+    result = certified("rect", "--plot", "radii.doc")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "picture: expected a name that ends in .png" in result.stderr
