@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nets import biased_mlp, cases
 
 from nnlite import certify
+from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, perturb
 from nnlite.certify import _Relaxed, is_proven, margins
 from nnlite.errors import NnliteError
@@ -60,12 +61,26 @@ def test_no_attack_breaks_a_proven_image(trained, phi):
     x, y = data.test.batch(slice(0, 150))
     proven = is_proven(net, x, y, phi)
     assert 0 < proven.sum() < 150
-    for attack in (PGD(steps=20, restarts=3), PGD(steps=1, stride=1.0), R1):
+    for attack in (PGD(steps=20, restarts=3), PGD(steps=1, stride=1.0), R1, APGD(steps=20)):
         image = attack.craft(net, x, y, (phi,), rng()).images[0]
         image = image.clip(0, 1)
         assert not (proven & (net.predict(image) != y)).any()
     for point in points(x, phi, 100, clip=True):
         assert not (proven & (net.predict(point.astype(np.float32)) != y)).any()
+
+
+def test_none_of_a_million_points_breaks_a_proven_image(trained):
+    """Half of them anywhere in the box, half in its corners."""
+    data, net = trained
+    x, y = data.test.batch(slice(0, 100))
+    phi, rng, count = 0.04, np.random.default_rng(0), 0
+    for image, label in zip(*(part[is_proven(net, x, y, phi)][:50] for part in (x, y)), strict=True):
+        noise = rng.uniform(-1, 1, (20_000, 64)).astype(np.float32)
+        noise[::2] = np.sign(noise[::2])
+        points = (image + np.float32(phi) * noise).clip(0, 1)
+        assert (net.predict(points) == label).all()
+        count += len(points)
+    assert count == 1_000_000
 
 
 @pytest.mark.parametrize("phi", [0.03, 0.1])
