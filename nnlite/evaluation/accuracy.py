@@ -24,6 +24,7 @@ BLOCK = 250  # examples at a time: memory does not grow with the data, and their
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,13 @@ class AttackTable:
     failed: npt.NDArray[np.int64] | None = None
     lengths: dict[str, FloatArray] = field(default_factory=dict)
     norm: str | None = "linf"
+
+
+def draw(count: int, number: int, seed: int) -> IntArray:
+    """Return `number` of `count` examples, or all, in order; drawn, as the first of MNIST's test images are easier."""
+    if number >= count:
+        return np.arange(count)
+    return np.sort(generator(seed, "split").choice(count, number, replace=False))
 
 
 def accuracy(net: Network, samples: Samples) -> FloatArray:

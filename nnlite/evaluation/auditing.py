@@ -16,15 +16,24 @@ import numpy as np
 from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, check_count, project
 from nnlite.backend import Array, get_xp, to_host
-from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import verdicts as ask
-from nnlite.evaluation.accuracy import BLOCK, PAPER_PHI, BoolArray, FloatArray, accuracy, check_phi, evaluate_attack
+from nnlite.evaluation.accuracy import (
+    BLOCK,
+    PAPER_PHI,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    accuracy,
+    check_phi,
+    draw,
+    evaluate_attack,
+)
+from nnlite.evaluation.certifying import prove
 from nnlite.evaluation.intervals import Limits, wilson
 from nnlite.evaluation.random_signs import RandomSigns
-from nnlite.evaluation.verdicts import FAIL, IntArray, Verdict, all_correct, percent
-from nnlite.init import generator
+from nnlite.evaluation.verdicts import FAIL, Verdict, all_correct, percent
 from nnlite.network import Network
 
 LARGE = 0.5  # a phi at which every image can become the same grey one
@@ -60,7 +69,7 @@ class AuditOptions:
     apgd_steps: int = 70
     tries: int = 20
     square_queries: int = 1000
-    square_examples: int = 200
+    square_examples: int = 100
     proven: int = 100
     seed: int = 0
     examples: int | None = None
@@ -82,13 +91,6 @@ class AuditOptions:
     def rows(self, count: int) -> IntArray:
         """Return which of `count` examples are audited."""
         return draw(count, count if self.examples is None else self.examples, self.seed)
-
-
-def draw(count: int, number: int, seed: int) -> IntArray:
-    """Return `number` of `count` examples, or all, in order; drawn, as the first of MNIST's test images are easier."""
-    if number >= count:
-        return np.arange(count)
-    return np.sort(generator(seed, "split").choice(count, number, replace=False))
 
 
 @dataclass(frozen=True)
@@ -376,24 +378,19 @@ class _Trial:
         return LateAttack(f"fell to {words}", tried, tried & ~left, why_not)
 
     def prove(self) -> Proof:
-        """Return what is proven of `options.proven` samples.
-
-        A sample that is not proven at one phi is not tried at a larger one: hardly any could be proven there.
-        """
-        sizes, places = self.options.sizes, draw(len(self.look.right), self.options.proven, self.options.seed)
-        left, proven = self.look.right[places], np.zeros((len(sizes), len(places)), bool)
-        for k, size in enumerate(sizes):
-            tried = np.flatnonzero(left)
-            for start in range(0, len(tried), FEW):
-                some = tried[start : start + FEW]
-                self.on_progress(start, len(tried), f"certificates at phi {size:g}")
-                x, y = self.samples.batch(get_xp(self.samples.labels).asarray(places[some]), self.net.dtype)
-                try:
-                    proven[k, some] = to_host(is_proven(self.net, x, y, size, clip=self.options.clip))
-                except NnliteError as error:
-                    return Proof(places[:0], proven[:, :0], str(error))
-            left = proven[k]
-        return Proof(places, proven, "" if len(places) else "none was asked for")
+        """Return what is proven of `options.proven` samples."""
+        asked, worst = self.options, worst_case(self.correct, self.late)
+        places = draw(len(self.look.right), asked.proven, asked.seed)
+        blocks = [worst[:, :0]]
+        for start in range(0, len(places), FEW):
+            self.on_progress(start, len(places), "certificates")
+            some = places[start : start + FEW]
+            x, y = self.samples.batch(get_xp(self.samples.labels).asarray(some), self.net.dtype)
+            try:
+                blocks.append(prove(self.net, x, y, asked.sizes, worst[:, some], clip=asked.clip))
+            except NnliteError as error:
+                return Proof(places[:0], worst[:, :0], str(error))
+        return Proof(places, np.concatenate(blocks, axis=-1), "" if len(places) else "none was asked for")
 
     def verdicts(self, clean: float) -> Iterator[Verdict]:
         """Yield the answer to each question that can be asked of what was found."""

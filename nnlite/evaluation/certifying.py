@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnlite.apgd import APGD
+from nnlite.attacks import check_count
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import BoolArray, FloatArray, accuracy, check_phi, evaluate_attack
-from nnlite.evaluation.auditing import AuditOptions
+from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray, accuracy, check_phi, draw, evaluate_attack
 from nnlite.evaluation.intervals import Limits, wilson
-from nnlite.evaluation.verdicts import IntArray, percent
+from nnlite.evaluation.verdicts import percent
 from nnlite.network import Network
 
 CERTIFY_PHI = (0.01, 0.02, 0.05, 0.1)
@@ -54,7 +54,9 @@ class CertifyOptions:
             raise NnliteError(
                 f"phi: expected numbers from 0 to 1, the range of a pixel, one of them above 0, found {self.phi}"
             )
-        self.rows(0)  # an audit knows what a count may be
+        object.__setattr__(self, "seed", check_count("seed", self.seed, least=0))
+        if self.examples is not None:
+            object.__setattr__(self, "examples", check_count("examples", self.examples))
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -63,7 +65,7 @@ class CertifyOptions:
 
     def rows(self, count: int) -> IntArray:
         """Return which of `count` images are drawn; an audit of as many examples and this seed has the same."""
-        return AuditOptions(examples=self.examples, seed=self.seed).rows(count)
+        return draw(count, count if self.examples is None else self.examples, self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,14 +157,31 @@ def in_blocks(
     return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)], interrupted
 
 
+def prove(
+    net: Network, x: Array, y: Array, sizes: Sequence[float], stands: BoolArray, *, clip: bool = True
+) -> BoolArray:
+    """Return which of N images are proven at each of the sizes of noise, bool (phi, N).
+
+    Arguments:
+        net: One net, not a stack.
+        x: The images, (N, D).
+        y: Their labels, (N,).
+        sizes: Those of the noise, rising from 0.
+        stands: Which images an attack leaves correct, bool (phi, N).
+        clip: Whether noise keeps pixels within [0, 1].
+    """
+    proven = np.zeros_like(stands)
+    proven[0] = to_host(is_proven(net, x, y, 0.0, clip=clip))
+    for k in range(1, len(sizes)):
+        left = np.flatnonzero(proven[k - 1] & stands[k - 1])
+        some = get_xp(x).asarray(left)
+        proven[k, left] = to_host(is_proven(net, x[some], y[some], sizes[k], clip=clip))
+    return proven
+
+
 def _ask(net: Network, samples: Samples, options: CertifyOptions) -> tuple[BoolArray, BoolArray]:
     """Return which of a block of samples are proven, and which stand, at each phi: (phi, N) each."""
     phi, (x, y) = options.sizes, samples.batch(slice(None), net.dtype)
-    proven = np.zeros((len(phi), len(samples)), bool)
-    proven[0] = to_host(is_proven(net, x, y, 0.0, clip=options.clip))  # first of all, as it refuses what has no proof
+    is_proven(net, x[:1], y[:1], 0.0, clip=options.clip)  # first of all, as it refuses what has no proof
     stands = evaluate_attack(net, {"net": net}, samples, APGD(clip=options.clip), phi).correct["net"]
-    for k in range(1, len(phi)):
-        left = np.flatnonzero(proven[k - 1] & stands[k - 1])
-        some = get_xp(x).asarray(left)
-        proven[k, left] = to_host(is_proven(net, x[some], y[some], phi[k], clip=options.clip))
-    return proven, stands
+    return prove(net, x, y, phi, stands, clip=options.clip), stands

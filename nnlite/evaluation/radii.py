@@ -14,11 +14,10 @@ from nnlite.attacks import NORMS
 from nnlite.backend import Array, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
-from nnlite.evaluation.accuracy import BoolArray, FloatArray
+from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray
 from nnlite.evaluation.certifying import CertifyOptions, drawn, in_blocks
 from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.promises import check_crafted
-from nnlite.evaluation.verdicts import IntArray
 from nnlite.init import generator
 from nnlite.network import Network
 

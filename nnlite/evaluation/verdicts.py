@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from nnlite.evaluation.accuracy import BoolArray, FloatArray
+from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray
 
-IntArray = npt.NDArray[np.int64]
 Accuracies = Mapping[str, FloatArray]  # attack -> percent, (phi,)
 
 PASS, FAIL, NOT_TESTED = "pass", "FAIL", "not tested"

@@ -114,7 +114,7 @@ def test_the_table_and_the_verdicts_go_to_stdout_and_progress_to_stderr(audited,
     assert sum(line.startswith(tuple(COLOURS)) for line in lines) == 11
     assert "0 FAIL" in lines[-1]
     shown = result.stderr.splitlines()
-    for what in ("R1", "PGD", f"noise of {trained[1][1].name}", "certificates at phi 0.1"):
+    for what in ("R1", "PGD", f"noise of {trained[1][1].name}", "certificates"):
         assert f"  0 %  {what}" in shown
     verdicts = result.stdout[result.stdout.index("worst case") :].splitlines()[1:]
     assert max(map(len, verdicts)) <= 80

@@ -221,10 +221,10 @@ def test_a_grid_shows_a_bar_of_the_whole_and_a_line_for_each_net(terminal):
 
 def test_an_audit_shows_a_bar_for_each_attack(nnlite, terminal):
     nnlite("train", *NET)
-    quick = ("--steps", 2, "--restarts", 1, "--tries", 1, "--queries", 5, "--square-examples", 5)
+    quick = ("--steps", 2, "--apgd-steps", 5, "--tries", 1, "--queries", 5, "--square-examples", 5)
     stdout, stderr = terminal("audit", "rect", "--examples", 20, *quick)
     assert "worst" in stdout
-    assert re.search(r"Square at phi 0.05 ━+ +\d+ %", stderr)
+    assert re.search(r"certificates ━+ +\d+ %", stderr)
 
 
 def test_an_attack_shows_a_bar(nnlite, terminal):
