@@ -174,7 +174,11 @@ def test_a_stack_is_attacked_as_its_nets_are_one_by_one(case, restarts):
         starts = SimpleNamespace(uniform=lambda *args, k=k: rng().uniform(-1, 1, x.shape)[k if x.ndim == 3 else ...])
         alone = attack.craft(one, *own, (0.02, 0.2), starts).images
         for both, single in zip(together, alone, strict=True):
-            assert both[k] == pytest.approx(single, abs=1e-12)
+            # not the points: where a pixel does nothing, the sign of its derivative is that of a rounding
+            ours, theirs = one.run(both[k], own[1]), one.run(single, own[1])
+            assert (ours.logits.argmax(axis=-1) == theirs.logits.argmax(axis=-1)).all()
+            stands = ours.logits.argmax(axis=-1) == own[1]
+            assert ours.loss[stands] == pytest.approx(theirs.loss[stands], rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,13 @@ def test_noise_does_not_depend_on_the_kind_of_its_numbers(name, data):
 @every_attack
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_noise_does_not_depend_on_the_layout_of_the_images(name, layout):
+    """But for rounding: BLAS may add in another order where the images lie in memory in another order."""
     x = LAYOUTS[layout]
     x.flags.writeable = False
-    assert_same_bits(crafted(MADE[name](int), (0.0, 0.1, 0.4), x), crafted(MADE[name](int), (0.0, 0.1, 0.4)))
+    plain = crafted(MADE[name](int), (0.0, 0.1, 0.4))
+    for one, other in zip(crafted(MADE[name](int), (0.0, 0.1, 0.4), x), plain, strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        assert one == pytest.approx(other, abs=1e-5)
 
 
 @every_attack
