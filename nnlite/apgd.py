@@ -53,8 +53,8 @@ class APGD:
             raise NnliteError(f"norm: expected one of {', '.join(STEEPEST)}, found {self.norm!r}")
         if not self.losses or not set(self.losses) <= set(LOSSES):
             raise NnliteError(f"losses: expected one or more of {', '.join(LOSSES)}, found {self.losses!r}")
-        check_count("steps", self.steps)
-        check_count("restarts", self.restarts)
+        for name in ("steps", "restarts"):
+            object.__setattr__(self, name, check_count(name, getattr(self, name)))
 
     def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
         """Return for each phi a misclassified image, or else the one of the highest value of the first loss."""
@@ -103,7 +103,7 @@ class APGD:
     def _climb(
         self, net: Network, loss: Loss, x: Array, start: Array, y: Array, against: Array, radius: float
     ) -> tuple[Array, Array]:
-        """Return for each start a misclassified point, or else that of the highest loss, and which of them it is."""
+        """Return from each start the first misclassified point, else that of the highest loss, and which of the two."""
         xp = get_xp(x)
         at = _look(net, loss, project(start, x, radius, self.norm, clip=self.clip), y, against)
         full, none = xp.full_like(at.loss, 2 * radius), xp.zeros_like(at.loss)
@@ -146,9 +146,8 @@ class _Look(NamedTuple):
     fooled: Array
 
     def over(self, best: "_Look") -> "_Look":
-        """Return these points where they are better than `best`, misclassified before loss, and `best` elsewhere."""
-        better = (self.fooled & ~best.fooled) | ((self.fooled == best.fooled) & (self.loss > best.loss))
-        return _chosen(better, self, best)
+        """Return these points where they are better than `best`: of a higher loss, or the first misclassified one."""
+        return _chosen(~best.fooled & (self.fooled | (self.loss > best.loss)), self, best)
 
 
 class _Search(NamedTuple):

@@ -127,8 +127,7 @@ def weighted_passes(
 
     The direction of a term comes from its own loss alone. A loss L_r other than L_0 has a clean pass of its own. Where
     its target moves with the weights, as the clean output of TRADES does, L_r at d_hat has two passes: one at d_hat,
-    and one at d for what goes through the target.
-    Without a term no input gradient is formed.
+    and one at d for what goes through the target. Without a term no input gradient is formed.
 
     Arguments:
         net: One model, or a stack.

@@ -157,7 +157,7 @@ class Network:
 
     def forward(self, x: Array) -> Activations:
         """Return what each layer of the chain sees at x (..., N, D); what the last one sees, every head sees."""
-        inputs = [x]
+        inputs = [get_xp(x).ascontiguousarray(x)]  # in another layout BLAS adds in another order
         for layer in self.layers[:-1]:
             inputs.append(layer.forward(inputs[-1]))
         return Activations(tuple(inputs))

@@ -16,7 +16,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.promises import check_crafted
 from nnlite.layers import Dense
 from nnlite.losses import softmax_cross_entropy
-from nnlite.network import Network, unstack
+from nnlite.network import Network, stack, unstack
 
 seeds = st.integers(0, 2**16)
 
@@ -179,6 +179,27 @@ def test_a_stack_is_attacked_as_its_nets_are_one_by_one(case, restarts):
             assert (ours.logits.argmax(axis=-1) == theirs.logits.argmax(axis=-1)).all()
             stands = ours.logits.argmax(axis=-1) == own[1]
             assert ours.loss[stands] == pytest.approx(theirs.loss[stands], rel=1e-6, abs=1e-9)
+
+
+def test_an_image_is_attacked_as_it_is_alone(trained):
+    data, net = trained
+    x, y = data.test.batch(slice(0, 40), np.float64)
+    net, attack = net.astype(np.float64), APGD(steps=15, restarts=2, clip=False)
+    together = attack.craft(net, x, y, (0.06,), rng()).images[0]
+    alone = [attack.craft(net, x[k : k + 1], y[k : k + 1], (0.06,), rng()).images[0][0] for k in range(40)]
+    assert 5 < (net.predict(together) != y).sum() < 35
+    assert together == pytest.approx(np.array(alone), abs=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_stack_is_given_the_points_of_its_nets(norm):
+    nets = [biased_mlp([6, 8, 3], np.random.default_rng(seed)) for seed in range(3)]
+    x, y = rng().random((30, 6)), rng().integers(0, 3, 30)
+    attack = APGD(norm, steps=12, losses=tuple(LOSSES))
+    together = attack.craft(stack(nets), x, y, (0.05, 0.3), rng()).images
+    for k, net in enumerate(nets):
+        for both, single in zip(together, attack.craft(net, x, y, (0.05, 0.3), rng()).images, strict=True):
+            assert both[k] == pytest.approx(single, abs=1e-12)
 
 
 @pytest.mark.parametrize(

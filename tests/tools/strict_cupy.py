@@ -238,6 +238,10 @@ def concatenate(tup, axis=0, out=None, *, dtype=None, casting="same_kind"): ...
 
 
 @_stands_for(np)
+def ascontiguousarray(a, dtype=None): ...
+
+
+@_stands_for(np)
 def broadcast_arrays(*args): ...
 
 
