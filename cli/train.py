@@ -11,7 +11,7 @@ from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.methods import METHODS
 from nnlite.training.checkpoint import checkpoint_of
-from nnlite.training.doubts import doubts
+from nnlite.training.diagnostics import diagnose
 from nnlite.training.loop import Epoch
 from nnlite.training.mix import mix
 from nnlite.training.runs import Run, divergence_advice, make_run
@@ -71,7 +71,7 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
             on_message=show.note,
         )
     click.echo(_closing(run))
-    for warning in doubts(run, data):
+    for warning in diagnose(run, data):
         message(f"Warning: {warning}")
     if run.results.status == "interrupted":
         on = "; the same command with --resume goes on" if checkpoint_of(run.path).exists() else ""

@@ -106,7 +106,7 @@ def test_an_option_of_another_method_is_refused(nnlite, tmp_path, options, named
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_training_ends_with_its_doubts(nnlite, monkeypatch):
+def test_a_training_ends_with_warnings_about_its_figures(nnlite, monkeypatch):
     falling, real = iter([71.0, 60.0, 41.0]), runs.evaluate
     monkeypatch.setattr(training, "_validate", lambda *args: np.array([next(falling)]))
     leaking = {"test": 70.0, "self_attack": (70.0, 60.0, 50.0, 80.0, 97.0)}

@@ -1,4 +1,4 @@
-"""Doubts: what in the figures of a training is not to be trusted, in lines for the user."""
+"""Diagnostics: what in the figures of a finished training is not to be trusted, in lines for the user."""
 
 import math
 
@@ -8,7 +8,7 @@ from nnlite.training.runs import Run
 FALL = 5.0  # from so many points on, a loss of validation accuracy is no wobble of single epochs
 
 
-def doubts(run: Run, data: Dataset) -> list[str]:
+def diagnose(run: Run, data: Dataset) -> list[str]:
     """Return warnings, each a line: of label leaking, and of a net that grew much worse after its best epoch.
 
     Arguments:

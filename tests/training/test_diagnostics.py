@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from nnlite.evaluation.accuracy import PAPER_PHI
-from nnlite.training.doubts import _chance, doubts
+from nnlite.training.diagnostics import _chance, diagnose
 from nnlite.training.loop import Epoch
 from nnlite.training.runs import Results, Run
 from nnlite.training.settings import Settings
@@ -27,11 +27,11 @@ def data(test=10_000, validation=10_000):
 
 
 def test_a_usual_training_gives_no_reason():
-    assert doubts(run(validation=(50.0, 80.0, 90.0, 89.0)), data()) == []
+    assert diagnose(run(validation=(50.0, 80.0, 90.0, 89.0)), data()) == []
 
 
 def test_noise_that_helps_is_label_leaking():
-    (warning,) = doubts(run(68.69, (61.29, 58.07, 83.64, 97.98)), data())
+    (warning,) = diagnose(run(68.69, (61.29, 58.07, 83.64, 97.98)), data())
     for words in (
         "label leaking (Kurakin et al. 2017): test accuracy rises from 68.69 % to 97.98 %",
         "own R1 noise of phi 0.1,",
@@ -41,7 +41,7 @@ def test_noise_that_helps_is_label_leaking():
 
 
 def test_the_worst_leak_is_named_at_whatever_phi():
-    (warning,) = doubts(run(50.0, (50.0, 80.0, 70.0, 10.0)), data())
+    (warning,) = diagnose(run(50.0, (50.0, 80.0, 70.0, 10.0)), data())
     assert "80.00 % under the net's own R1 noise of phi 0.01," in warning
 
 
@@ -50,7 +50,7 @@ def test_the_worst_leak_is_named_at_whatever_phi():
     ("images", "rise", "warns"), [(10_000, 1.3, False), (10_000, 1.5, True), (100, 13, False), (100, 15, True)]
 )
 def test_a_rise_counts_from_two_standard_errors_on(images, rise, warns):
-    found = doubts(run(50.0, (50.0 + rise, 0.0, 0.0, 0.0)), data(test=images))
+    found = diagnose(run(50.0, (50.0 + rise, 0.0, 0.0, 0.0)), data(test=images))
     assert [("label leaking" in warning) for warning in found] == [True] * warns
 
 
@@ -70,11 +70,11 @@ def test_two_accuracies_of_equal_nets_rarely_differ_by_more_than_chance(accuracy
 
 
 def test_without_an_error_there_is_no_leak():
-    assert doubts(run(100.0, (100.0,) * 4, (100.0,)), data()) == []
+    assert diagnose(run(100.0, (100.0,) * 4, (100.0,)), data()) == []
 
 
 def test_a_fall_is_told_with_what_is_kept():
-    (warning,) = doubts(run(validation=(60.0, 71.0, 55.0, 41.0)), data())
+    (warning,) = diagnose(run(validation=(60.0, 71.0, 55.0, 41.0)), data())
     assert warning == (
         "validation accuracy fell from 71.00 % in epoch 2 to 41.00 % in the last epoch, 4; the net of epoch 2 is kept"
     )
@@ -92,14 +92,14 @@ def test_a_fall_is_told_with_what_is_kept():
     ],
 )
 def test_the_last_tenth_of_the_epochs_decides(validation, warns):
-    assert len(doubts(run(validation=validation), data())) == warns
+    assert len(diagnose(run(validation=validation), data())) == warns
 
 
 def test_a_fall_on_few_images_may_be_chance():
     fell = run(validation=[60.0] * 9 + [50.0])
-    assert doubts(fell, data(validation=100)) == []
-    assert len(doubts(fell, data(validation=1000))) == 1
+    assert diagnose(fell, data(validation=100)) == []
+    assert len(diagnose(fell, data(validation=1000))) == 1
 
 
 def test_both_are_told():
-    assert len(doubts(run(41.0, (41.0, 41.0, 80.0, 97.0), (71.0, 41.0)), data())) == 2
+    assert len(diagnose(run(41.0, (41.0, 41.0, 80.0, 97.0), (71.0, 41.0)), data())) == 2
