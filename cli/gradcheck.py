@@ -67,8 +67,8 @@ def gradcheck(
 
     With --datagrad it checks the exact update of a penalty on the input gradient instead, with every ReLU
     held on its side. Then it says how far the finite difference is from that update at each phi: for the net as it
-    is; with its ReLUs held, so that none changes side between the two points; and, as a reference, for the same net
-    without its ReLUs, where the error shrinks as phi does (slope 1).
+    is, and how many of its ReLUs are flipped; with its ReLUs held, so that none changes side between the two points;
+    and, as a smooth reference, for the same net without its ReLUs, where the error shrinks as phi does (slope 1).
     """
     if not datagrad:
         _refuse(("run", "data", "runs", "penalty", "phi", "plot"), "goes with --datagrad; add it")
@@ -198,10 +198,10 @@ def _print_steps(found: Convergence) -> None:
         "slope",
         "cosine",
         "float32",
-        "ReLUs flipped",
+        "flipped",
         "in %",
-        "ReLUs held",
-        "without ReLUs",
+        "held",
+        "smooth",
         "slope",
     ]
     print_table("the finite difference: its error, relative to the exact update in float64", head, rows)
