@@ -13,8 +13,10 @@ from rich.console import Console
 from nnlite.cli.options import (
     PHIS,
     Command,
+    as_lists,
     data_option,
     device_option,
+    figures,
     json_option,
     message,
     print_json,
@@ -26,9 +28,9 @@ from nnlite.datasets.catalog import load
 from nnlite.evaluation.accuracy import BoolArray
 from nnlite.evaluation.auditing import Audit, AuditOptions
 from nnlite.evaluation.auditing import audit as audit_net
-from nnlite.evaluation.intervals import Limits, wilson
+from nnlite.evaluation.intervals import Limits
 from nnlite.evaluation.pictures import check_format, plot_audit
-from nnlite.evaluation.verdicts import FAIL, NOT_TESTED, PASS, percent
+from nnlite.evaluation.verdicts import FAIL, NOT_TESTED, PASS
 from nnlite.training.runs import Run, find_run, list_runs
 
 COLOURS = {PASS: "green", FAIL: "red", NOT_TESTED: "yellow"}
@@ -90,52 +92,35 @@ def audit(
     else:
         title = f"{audited.name} under L-infinity noise of radius phi, {ball}: accuracy in %"
         _print(found, f"{title}, {len(found.rows):,} test images of {data}")
-    if found.interrupted:
-        message("interrupted: this is what was finished before")
-        sys.exit(130)
     if plot:
         plot_audit(found, f"{audited.name} on {data}, {ball}", plot)
         message(f"drew {plot}")
+    if found.interrupted:
+        raise KeyboardInterrupt("Interrupted; what was finished before is printed.")
     if found.failed:
         sys.exit(1)
 
 
 def _content(found: Audit) -> dict[str, Any]:
-    outcomes = {**found.correct, "worst": found.worst} if found.correct else {}
-    late = {
-        name: {"tried": one.tried.sum(axis=1).tolist(), "broken": one.broken.sum(axis=1).tolist()}
-        for name, one in found.late.items()
-    }
+    outcomes, proven = {**found.correct, "worst": found.worst}, found.bracket
     return {
         "phi": found.phi,
         "accuracy": {name: values.tolist() for name, values in found.accuracy.items()},
-        "interval": {name: np.stack(limits, axis=-1).tolist() for name, limits in found.intervals.items()},
-        "proven": _proven(found),
+        "intervals": as_lists(found.intervals),
+        "bracket": proven and figures(proven) | {"proven": [_bits(row) for row in proven.proven]},
         "chance": found.chance,
-        "late": late,
+        "follow_ups": {
+            name: {"tried": one.tried.sum(axis=1).tolist(), "broken": one.broken.sum(axis=1).tolist()}
+            for name, one in found.follow_ups.items()
+        },
         "images": {
             "rows": found.rows.tolist(),
             "correct": {name: [_bits(row) for row in ones] for name, ones in outcomes.items()},
-            "broken": {name: [_bits(row) for row in one.broken] for name, one in found.late.items()},
+            "broken": {name: [_bits(row) for row in one.broken] for name, one in found.follow_ups.items()},
         },
         "verdicts": [dataclasses.asdict(verdict) | {"answer": verdict.answer} for verdict in found.verdicts],
         "parameters": found.parameters,
         "interrupted": found.interrupted,
-    }
-
-
-def _proven(found: Audit) -> dict[str, Any] | None:
-    """Return the bracket on the images that certificates were asked for."""
-    if found.proof is None or not len(found.proof.places):
-        return None
-    low, high = percent(found.proof.proven), percent(found.worst[:, found.proof.places])
-    return {
-        "rows": found.rows[found.proof.places].tolist(),
-        "images": [_bits(row) for row in found.proof.proven],
-        "accuracy": low.tolist(),
-        "interval": np.stack(wilson(low, len(found.proof.places)), axis=-1).tolist(),
-        "worst": high.tolist(),
-        "unknown": (high - low).tolist(),
     }
 
 
@@ -146,8 +131,6 @@ def _bits(row: BoolArray) -> str:
 
 def _model_info(run: Run, found: Audit) -> list[dict[str, Any]]:
     """Return the fields of a RobustBench entry for each phi above 0."""
-    if "worst" not in found.accuracy:
-        return []
     worst = found.accuracy["worst"]
     return [
         {
@@ -170,21 +153,18 @@ def _model_info(run: Run, found: Audit) -> list[dict[str, Any]]:
 
 
 def _print(found: Audit, title: str) -> None:
-    if not found.correct:
-        return
-    rows = [[found.descriptions[name], *_cells(values)] for name, values in found.accuracy.items() if name != "worst"]
-    for one in found.late.values():
+    rows = [[found.descriptions[name], *_cells(values)] for name, values in found.accuracy.items()]
+    worst = rows.pop()
+    for one in found.follow_ups.values():
         counts = zip(one.broken.sum(axis=1), one.tried.sum(axis=1), strict=True)
         if one.tried.any():
             rows.append([one.description, *(f"{broken} of {tried}" if tried else "" for broken, tried in counts)])
-    rows.append([found.descriptions["worst"], *_cells(found.accuracy["worst"])])
-    rows.append(["95 % interval", *_ranges(found.intervals["worst"])])
-    bracket = _proven(found)
-    if bracket:
-        count = len(bracket["rows"])
-        rows.append([f"proven, {count} images", *_cells(bracket["accuracy"])])
-        rows.append(["95 % interval", *_ranges(wilson(np.array(bracket["accuracy"]), count))])
-        rows.append([f"unknown, {count} images", *_cells(bracket["unknown"])])
+    rows += [worst, ["95 % interval", *_ranges(found.intervals["worst"])]]
+    if found.bracket:
+        images = f"{len(found.bracket.rows)} images"
+        rows.append([f"proven, {images}", *_cells(found.bracket.accuracy["proven"])])
+        rows.append(["95 % interval", *_ranges(found.bracket.intervals["proven"])])
+        rows.append([f"unknown, {images}", *_cells(found.bracket.accuracy["unknown"])])
     print_table(title, ["attack", *(f"phi {size:g}" for size in found.phi)], rows)
     widest, width = max((len(verdict.question) for verdict in found.verdicts), default=0), min(100, Console().width)
     for verdict in found.verdicts:

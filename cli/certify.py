@@ -8,7 +8,17 @@ from typing import Any
 import click
 import numpy as np
 
-from nnlite.cli.options import PHIS, data_option, json_option, message, print_json, print_table, runs_option
+from nnlite.cli.options import (
+    PHIS,
+    data_option,
+    device_option,
+    figures,
+    json_option,
+    message,
+    print_json,
+    print_table,
+    runs_option,
+)
 from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
@@ -46,7 +56,15 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
     help="Number of test images, drawn by the seed.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what is drawn.")
+@click.option(
+    "--splits",
+    type=click.IntRange(0),
+    default=USUAL.splits,
+    show_default=True,
+    help="ReLUs that a certificate may split for one image; 0 for CROWN alone, which is quicker for wide nets.",
+)
 @click.option("--per-image", is_flag=True, help="Find the largest phi proven, and the smallest broken, of each image.")
+@device_option
 @json_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw those of each image.")
 def certify(
@@ -54,6 +72,7 @@ def certify(
     data: str,
     runs: Path,
     per_image: bool,
+    device: str,
     as_json: bool,
     plot: Path | None,
     **asked: Any,
@@ -75,20 +94,20 @@ def certify(
     found = [find_run(name, data, runs) for name in names]
     if len({run.name for run in found}) < len(found):
         raise NnliteError("run: expected runs of different names, found one twice")
-    test = load(data).test
+    test = load(data).test.to(device)
     brackets: dict[str, Bracket] = {}
     radii: dict[str, Radii] = {}
     stopped = None
     try:
         for run in found:
             with progress(run.name) as show:
-                brackets[run.name] = bracket(run.net, test, options, on_progress=show)
+                brackets[run.name] = bracket(run.net.to(device), test, options, on_progress=show)
             if not as_json:
                 _print(run.name, data, brackets[run.name], options)
             _stop_if_interrupted(run.name, brackets[run.name])
             if per_image or plot:
                 with progress(f"radii of {run.name}") as show:
-                    radii[run.name] = find_radii(run.net, test, options, on_progress=show)
+                    radii[run.name] = find_radii(run.net.to(device), test, options, on_progress=show)
                 _stop_if_interrupted(run.name, radii[run.name])
     except KeyboardInterrupt as error:
         stopped = error
@@ -135,11 +154,21 @@ def _note(run: Run) -> str:
 def _content(
     data: str, options: CertifyOptions, brackets: dict[str, Bracket], radii: dict[str, Radii]
 ) -> dict[str, Any]:
-    runs = [{"run": name, **_figures(found)} for name, found in brackets.items()]
+    runs = [
+        {"run": name, **figures(found), "contradictions": found.contradictions.sum(axis=1).tolist()}
+        for name, found in brackets.items()
+    ]
     for run in runs:
         if run["run"] in radii:
             run["per_image"] = _per_image(radii[run["run"]])
-    return {"data": data, "phi": options.sizes, "clip": options.clip, "seed": options.seed, "runs": runs}
+    return {
+        "data": data,
+        "phi": options.sizes,
+        "clip": options.clip,
+        "seed": options.seed,
+        "splits": options.splits,
+        "runs": runs,
+    }
 
 
 def _per_image(found: Radii) -> dict[str, Any]:
@@ -156,19 +185,6 @@ def _per_image(found: Radii) -> dict[str, Any]:
 def _finite(value: float) -> float | None:
     """Return None for NaN and infinity, which are no JSON."""
     return float(value) if np.isfinite(value) else None
-
-
-def _figures(found: Bracket) -> dict[str, Any]:
-    return {
-        "images": found.rows.tolist(),
-        "accuracy": {name: values.tolist() for name, values in found.accuracy.items()},
-        "intervals": {
-            name: [[float(low), float(high)] for low, high in zip(*limits, strict=True)]
-            for name, limits in found.intervals.items()
-        },
-        "contradictions": found.contradictions.sum(axis=1).tolist(),
-        "interrupted": found.interrupted,
-    }
 
 
 def _print(name: str, data: str, found: Bracket, options: CertifyOptions) -> None:

@@ -1,16 +1,19 @@
-"""What several commands share: options, the types of their values, and how a table is printed."""
+"""What several commands share: options, the types of their values, and how a table and a bracket are printed."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from nnlite.errors import printable
+from nnlite.evaluation.certifying import Bracket
+from nnlite.evaluation.intervals import Limits
 from nnlite.methods import METHODS
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 
@@ -146,3 +149,18 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) 
     console.print()
     console.print(table)
     console.print()
+
+
+def figures(found: Bracket) -> dict[str, Any]:
+    """Return a bracket as it stands in JSON."""
+    return {
+        "images": found.rows.tolist(),
+        "accuracy": {name: values.tolist() for name, values in found.accuracy.items()},
+        "intervals": as_lists(found.intervals),
+        "interrupted": found.interrupted,
+    }
+
+
+def as_lists(intervals: Mapping[str, Limits]) -> dict[str, list[list[float]]]:
+    """Return intervals as they stand in JSON, as pairs of a lower and an upper limit."""
+    return {name: np.stack(limits, axis=-1).tolist() for name, limits in intervals.items()}

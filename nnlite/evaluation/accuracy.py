@@ -59,6 +59,11 @@ def draw(count: int, number: int, seed: int) -> IntArray:
     return np.sort(generator(seed, "split").choice(count, number, replace=False))
 
 
+def percent(marked: BoolArray) -> FloatArray:
+    """Return the share of the examples, the last axis, that are marked, in percent."""
+    return np.asarray(100.0 * marked.sum(axis=-1) / marked.shape[-1])
+
+
 def accuracy(net: Network, samples: Samples) -> FloatArray:
     """Return the percentage of `samples` that `net` classifies correctly, shape () or (S,)."""
     _check_features(net, samples, "net")

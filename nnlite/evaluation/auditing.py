@@ -9,12 +9,12 @@ bound stands beside it, what is proven. The questions are the rules of nnlite.ev
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from nnlite.apgd import APGD
-from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, check_count, project
+from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, project
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
@@ -26,44 +26,38 @@ from nnlite.evaluation.accuracy import (
     FloatArray,
     IntArray,
     accuracy,
-    check_phi,
     draw,
     evaluate_attack,
+    percent,
 )
-from nnlite.evaluation.certifying import prove
+from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove
 from nnlite.evaluation.intervals import Limits, wilson
 from nnlite.evaluation.random_signs import RandomSigns
-from nnlite.evaluation.verdicts import FAIL, Verdict, all_correct, percent
+from nnlite.evaluation.verdicts import FAIL, Verdict, all_correct
 from nnlite.network import Network
 
 LARGE = 0.5  # a phi at which every image can become the same grey one
-FEW = 100  # examples at a time, under attack and in certificates, so that progress moves
+AT_A_TIME = 100  # examples under attack, or in certificates, so that progress moves
 
 OnProgress = Callable[[int, int, str], None]  # is told how many images are done, of how many, and under which attack
 
 
 @dataclass(frozen=True)
-class AuditOptions:
-    """What is asked of an audit, and how hard it tries.
+class AuditOptions(CertifyOptions):
+    """What is asked of an audit, and how hard it tries, beside what a bracket is asked.
 
     Arguments:
-        phi: The sizes of noise; 0 is added to them.
-        clip: Whether pixels stay within [0, 1]. Square always keeps them there.
         steps: The steps of PGD.
         restarts: The starts of PGD, of which the first is the image itself.
-        apgd_steps: The steps of APGD on each loss.
+        apgd_steps: The steps of APGD from each start.
         tries: How many random signs are drawn for each pixel.
-        square_queries: How often Square asks for the logits of an image.
+        square_queries: How often Square asks for the logits of an image; it keeps pixels within [0, 1], always.
         square_examples: On how many examples Square is tried at each phi, at most.
         proven: For how many examples, drawn from those audited, a lower bound is computed; 0 for none.
-        seed: The seed of all that is drawn.
-        examples: How many examples are drawn from those given; None for all.
-
-    NnliteError: a phi that is negative, not finite or above 1, the range of a pixel, none above 0, or a count below 1.
     """
 
     phi: Sequence[float] = PAPER_PHI
-    clip: bool = True
+    examples: int | None = None
     steps: int = 40
     restarts: int = 1
     apgd_steps: int = 70
@@ -71,26 +65,12 @@ class AuditOptions:
     square_queries: int = 1000
     square_examples: int = 100
     proven: int = 100
-    seed: int = 0
-    examples: int | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "phi", check_phi(self.phi))
-        if not any(self.phi) or max(self.phi) > 1:
-            raise NnliteError(f"phi: expected numbers of 0 to 1, the range of a pixel, one above 0, found {self.phi}")
-        least = dict.fromkeys(("steps", "restarts", "apgd_steps", "tries", "square_queries", "square_examples"), 1)
-        least |= {"proven": 0, "seed": 0} | ({} if self.examples is None else {"examples": 1})
-        for name, smallest in least.items():
-            object.__setattr__(self, name, check_count(name, getattr(self, name), least=smallest))
-
-    @property
-    def sizes(self) -> tuple[float, ...]:
-        """Each phi once, from 0 upwards."""
-        return tuple(sorted({0.0, *self.phi}))
-
-    def rows(self, count: int) -> IntArray:
-        """Return which of `count` examples are audited."""
-        return draw(count, count if self.examples is None else self.examples, self.seed)
+    least: ClassVar[Mapping[str, int]] = {
+        **CertifyOptions.least,
+        **dict.fromkeys(("steps", "restarts", "apgd_steps", "tries", "square_queries", "square_examples"), 1),
+        "proven": 0,
+    }
 
 
 @dataclass(frozen=True)
@@ -137,34 +117,19 @@ ATTACKS = {
 
 
 @dataclass(frozen=True, eq=False)
-class LateAttack:
-    """What an attack finds that is tried only where all before it have failed.
+class FollowUp:
+    """What attacks find that are tried only where all before them have failed.
 
     Arguments:
-        description: What it does, for people.
-        tried: The examples that it was tried on, bool (phi, N).
-        broken: Those of them that it broke.
-        why_not: Why it could not be tried, "" if it could.
+        description: What they do, for people.
+        tried: The examples that they were tried on, bool (phi, N).
+        broken: Those of them that they broke.
+        why_not: Why they could not be tried, "" if they could.
     """
 
     description: str
     tried: BoolArray
     broken: BoolArray
-    why_not: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Proof:
-    """What is proven of some of the examples.
-
-    Arguments:
-        places: Which of the N examples they are, (M,).
-        proven: For which of them no noise within phi makes the net err, bool (phi, M).
-        why_not: Why nothing could be proven, "" if it could.
-    """
-
-    places: IntArray
-    proven: BoolArray
     why_not: str = ""
 
 
@@ -175,8 +140,8 @@ class Audit:
     Arguments:
         phi: The sizes of noise, rising from 0.
         correct: Which examples are still correct under each attack of ATTACKS, bool (phi, N).
-        late: What the attacks found that were tried on what those leave, by name.
-        proof: The lower bound, or None.
+        follow_ups: What the attacks found that were tried on what those leave, by name.
+        bracket: Some of the examples, with what is proven of them; None where nothing was.
         descriptions: What each attack does, for people.
         verdicts: The answers to the questions.
         chance: The accuracy of a guess, in percent.
@@ -187,8 +152,8 @@ class Audit:
 
     phi: tuple[float, ...]
     correct: dict[str, BoolArray]
-    late: dict[str, LateAttack]
-    proof: Proof | None
+    follow_ups: dict[str, FollowUp]
+    bracket: Bracket | None
     descriptions: dict[str, str]
     verdicts: tuple[Verdict, ...]
     chance: float
@@ -202,7 +167,7 @@ class Audit:
 
         What breaks an example lies in every larger ball, too.
         """
-        return worst_case(self.correct, self.late)
+        return worst_case(self.correct, self.follow_ups)
 
     @property
     def accuracy(self) -> dict[str, FloatArray]:
@@ -220,9 +185,9 @@ class Audit:
         return any(verdict.answer == FAIL for verdict in self.verdicts)
 
 
-def worst_case(correct: Mapping[str, BoolArray], late: Mapping[str, LateAttack]) -> BoolArray:
+def worst_case(correct: Mapping[str, BoolArray], follow_ups: Mapping[str, FollowUp]) -> BoolArray:
     """Return which examples are correct under every attack at each phi and below it, bool (phi, N)."""
-    left = all_correct({**correct, **{name: ~one.broken for name, one in late.items()}})
+    left = all_correct({**correct, **{name: ~one.broken for name, one in follow_ups.items()}})
     return np.logical_and.accumulate(left, axis=0)
 
 
@@ -236,7 +201,7 @@ def audit(
 ) -> Audit:
     """Attack a net in several ways and return how it does, with a verdict on each question.
 
-    Ctrl-C ends it early, with what was finished by then.
+    KeyboardInterrupt ends it early, with what was finished by then; with nothing it goes on to the caller.
 
     Arguments:
         net: One net, not a stack.
@@ -252,20 +217,22 @@ def audit(
     clean = accuracy(net, samples)
     if clean.ndim:
         raise NnliteError(f"net: expected one net, found a stack of {clean.size}; audit them one by one")
-    look = _look(net, samples)
-    if not look.right.any():
+    without_noise = _look(net, samples)
+    if not without_noise.right.any():
         raise NnliteError(f"net: it is right on none of {len(samples)} examples, so there is nothing to attack")
-    trial = _Trial(net, samples, options, on_progress, look)
+    trial = _Trial(net, samples, options, on_progress, without_noise)
     try:
         trial.run(others)
     except KeyboardInterrupt:
+        if not trial.correct:
+            raise
         trial.interrupted = True
     effort = {name: value for name, value in vars(options).items() if name not in ("phi", "examples")}
     return Audit(
         phi=options.sizes,
         correct=trial.correct,
-        late=trial.late,
-        proof=trial.proof,
+        follow_ups=trial.follow_ups,
+        bracket=trial.bracket and replace(trial.bracket, rows=rows[trial.bracket.rows]),
         descriptions=_describe(options, len(others)),
         verdicts=tuple(trial.verdicts(float(clean))),
         chance=100 / net.sizes[-1],
@@ -275,7 +242,7 @@ def audit(
     )
 
 
-class _Look(NamedTuple):
+class _Clean(NamedTuple):
     """The N samples without noise: is each right, by what margin, and how many of its derivatives are exactly 0."""
 
     right: BoolArray
@@ -291,12 +258,13 @@ class _Trial:
     samples: Samples
     options: AuditOptions
     on_progress: OnProgress
-    look: _Look
+    clean: _Clean
     correct: dict[str, BoolArray] = field(default_factory=dict)
     by: dict[str, BoolArray] = field(default_factory=dict)  # under the noise of each of the others
-    late: dict[str, LateAttack] = field(default_factory=dict)
+    follow_ups: dict[str, FollowUp] = field(default_factory=dict)
     large: FloatArray | None = None  # the accuracy under PGD at a phi of LARGE or more
-    proof: Proof | None = None
+    bracket: Bracket | None = None
+    no_proof: str = ""  # why nothing could be proven
     interrupted: bool = False
 
     def run(self, others: Mapping[str, Network]) -> None:
@@ -306,36 +274,36 @@ class _Trial:
             attack = row.make(asked)
             if row.by == "others":
                 for other, crafting in others.items():
-                    self.by[other] = self.under(f"{row.label} {other}", attack, phi, self.look.right, crafting)
+                    self.by[other] = self.under(f"{row.label} {other}", attack, phi, self.clean.right, crafting)
                 if self.by:
                     self.correct[name] = all_correct(self.by)
             else:
-                self.correct[name] = self.under(row.label, attack, phi, self.look.right)
+                self.correct[name] = self.under(row.label, attack, phi, self.clean.right)
         large = self.correct["pgd"][-1:]
         if phi[-1] < LARGE:
-            large = self.under(f"PGD at phi {LARGE:g}", ATTACKS["pgd"].make(asked), (LARGE,), self.look.right)
+            large = self.under(f"PGD at phi {LARGE:g}", ATTACKS["pgd"].make(asked), (LARGE,), self.clean.right)
         self.large = percent(large)
 
-        k = ask.undecided(percent(self.white), float(percent(self.look.right)))
+        k = ask.undecided(percent(self.white), float(percent(self.clean.right)))
         left = all_correct(self.correct)
         again = APGD(steps=2 * asked.apgd_steps, losses=("ce",), clip=asked.clip)
         doubled = {f"APGD, {again.steps} steps": again}
-        self.late["more steps"] = self.tried_on("more steps", doubled, {k: np.flatnonzero(left[k])})
-        left &= ~self.late["more steps"].broken
+        self.follow_ups["more steps"] = self.tried_on("more steps", doubled, {k: np.flatnonzero(left[k])})
+        left &= ~self.follow_ups["more steps"].broken
         stride = PGD(steps=asked.steps, restarts=2, stride=0.5, clip=asked.clip)
         plain = APGD(steps=asked.apgd_steps, losses=("margin",), clip=asked.clip)
         search: dict[str, Attack] = {"PGD, strides of phi / 2": stride, "APGD on the plain margin": plain}
-        self.late["search"] = self.tried_on("another search", search, {k: np.flatnonzero(left[k])})
+        self.follow_ups["search"] = self.tried_on("another search", search, {k: np.flatnonzero(left[k])})
 
         square, why_not = _square(asked, self.samples.images.shape[-1])
-        left = worst_case(self.correct, self.late)
+        left = worst_case(self.correct, self.follow_ups)
         nearest = {
-            k: np.flatnonzero(left[k])[self.look.margin[left[k]].argsort()][: asked.square_examples]
+            k: np.flatnonzero(left[k])[self.clean.margin[left[k]].argsort()][: asked.square_examples]
             for k in range(1, len(phi))
             if square
         }
-        self.late["square"] = self.tried_on("Square", {"Square": square} if square else {}, nearest, why_not)
-        self.proof = self.prove()
+        self.follow_ups["square"] = self.tried_on("Square", {"Square": square} if square else {}, nearest, why_not)
+        self.bracket, self.no_proof = self.prove()
 
     @property
     def white(self) -> BoolArray:
@@ -359,63 +327,63 @@ class _Trial:
                 phi,
                 seed=self.options.seed,
                 on_progress=lambda done, total: self.on_progress(done, total, what),
-                block=FEW,
+                block=AT_A_TIME,
             )
             correct[:, rows] = table.correct["net"]
         return correct
 
     def tried_on(
         self, words: str, attacks: Mapping[str, Attack], rows: Mapping[int, IntArray], why_not: str = ""
-    ) -> LateAttack:
+    ) -> FollowUp:
         """Return what several attacks, one after another, break of the samples `rows` of each phi, by its index."""
-        tried = np.zeros((len(self.options.sizes), len(self.look.right)), bool)
+        tried = np.zeros((len(self.options.sizes), len(self.clean.right)), bool)
         left = tried.copy()
         for k, some in rows.items():
             size = self.options.sizes[k]
             tried[k, some] = left[k, some] = True
             for name, attack in attacks.items():
                 left[k] = self.under(f"{name} at phi {size:g}", attack, (size,), left[k])[0]
-        return LateAttack(f"fell to {words}", tried, tried & ~left, why_not)
+        return FollowUp(f"fell to {words}", tried, tried & ~left, why_not)
 
-    def prove(self) -> Proof:
-        """Return what is proven of `options.proven` samples."""
-        asked, worst = self.options, worst_case(self.correct, self.late)
-        places = draw(len(self.look.right), asked.proven, asked.seed)
-        blocks = [worst[:, :0]]
-        for start in range(0, len(places), FEW):
+    def prove(self) -> tuple[Bracket | None, str]:
+        """Return what is proven of `options.proven` samples, or None and why nothing is."""
+        asked, worst = self.options, worst_case(self.correct, self.follow_ups)
+        places = draw(len(self.clean.right), asked.proven, asked.seed)
+        if not places.size:
+            return None, "none was asked for"
+        blocks = []
+        for start in range(0, len(places), AT_A_TIME):
             self.on_progress(start, len(places), "certificates")
-            some = places[start : start + FEW]
+            some = places[start : start + AT_A_TIME]
             x, y = self.samples.batch(get_xp(self.samples.labels).asarray(some), self.net.dtype)
             try:
-                blocks.append(prove(self.net, x, y, asked.sizes, worst[:, some], clip=asked.clip))
+                blocks.append(prove(self.net, x, y, worst[:, some], asked))
             except NnliteError as error:
-                return Proof(places[:0], worst[:, :0], str(error))
-        return Proof(places, np.concatenate(blocks, axis=-1), "" if len(places) else "none was asked for")
+                return None, str(error)
+        return Bracket(asked.sizes, np.concatenate(blocks, axis=-1), worst[:, places], places), ""
 
     def verdicts(self, clean: float) -> Iterator[Verdict]:
         """Yield the answer to each question that can be asked of what was found."""
         if not self.correct.keys() >= {name for name, row in ATTACKS.items() if row.by != "others"}:
             return
-        phi, count, chance = self.options.sizes, len(self.look.right), 100 / self.net.sizes[-1]
+        phi, count, chance = self.options.sizes, len(self.clean.right), 100 / self.net.sizes[-1]
         found, white = {name: percent(ones) for name, ones in self.correct.items()}, self.white
         yield ask.iterative(phi, found, count)
-        if "more steps" in self.late:
-            yield ask.converged(phi, percent(white), self.late["more steps"].tried, self.late["more steps"].broken)
-        if "search" in self.late:
-            yield ask.other_search(phi, percent(white), self.late["search"].tried, self.late["search"].broken)
+        for name, rule in (("more steps", ask.converged), ("search", ask.other_search)):
+            if name in self.follow_ups:
+                yield rule(phi, percent(white), self.follow_ups[name].tried, self.follow_ups[name].broken)
         yield ask.monotone(phi, found, chance, count)
         if self.large is not None:
             yield ask.large_noise(max(phi[-1], LARGE), float(self.large[0]), chance)
         yield ask.transfer(phi, white, self.by)
-        if "square" in self.late:
-            square = self.late["square"]
+        if "square" in self.follow_ups:
+            square = self.follow_ups["square"]
             yield ask.black_box(phi, square.tried, square.broken, square.why_not)
         yield ask.random_noise(phi, found, count)
-        yield ask.zero_gradients(self.look.zeros[self.look.right], self.samples.images.shape[-1], count)
+        yield ask.zero_gradients(self.clean.zeros[self.clean.right], self.samples.images.shape[-1], count)
         yield ask.no_noise(found, clean)
-        if self.proof:
-            worst = worst_case(self.correct, self.late)[:, self.proof.places]
-            yield ask.sound(phi, self.proof.proven, worst, self.proof.why_not)
+        if self.bracket or self.no_proof:
+            yield ask.sound(self.bracket, self.no_proof)
 
 
 @dataclass(frozen=True)
@@ -436,7 +404,7 @@ class _InBall:
         )
 
 
-def _look(net: Network, samples: Samples) -> _Look:
+def _look(net: Network, samples: Samples) -> _Clean:
     """Look at the samples without noise; the margin is the logit of the true class less the largest of the others."""
     found = []
     for start in range(0, len(samples), BLOCK):
@@ -446,7 +414,7 @@ def _look(net: Network, samples: Samples) -> _Look:
         margin = xp.where(true, run.logits, 0).sum(axis=-1) - xp.where(true, -np.inf, run.logits).max(axis=-1)
         right = run.logits.argmax(axis=-1) == y
         found.append([to_host(part) for part in (right, margin, (run.dx == 0).sum(axis=-1))])
-    return _Look(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    return _Clean(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def _square(options: AuditOptions, pixels: int) -> tuple[Attack | None, str]:

@@ -10,8 +10,9 @@ image at phi is within every larger phi too, so a broken image cannot be proven 
 that breaks it first it is tried all the same: that it is not proven there is the test of both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,9 +22,17 @@ from nnlite.backend import Array, get_xp, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray, accuracy, check_phi, draw, evaluate_attack
+from nnlite.evaluation.accuracy import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    accuracy,
+    check_phi,
+    draw,
+    evaluate_attack,
+    percent,
+)
 from nnlite.evaluation.intervals import Limits, wilson
-from nnlite.evaluation.verdicts import percent
 from nnlite.network import Network
 
 CERTIFY_PHI = (0.01, 0.02, 0.05, 0.1)
@@ -37,16 +46,20 @@ class CertifyOptions:
     Arguments:
         phi: The largest noise on a pixel, from 0 to 1; 0 is added to them.
         clip: Whether noise keeps pixels within [0, 1].
-        examples: How many of the images given are drawn, as an audit draws them; None for all.
-        seed: The seed of that.
+        examples: How many of the images given are drawn; None for all.
+        seed: The seed of all that is drawn.
+        splits: How many ReLUs a certificate may split for one image.
 
-    NnliteError: a phi below 0 or above 1, none above 0, or a count below 1.
+    NnliteError: a phi below 0 or above 1, the range of a pixel, none above 0, or a count that is too small.
     """
 
     phi: Sequence[float] = CERTIFY_PHI
     clip: bool = True
     examples: int | None = 100
     seed: int = 0
+    splits: int = 256
+
+    least: ClassVar[Mapping[str, int]] = {"examples": 1, "seed": 0, "splits": 0}  # the smallest number of each
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phi", check_phi(self.phi))
@@ -54,9 +67,9 @@ class CertifyOptions:
             raise NnliteError(
                 f"phi: expected numbers from 0 to 1, the range of a pixel, one of them above 0, found {self.phi}"
             )
-        object.__setattr__(self, "seed", check_count("seed", self.seed, least=0))
-        if self.examples is not None:
-            object.__setattr__(self, "examples", check_count("examples", self.examples))
+        for name, smallest in self.least.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_count(name, getattr(self, name), least=smallest))
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -64,7 +77,7 @@ class CertifyOptions:
         return tuple(sorted({0.0, *self.phi}))
 
     def rows(self, count: int) -> IntArray:
-        """Return which of `count` images are drawn; an audit of as many examples and this seed has the same."""
+        """Return which of `count` images are drawn."""
         return draw(count, count if self.examples is None else self.examples, self.seed)
 
 
@@ -84,7 +97,7 @@ class Bracket:
     proven: BoolArray
     stands: BoolArray
     rows: IntArray
-    interrupted: bool
+    interrupted: bool = False
 
     @property
     def accuracy(self) -> dict[str, FloatArray]:
@@ -157,25 +170,22 @@ def in_blocks(
     return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)], interrupted
 
 
-def prove(
-    net: Network, x: Array, y: Array, sizes: Sequence[float], stands: BoolArray, *, clip: bool = True
-) -> BoolArray:
-    """Return which of N images are proven at each of the sizes of noise, bool (phi, N).
+def prove(net: Network, x: Array, y: Array, stands: BoolArray, options: CertifyOptions) -> BoolArray:
+    """Return which of N images are proven at each of `options.sizes`, bool (phi, N).
 
     Arguments:
         net: One net, not a stack.
         x: The images, (N, D).
         y: Their labels, (N,).
-        sizes: Those of the noise, rising from 0.
         stands: Which images an attack leaves correct, bool (phi, N).
-        clip: Whether noise keeps pixels within [0, 1].
+        options: What is asked.
     """
     proven = np.zeros_like(stands)
-    proven[0] = to_host(is_proven(net, x, y, 0.0, clip=clip))
-    for k in range(1, len(sizes)):
-        left = np.flatnonzero(proven[k - 1] & stands[k - 1])
+    left = np.arange(len(y))
+    for k, size in enumerate(options.sizes):
         some = get_xp(x).asarray(left)
-        proven[k, left] = to_host(is_proven(net, x[some], y[some], sizes[k], clip=clip))
+        proven[k, left] = to_host(is_proven(net, x[some], y[some], size, clip=options.clip, splits=options.splits))
+        left = np.flatnonzero(proven[k] & stands[k])
     return proven
 
 
@@ -184,4 +194,4 @@ def _ask(net: Network, samples: Samples, options: CertifyOptions) -> tuple[BoolA
     phi, (x, y) = options.sizes, samples.batch(slice(None), net.dtype)
     is_proven(net, x[:1], y[:1], 0.0, clip=options.clip)  # first of all, as it refuses what has no proof
     stands = evaluate_attack(net, {"net": net}, samples, APGD(clip=options.clip), phi).correct["net"]
-    return prove(net, x, y, phi, stands, clip=options.clip), stands
+    return prove(net, x, y, stands, options), stands

@@ -85,22 +85,20 @@ def find_radii(
         on_progress: Called with how many images are done, and of how many, before each block of them and at the end.
     """
     rows, samples = drawn(net, samples, options)
-    (proven, broken, distance), interrupted = in_blocks(
-        lambda block: _ask(net, block, options.clip), samples, on_progress
-    )
+    (proven, broken, distance), interrupted = in_blocks(lambda block: _ask(net, block, options), samples, on_progress)
     return Radii(proven, broken, distance, rows[: len(proven)], interrupted)
 
 
-def _ask(net: Network, samples: Samples, clip: bool) -> tuple[FloatArray, ...]:
+def _ask(net: Network, samples: Samples, options: CertifyOptions) -> tuple[FloatArray, ...]:
     """Return the proven radius, the broken one, and the distance of each of the samples."""
-    x, y = samples.batch(slice(None), net.dtype)
+    (x, y), clip = samples.batch(slice(None), net.dtype), options.clip
     certain = to_host(is_proven(net, x, y, 0.0, clip=clip))  # first of all, as it refuses what has no proof
     near, distance = (_nearest(FMN(norm, clip=clip), net, x, y) for norm in ("linf", "l2"))
     largest = min(1.0, near.max())
     broken = np.minimum(near, _down_the_ladder(net, x, y, largest, clip)) if largest else near
     ends = np.minimum(broken, 1.0)
     proven = [
-        _largest_proven(net, x[k : k + 1], y[k : k + 1], float(ends[k]), clip) if certain[k] else 0.0
+        _largest_proven(net, x[k : k + 1], y[k : k + 1], float(ends[k]), options) if certain[k] else 0.0
         for k in range(len(y))
     ]
     return np.array(proven), broken, distance
@@ -126,21 +124,21 @@ def _size(norm: str, net: Network, x: Array, y: Array, image: Array) -> FloatArr
     return np.where(fooled, size.astype(np.float64), np.inf)
 
 
-def _largest_proven(net: Network, x: Array, y: Array, end: float, clip: bool) -> float:
+def _largest_proven(net: Network, x: Array, y: Array, end: float, options: CertifyOptions) -> float:
     """Return the largest phi up to `end` found at which one image (1, D) is proven, given that it is at 0.
 
     `end` itself is tried first: it is where an attack has broken the image, and no proof may reach it.
     """
+
+    def holds(phi: float) -> bool:
+        return bool(to_host(is_proven(net, x, y, phi, clip=options.clip, splits=options.splits))[0])
+
     low, high = 0.0, end
-    if _holds(net, x, y, end, clip):
+    if holds(end):
         return end
     for _ in range(HALVINGS):
         if high - low <= NARROW * high:
             break
         middle = (low + high) / 2
-        low, high = (middle, high) if _holds(net, x, y, middle, clip) else (low, middle)
+        low, high = (middle, high) if holds(middle) else (low, middle)
     return low
-
-
-def _holds(net: Network, x: Array, y: Array, phi: float, clip: bool) -> bool:
-    return bool(to_host(is_proven(net, x, y, phi, clip=clip))[0])

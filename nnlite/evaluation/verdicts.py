@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray
+from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray, percent
+from nnlite.evaluation.certifying import Bracket
 
 Accuracies = Mapping[str, FloatArray]  # attack -> percent, (phi,)
 
@@ -59,7 +60,7 @@ def undecided(left: FloatArray, clean: float) -> int:
 
 
 def converged(phi: Sequence[float], white: FloatArray, tried: BoolArray, broken: BoolArray) -> Verdict:
-    """Return the share of examples that twice the steps of APGD, from two starts, break after all attacks have failed.
+    """Return the share of examples that twice the steps of APGD break after all attacks have failed.
 
     white: the accuracies under all attacks that use the gradient; tried, broken: (phi, N).
     """
@@ -74,13 +75,12 @@ def other_search(phi: Sequence[float], white: FloatArray, tried: BoolArray, brok
 def _new_finds(
     name: str, question: str, phi: Sequence[float], white: FloatArray, tried: BoolArray, broken: BoolArray
 ) -> Verdict:
-    new, k = _largest(percent(broken))
-    k = int(tried.sum(axis=-1).argmax()) if tried.any() else k
+    k = int(tried.sum(axis=-1).argmax())  # the one phi at which it was tried
     evidence = (
         f"at phi {phi[k]:g}, where most is at stake, {white[k]:.2f} % withstand the gradient; "
         f"{broken[k].sum()} of the {tried[k].sum()} left fall"
     )
-    return Verdict(name, question, new, _points(SLACK, tried.shape[-1]), evidence)
+    return Verdict(name, question, float(percent(broken[k])), _points(SLACK, tried.shape[-1]), evidence)
 
 
 def monotone(phi: Sequence[float], found: Accuracies, chance: float, examples: int) -> Verdict:
@@ -173,21 +173,20 @@ def no_noise(found: Accuracies, clean: float) -> Verdict:
     )
 
 
-def sound(phi: Sequence[float], proven: BoolArray, worst: BoolArray, why_not: str) -> Verdict:
+def sound(bracket: Bracket | None, why_not: str) -> Verdict:
     """Return the share of examples that are proven, and yet fall to an attack: one is too many.
 
-    proven, worst: what is proven, and what stands under all attacks, of the same M examples, (phi, M). why_not: why
-    nothing was proven, "" if something was.
+    bracket: None where nothing was proven; why_not then says why.
     """
     question = "Does no proven example fall to any attack?"
-    if why_not:
+    if bracket is None:
         return Verdict("sound", question, None, 0.0, f"nothing was proven: {why_not}")
-    fallen = proven & ~worst
-    counts = ", ".join(f"{ones} at {size:g}" for ones, size in zip(proven.sum(axis=-1)[1:], phi[1:], strict=True))
-    evidence = f"proven, of {proven.shape[-1]} examples: {counts}"
+    fallen, counts = bracket.contradictions, bracket.proven.sum(axis=-1)
+    found = ", ".join(f"{ones} at {size:g}" for ones, size in zip(counts[1:], bracket.phi[1:], strict=True))
+    evidence = f"proven, of {len(bracket.rows)} examples: {found}"
     if fallen.any():
         k = int(fallen.sum(axis=-1).argmax())
-        evidence = f"{fallen[k].sum()} at phi {phi[k]:g}: either the certificate or the attack is wrong"
+        evidence = f"{fallen[k].sum()} at phi {bracket.phi[k]:g}: either the certificate or the attack is wrong"
     return Verdict("sound", question, float(percent(fallen).max()), 0.0, evidence)
 
 
@@ -195,11 +194,6 @@ def all_correct(correct: Mapping[str, BoolArray]) -> BoolArray:
     """Return which examples are correct under every attack."""
     every: BoolArray = np.logical_and.reduce(list(correct.values()))
     return every
-
-
-def percent(marked: BoolArray) -> FloatArray:
-    """Return the share of the examples, the last axis, that are marked, in percent."""
-    return np.asarray(100.0 * marked.sum(axis=-1) / marked.shape[-1])
 
 
 def _points(points: float, examples: int) -> float:

@@ -69,18 +69,19 @@ def test_json_holds_the_librarys_figures(audited, trained):
     )
     assert content["accuracy"] == {name: values.tolist() for name, values in found.accuracy.items()}
     assert list(content["accuracy"])[-1] == "worst"
-    assert content["interval"]["worst"] == np.stack(found.intervals["worst"], axis=-1).tolist()
-    assert content["late"].keys() == found.late.keys() == {"more steps", "search", "square"}
-    for name, one in found.late.items():
-        assert content["late"][name]["tried"] == one.tried.sum(axis=1).tolist()
-        assert content["late"][name]["broken"] == one.broken.sum(axis=1).tolist()
+    assert content["intervals"]["worst"] == np.stack(found.intervals["worst"], axis=-1).tolist()
+    assert content["follow_ups"].keys() == found.follow_ups.keys() == {"more steps", "search", "square"}
+    for name, one in found.follow_ups.items():
+        assert content["follow_ups"][name]["tried"] == one.tried.sum(axis=1).tolist()
+        assert content["follow_ups"][name]["broken"] == one.broken.sum(axis=1).tolist()
     outcomes = content["images"]["correct"]
     assert outcomes.keys() == found.accuracy.keys()
     assert [[*map(int, row)] for row in outcomes["apgd"]] == found.correct["apgd"].astype(int).tolist()
-    proven = content["proven"]
-    assert proven["rows"] == found.proof.places.tolist()
-    assert proven["accuracy"] == pytest.approx(100 * found.proof.proven.mean(axis=1))
-    assert np.add(proven["accuracy"], proven["unknown"]) == pytest.approx(proven["worst"])
+    bracket = content["bracket"]
+    assert bracket["images"] == found.bracket.rows.tolist()
+    assert bracket["accuracy"]["proven"] == (found.bracket.accuracy["proven"]).tolist()
+    assert bracket["intervals"]["proven"] == np.stack(found.bracket.intervals["proven"], axis=-1).tolist()
+    assert [[*map(int, row)] for row in bracket["proven"]] == found.bracket.proven.astype(int).tolist()
     info = content["model_info"]
     assert [one["eps"] for one in info] == ["0.05", "0.1"]
     assert info[1]["clean_acc"] == f"{found.accuracy['worst'][0]:.2f}"
@@ -171,11 +172,11 @@ def test_ctrl_c_prints_what_is_finished_and_exits_130(audited, monkeypatch, no_a
     monkeypatch.setattr("nnlite.evaluation.auditing._square", stop)
     result = audited("rect", "--json")
     assert result.exit_code == 130
-    assert "interrupted: this is what was finished before" in result.stderr
+    assert "Interrupted; what was finished before is printed." in result.stderr
     content = json.loads(result.stdout)
     assert content["interrupted"]
-    assert content["late"].keys() == {"more steps", "search"}
-    assert content["proven"] is None
+    assert content["follow_ups"].keys() == {"more steps", "search"}
+    assert content["bracket"] is None
 
 
 def test_a_picture_is_drawn(audited, tmp_path, no_art):

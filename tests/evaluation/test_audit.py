@@ -17,7 +17,8 @@ from nnlite.datasets import check_samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import auditing as audit_module
 from nnlite.evaluation.accuracy import accuracy
-from nnlite.evaluation.auditing import ATTACKS, Audit, AuditAttack, AuditOptions, LateAttack, audit, worst_case
+from nnlite.evaluation.auditing import ATTACKS, Audit, AuditAttack, AuditOptions, FollowUp, audit, worst_case
+from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.pictures import plot_audit
 from nnlite.evaluation.verdicts import (
     FAIL,
@@ -106,13 +107,14 @@ def test_a_second_search_must_find_nothing_new(rule):
 def test_no_proven_example_may_fall():
     proven, worst = np.ones((3, 50), bool), np.ones((3, 50), bool)
     proven[2, 10:] = False
-    fine = sound(PHI, proven, worst, "")
+    fine = sound(Bracket(PHI, proven, worst, np.arange(50)), "")
     assert (fine.answer, fine.evidence) == (PASS, "proven, of 50 examples: 50 at 0.05, 10 at 0.1")
     worst[2, 9] = False
-    wrong = sound(PHI, proven, worst, "")
+    wrong = sound(Bracket(PHI, proven, worst, np.arange(50)), "")
     assert (wrong.answer, wrong.found) == (FAIL, 2)
     assert wrong.evidence.startswith("1 at phi 0.1: either the certificate or the attack is wrong")
-    assert sound(PHI, proven[:, :0], worst[:, :0], "no way").answer == NOT_TESTED
+    missing = sound(None, "no way")
+    assert (missing.answer, missing.evidence) == (NOT_TESTED, "nothing was proven: no way")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_of_few_examples_three_decide_nothing():
     white = fallen()[:, :500]  # 0.2 % of them is one
     assert transfer(PHI, white, {"a": fallen(0, 1, 2)[:, :500]}).answer == PASS
     assert transfer(PHI, white, {"a": fallen(0, 1, 2, 3)[:, :500]}).answer == FAIL
-    tried = np.ones((3, 500), bool)
+    tried = np.repeat([[False], [True], [False]], 500, axis=1)
     assert converged(PHI, np.full(3, 90.0), tried, ~fallen(0, 1, 2)[:, :500]).answer == PASS
     assert converged(PHI, np.full(3, 90.0), tried, ~fallen(0, 1, 2, 3)[:, :500]).answer == FAIL
 
@@ -230,7 +232,7 @@ def test_a_net_that_hides_its_gradient_is_caught(nets, art):
     assert hidden.failed
     left = np.logical_and.reduce(list(hidden.correct.values()))
     assert not (
-        hidden.late["square"].tried & ~left
+        hidden.follow_ups["square"].tried & ~left
     ).any()  # Square comes after all others, not only those that use the gradient
     x, y = samples.batch(slice(None))
     right = net.predict(x) == y
@@ -248,7 +250,7 @@ def test_without_the_toolbox_square_is_not_tested_and_the_rest_is(nets, no_art):
     assert set(answers(found).values()) == {PASS, NOT_TESTED}
     (verdict,) = (verdict for verdict in found.verdicts if verdict.answer == NOT_TESTED)
     assert "pip install '.[interop]' in a clone of nnlite" in verdict.evidence
-    assert not found.late["square"].tried.any()
+    assert not found.follow_ups["square"].tried.any()
     assert not found.failed
 
 
@@ -295,7 +297,7 @@ def test_the_worst_case_is_that_of_each_example_over_all_attacks(audited):
     for k in range(len(PHI)):
         for example in range(500):
             every = all(correct[k, example] for correct in audited.correct.values())
-            robust[example] &= every and not any(one.broken[k, example] for one in audited.late.values())
+            robust[example] &= every and not any(one.broken[k, example] for one in audited.follow_ups.values())
         assert audited.accuracy["worst"][k] == 100 * robust.sum() / 500
     assert (audited.accuracy["worst"] <= np.min([*audited.accuracy.values()], axis=0)).all()
 
@@ -304,8 +306,8 @@ def test_an_example_that_has_fallen_has_fallen_in_every_larger_ball_and_late_att
     one, other = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1]], bool), np.ones((3, 4), bool)
     broken = np.zeros((3, 4), bool)
     broken[1, 3] = True
-    late = {"square": LateAttack("Square", broken, broken)}
-    found = Audit(PHI, {"one": one, "other": other}, late, None, {}, (), 10.0, {}, np.arange(4))
+    follow_ups = {"square": FollowUp("Square", broken, broken)}
+    found = Audit(PHI, {"one": one, "other": other}, follow_ups, None, {}, (), 10.0, {}, np.arange(4))
     assert found.worst.astype(int).tolist() == [[1, 1, 1, 1], [1, 0, 1, 0], [1, 0, 0, 0]]
     assert found.accuracy["worst"].tolist() == [100, 50, 25]
     assert found.accuracy["one"].tolist() == [100, 75, 75]
@@ -339,9 +341,9 @@ def test_square_is_tried_where_all_others_failed_on_the_smallest_margins(audited
     true = logits[np.arange(len(y)), y]
     logits[np.arange(len(y)), y] = -np.inf
     margin = true - logits.max(axis=1)
-    square = audited.late["square"]
+    square = audited.follow_ups["square"]
     assert not square.tried[0].any()
-    others = {name: one for name, one in audited.late.items() if name != "square"}
+    others = {name: one for name, one in audited.follow_ups.items() if name != "square"}
     before = worst_case(audited.correct, others)
     for k in (1, 2):
         left, tried = before[k], square.tried[k]
@@ -398,21 +400,35 @@ def test_ctrl_c_keeps_what_is_finished(nets, no_art):
     assert (early.interrupted, set(early.correct), early.verdicts) == (True, {"r1", "r2"}, ())
     late = audit(net, samples, others, QUICK, on_progress=stop("certificates"))
     assert late.interrupted
-    assert late.proof is None
+    assert late.bracket is None
     whole = audit(net, samples, others, QUICK)
     assert not whole.interrupted
     assert late.verdicts == whole.verdicts[:-1]
     assert (late.worst == whole.worst).all()
 
 
-def test_the_proof_is_that_of_the_engine_and_below_the_worst_case(audited, nets):
+def test_the_bracket_is_that_of_certificates_and_of_all_attacks(audited, nets):
     samples, net, _ = nets
-    proof = audited.proof
-    assert len(proof.places) == len(set(proof.places)) == 30
-    x, y = samples[proof.places].batch(slice(None))
-    assert (proof.proven[0] == (net.predict(x) == y)).all()
-    assert (proof.proven[1] == is_proven(net, x, y, PHI[1])).all()
-    assert not (proof.proven & ~audited.worst[:, proof.places]).any()
+    bracket = audited.bracket
+    assert len(bracket.rows) == len(set(bracket.rows)) == 30
+    x, y = samples[bracket.rows].batch(slice(None))
+    assert (bracket.proven[0] == (net.predict(x) == y)).all()
+    assert (bracket.proven[1] == is_proven(net, x, y, PHI[1])).all()
+    assert (bracket.stands == audited.worst[:, bracket.rows]).all()
+    assert not bracket.contradictions.any()
+    few = audit(net, samples, {}, replace(QUICK, examples=60, proven=10, square_examples=1))
+    assert set(few.bracket.rows) <= set(few.rows)
+    assert (few.bracket.stands == few.worst[:, np.searchsorted(few.rows, few.bracket.rows)]).all()
+
+
+def test_ctrl_c_before_anything_is_finished_goes_on(nets, no_art):
+    samples, net, others = nets
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        audit(net, samples, others, QUICK, on_progress=stop)
 
 
 def test_a_proof_is_not_tested_where_it_cannot_be_had(nets, no_art):
@@ -438,7 +454,7 @@ def test_what_square_breaks_is_counted(nets, monkeypatch):
     monkeypatch.setattr(audit_module, "_square", lambda options, pixels: (Magic(), ""))
     monkeypatch.setattr("nnlite.evaluation.accuracy.check_crafted", lambda *what: None)
     found = audit(net, samples, others, QUICK)
-    assert found.late["square"].broken[1:].any(axis=1).all()
+    assert found.follow_ups["square"].broken[1:].any(axis=1).all()
     assert answers(found)["black box"] == FAIL
     assert found.accuracy["worst"][2] < min(found.accuracy[name][2] for name in found.correct)
 
@@ -448,7 +464,7 @@ def test_the_same_seed_gives_the_same_audit_and_phi_is_put_in_order(audited, net
     assert again.phi == PHI
     assert again.verdicts == audited.verdicts
     assert (again.worst == audited.worst).all()
-    assert (again.late["square"].broken == audited.late["square"].broken).all()
+    assert (again.follow_ups["square"].broken == audited.follow_ups["square"].broken).all()
     other = audit(*arguments(nets), replace(QUICK, square_examples=1, seed=1))
     assert (other.correct["r1"] == audited.correct["r1"]).all()
     assert (other.correct["random"] != audited.correct["random"]).any()
@@ -493,10 +509,10 @@ def test_a_large_phi_is_used_for_the_verdict_on_large_noise(nets, no_art):
     ("options", "words"),
     [
         ({"phi": (0.1, -0.1)}, "phi: expected"),
-        ({"phi": (0.0,)}, "one above 0"),
+        ({"phi": (0.0,)}, "one of them above 0"),
         ({"phi": (float("nan"),)}, "phi: expected"),
         ({"phi": ()}, "phi: expected"),
-        ({"phi": (0.1, 1.5)}, "phi: expected numbers of 0 to 1, the range of a pixel"),
+        ({"phi": (0.1, 1.5)}, "phi: expected numbers from 0 to 1, the range of a pixel"),
         ({"apgd_steps": 0}, "apgd_steps: expected"),
         ({"proven": -1}, "proven: expected an integer of at least 0"),
         ({"steps": 0}, "steps: expected"),

@@ -1,9 +1,11 @@
 """Radii of single images: those of linear nets, which are known, what each end promises, and what ends the work."""
 
+import sys
 from functools import partial
 
 import numpy as np
 import pytest
+import strict_cupy
 
 from nnlite.apgd import APGD
 from nnlite.attacks import NORMS
@@ -139,3 +141,12 @@ def test_each_run_has_a_panel_on_one_scale(figures, tmp_path):
         "unknown",
         "proven",
     ]
+
+
+def test_on_the_other_device_they_are_the_same(trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
+    (data, net), few = trained, CertifyOptions(examples=3)
+    here, there = find_radii(net, data.test, few), find_radii(net.to("gpu"), data.test.to("gpu"), few)
+    assert (there.rows == here.rows).all()
+    for name in ("proven", "broken", "distance"):
+        assert (getattr(there, name) == getattr(here, name)).all()
