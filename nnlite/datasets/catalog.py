@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.backend import Array
+from nnlite.datasets.description import Description, Split
 from nnlite.datasets.downloads import cache_folder, fetch
 from nnlite.datasets.idx import IDX_IMAGES, IDX_LABELS, read_idx
 from nnlite.datasets.samples import Dataset, Samples, check_samples
@@ -59,6 +60,20 @@ class Entry:
     source: str
     mirrors: tuple[str, ...] = ()
     drawn: bool = False
+
+    def describe(self, seed: int | None = None) -> Description:
+        """Return what a run records of the data set; without a seed, what a run of nnlite 0.1.0 is known by."""
+        digest = hashlib.sha256("".join(file.sha256 for file in self.files).encode()).hexdigest()
+        return Description(
+            name=self.name,
+            sha256="" if seed is None else digest,
+            shape=self.shape,
+            classes=tuple(map(str, range(self.classes))),
+            features=(),
+            low=(0.0,),
+            high=(float(self.white),),
+            split=Split(self.splits, ("validation",) if self.drawn else (), seed if self.drawn else None),
+        )
 
 
 DIGITS = Entry(
@@ -107,7 +122,7 @@ def load(name: str, seed: int = 0) -> Dataset:
         order = generator(seed, "split").permutation(training + validation)
         rows = [np.sort(order[validation:]), np.sort(order[:validation])]
     test = others[0] if others else first[training + validation :]
-    return Dataset(name, first[rows[0]], first[rows[1]], test, entry.shape, entry.classes)
+    return Dataset(name, first[rows[0]], first[rows[1]], test, entry.shape, entry.classes, source=entry.describe(seed))
 
 
 def locate(name: str) -> str | None:

@@ -6,6 +6,7 @@ a hash of the original ones. It holds the bytes of all images, 196 MB for 50,000
 
 import hashlib
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ ANGLES = (0, 15, 30, -15, -30)  # degrees to the left: the paper's five classes,
 _CHUNK = 1000  # images rotated at a time
 
 
-def rotated(samples: Samples, shape: tuple[int, int], cache: Path | None = None) -> Samples:
+def rotated(samples: Samples, shape: tuple[int, ...], cache: Path | None = None) -> Samples:
     """Return the N images at each of ANGLES, 5 N in all, with their labels and the auxiliary labels "rotation".
 
     The rotated images come from the cache if it has them. A damaged file there is written again, and a cache that
@@ -29,11 +30,11 @@ def rotated(samples: Samples, shape: tuple[int, int], cache: Path | None = None)
 
     Arguments:
         samples: images (N, D), on the host.
-        shape: rows and columns of an image.
+        shape: rows and columns of an image, and channels where it has them.
         cache: a folder; None for nnlite's in the user's cache.
     """
     images = np.ascontiguousarray(samples.images)
-    if images.shape[-1] != shape[0] * shape[1] or min(shape) < 2:
+    if len(shape) not in (2, 3) or images.shape[-1] != math.prod(shape) or min(shape[:2]) < 2:
         raise NnliteError(f"rotation: expected images of two dimensions, found {images.shape[-1]} pixels as {shape}")
     turned = _cached(images, shape, cache_folder() if cache is None else cache)
     count = len(samples)
@@ -45,12 +46,12 @@ def rotated(samples: Samples, shape: tuple[int, int], cache: Path | None = None)
     )
 
 
-def rotate(images: Array, shape: tuple[int, int], degrees: float) -> Array:
+def rotate(images: Array, shape: tuple[int, ...], degrees: float) -> Array:
     """Return images (N, D) rotated about their centre, by bilinear interpolation, with black corners.
 
     Arguments:
         images: (N, D).
-        shape: rows and columns of an image.
+        shape: rows and columns of an image, and channels where it has them.
         degrees: the angle, counterclockwise.
     """
     import scipy.ndimage
@@ -61,7 +62,7 @@ def rotate(images: Array, shape: tuple[int, int], degrees: float) -> Array:
     return whole.astype(images.dtype).reshape(images.shape)
 
 
-def _cached(images: Array, shape: tuple[int, int], folder: Path) -> Array:
+def _cached(images: Array, shape: tuple[int, ...], folder: Path) -> Array:
     """Return all rotations (5, N, D), from the cache if it holds them undamaged."""
     name = hashlib.sha256(images.tobytes() + repr((images.dtype, shape, ANGLES)).encode()).hexdigest()[:16]
     path = folder / f"rotated-{name}.bin"

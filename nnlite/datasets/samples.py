@@ -4,15 +4,18 @@ Images keep the bytes that they came as, and are scaled to [0, 1] batch by batch
 what comes in, once and on the host; the engine relies on that.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
 
 from nnlite.backend import Array, to_device
+from nnlite.datasets.description import Description, Split
 from nnlite.errors import NnliteError
 
 
@@ -62,16 +65,20 @@ class Dataset:
     Arguments:
         name: what runs and attack files call the data.
         train, validation, test: the three splits.
-        shape: rows and columns of an image, such as (8, 8).
+        shape: rows and columns of an image, such as (8, 8), and channels where it has them; (D,) for a table.
         classes: the number of classes; labels are below it.
+        source: what was read from a file; None for arrays of one's own.
+        notes: what a reader of figures on these samples should know, each in a line.
     """
 
     name: str
     train: Samples
     validation: Samples
     test: Samples
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     classes: int
+    source: Description | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, samples in (("train", self.train), ("validation", self.validation), ("test", self.test)):
@@ -88,6 +95,28 @@ class Dataset:
     def features(self) -> int:
         """The number of pixels, D."""
         return math.prod(self.shape)
+
+    @cached_property
+    def description(self) -> Description:
+        """What a run records of the data: that of the file, or one of the arrays, by their SHA-256."""
+        splits = (self.train, self.validation, self.test)
+        sizes = (len(self.train), len(self.validation), len(self.test))
+        if self.source:
+            return replace(self.source, split=replace(self.source.split, sizes=sizes))
+        digest = hashlib.sha256()
+        for samples in splits:
+            digest.update(np.ascontiguousarray(samples.images).data)
+            digest.update(np.ascontiguousarray(samples.labels).data)
+        return Description(
+            name=self.name,
+            sha256=digest.hexdigest(),
+            shape=self.shape,
+            classes=tuple(map(str, range(self.classes))),
+            features=(),
+            low=(0.0,),
+            high=(self.train.white,),
+            split=Split(sizes),
+        )
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:

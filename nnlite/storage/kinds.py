@@ -5,7 +5,10 @@ below, and none of them says in one line what was expected and found, with a hos
 """
 
 import math
+import os
+import re
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnlite.errors import NnliteError
@@ -68,6 +71,8 @@ def is_finite(value: Any) -> bool:
 BOOLEAN = Kind("true or false", lambda value: isinstance(value, bool))
 NOT_NEGATIVE = Kind("a finite number of at least 0", lambda value: is_finite(value) and value >= 0)
 POSITIVE = Kind("a finite number above 0", lambda value: is_finite(value) and value > 0)
+FINITE = Kind("a finite number", is_finite)
+SHA256 = Kind("a SHA-256", lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None)
 
 
 def integer(least: int, most: int | None = None) -> Kind:
@@ -88,6 +93,11 @@ def text(least: int, most: int) -> Kind:
         f"a text of {_size(least, most)} printable characters",
         lambda value: isinstance(value, str) and least <= len(value) <= most and value.isprintable(),
     )
+
+
+def optional(kind: Kind) -> Kind:
+    """Return the kind of None and of the values of `kind`."""
+    return Kind(f"{kind.words}, or null", lambda value: value is None or kind.fits(value))
 
 
 def one_of(choices: Collection[Any]) -> Kind:
@@ -122,6 +132,14 @@ def object_of(kinds: Mapping[str, Kind]) -> Kind:
             and all(kind.fits(value[name]) for name, kind in kinds.items())
         ),
     )
+
+
+FOLDER_NAME = Kind(
+    "a plain folder name of at most 200 bytes",
+    lambda name: (
+        text(1, 200).fits(name) and Path(name).name == name and name[0] != "." and len(os.fsencode(name)) <= 200
+    ),
+)
 
 
 def _size(least: int, most: int) -> str:

@@ -1,0 +1,184 @@
+"""CSV files: a line of column names, then numbers in every column but that of the labels.
+
+Python's csv module reads quotes, commas within them, and the line ends of all systems, and knows the number of each
+line, which numpy.loadtxt does not; pandas and pyarrow were weighed, and are too much for one reader. Numbers go into
+their place line by line, so that a file takes no more memory than its numbers.
+"""
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlite.datasets.description import FEATURES_LIMIT, NAME
+from nnlite.errors import NnliteError
+from nnlite.storage.files import open_file
+from nnlite.storage.kinds import expect
+from nnlite.storage.texts import shown
+
+LINE_LIMIT = 1 << 20  # characters of a line
+MISSING = {"", "na", "nan", "n/a", "null", "none", "?"}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The content of a CSV file.
+
+    Arguments:
+        columns: the names of the features.
+        values: (N, D), float64.
+        label: the column of the labels, None if there is none.
+        classes: the different labels, as text.
+        numbers: (N,), which of `classes` the label of each row is; (0,) if there is no label.
+    """
+
+    columns: tuple[str, ...]
+    values: npt.NDArray[np.float64]
+    label: str | None
+    classes: list[str]
+    numbers: npt.NDArray[np.int64]
+
+
+def read_table(path: Path, label: str | None = None, *, features: tuple[str, ...] | None = None) -> Table:
+    """Return the content of a CSV file in UTF-8, with or without a byte-order mark.
+
+    Arguments:
+        path: the file.
+        label: the column of the labels; None for the last one.
+        features: the columns that are wanted, in this order; then the file may lack the column `label`, and may have
+            no others. None for all but `label`.
+
+    NnliteError names the line and the column of what is missing, or is no number.
+    """
+    try:
+        with open_file(path) as file:
+            most = _most_lines(file)
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            lines = csv.reader(_limited(text, path), skipinitialspace=True, strict=True)
+            try:
+                return _read(path, lines, most, label, features)
+            except UnicodeDecodeError as error:
+                raise NnliteError(
+                    f"{path}: expected text in UTF-8, found the byte 0x{error.object[error.start]:02x} after line "
+                    f"{lines.line_num:,}; save the file as UTF-8"
+                ) from error
+            except csv.Error as error:
+                raise NnliteError(f"{path}, line {lines.line_num:,}: expected CSV ({error}); mend the line") from error
+    except OSError as error:
+        raise NnliteError(f"{path}: cannot be read ({error.strerror}); give the path of a CSV file") from error
+
+
+def _most_lines(file: IO[bytes]) -> int:
+    """Return how many lines a file has, give or take the last one."""
+    return 1 + sum(block.count(b"\n") or block.count(b"\r") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def _limited(text: IO[str], path: Path) -> Iterator[str]:
+    for line in iter(lambda: text.readline(LINE_LIMIT), ""):
+        if len(line) == LINE_LIMIT:
+            raise NnliteError(f"{path}: expected lines of less than {LINE_LIMIT:,} characters, found a longer one")
+        yield line
+
+
+def _read(path: Path, lines: Any, most: int, label: str | None, features: tuple[str, ...] | None) -> Table:
+    header = _header(path, next(lines, []))
+    label, wanted = _columns(path, header, label, features)
+    place = None if label is None else header.index(label)
+    values = np.empty((most, len(wanted)))  # the system gives memory to the rows that are written, and to no others
+    classes: dict[str, int] = {}
+    numbers = np.empty(0 if place is None else most, np.int64)
+    count = 0
+    for row in filter(None, lines):
+        where = f"{path}, line {lines.line_num:,}"
+        if len(row) != len(header):
+            raise NnliteError(
+                f"{where}: expected {len(header):,} fields, as in the first line, found {len(row):,}; mend the line"
+            )
+        try:
+            values[count] = [float(row[k]) for k in wanted]
+        except ValueError:
+            values[count] = math.nan
+        if not np.isfinite(values[count]).all():
+            _blame(where, header, wanted, row)
+        if place is not None:
+            text = row[place].strip()
+            if text.lower() in MISSING:
+                raise NnliteError(f"{where}: expected a label in column {label!r}, found none; leave the row out")
+            numbers[count] = classes.setdefault(text, len(classes))
+        count += 1
+    if not count:
+        raise NnliteError(f"{path}: expected rows below the column names, found none")
+    return Table(tuple(header[k] for k in wanted), values[:count], label, list(classes), numbers[:count])
+
+
+def _header(path: Path, row: list[str]) -> list[str]:
+    """Return the names of the columns; NnliteError where they are none."""
+    header = [name.strip() for name in row]
+    where = f"{path}, line 1"
+    if not any(header):
+        raise NnliteError(f"{where}: expected column names, found nothing; the first line of a CSV file names them")
+    if len(header) > FEATURES_LIMIT + 1:
+        raise NnliteError(f"{where}: expected at most {FEATURES_LIMIT:,} columns, found {len(header):,}")
+    if all(map(_is_number, header)):
+        raise NnliteError(f"{where}: expected column names, found numbers; add a first line that names the columns")
+    if len(header) == 1 and (other := next((one for one in ";\t|" if one in header[0]), "")):
+        raise NnliteError(f"{where}: expected columns separated by commas, found {other!r}; write the file with commas")
+    for k, name in enumerate(header):
+        if not name:
+            raise NnliteError(f"{where}: column {k + 1} has no name; name it, or leave it out if it numbers the rows")
+        expect(f"{where}: a column", NAME, name)
+        if header.index(name) < k:
+            raise NnliteError(f"{where}: two columns are named {name!r}; rename one")
+    return header
+
+
+def _columns(
+    path: Path, header: list[str], label: str | None, features: tuple[str, ...] | None
+) -> tuple[str | None, list[int]]:
+    """Return the name of the column of labels, None if there is none, and the places of the features."""
+    if features is None:
+        label = header[-1] if label is None else label
+        if label not in header:
+            raise NnliteError(f"{path}: expected a column {label!r} of labels, found {listed(header)}; see --label")
+        wanted = [k for k, name in enumerate(header) if name != label]
+        if not wanted:
+            raise NnliteError(f"{path}: expected columns of numbers beside the labels in {label!r}, found none")
+        return label, wanted
+    missing, unknown = {*features} - {*header}, {*header} - {*features, label}
+    if missing or unknown:
+        name, what = (min(missing), "found none") if missing else (min(unknown), "the net does not know it")
+        raise NnliteError(f"{path}: column {name!r}: {what}; expected {listed(features)}")
+    return None, [header.index(name) for name in features]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first ten names, and how many more there are."""
+    return ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+
+
+def _blame(where: str, header: list[str], wanted: list[int], row: list[str]) -> NoReturn:
+    """Raise NnliteError for the first field of a row that is no finite number."""
+    for name, text in ((header[k], row[k].strip()) for k in wanted):
+        if text.lower() in MISSING:
+            raise NnliteError(
+                f"{where}, column {name!r}: expected a number, found a missing value ({text!r}); fill it in, or leave "
+                f"out the row or the column"
+            )
+        if not _is_number(text):
+            raise NnliteError(
+                f"{where}, column {name!r}: expected a number, found {shown(text)}; write text as numbers, one column "
+                f"of 0 and 1 for each of its values"
+            )
+    raise AssertionError("each field is a number")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
