@@ -22,8 +22,10 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
+from nnlite.cli.own import data_of, on_same_data, tell_units
 from nnlite.cli.progress import progress
-from nnlite.datasets.catalog import load
+from nnlite.datasets.loading import source_name
+from nnlite.datasets.table import listed
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import AttackTable
 from nnlite.evaluation.attacking import attack_nets
@@ -111,11 +113,13 @@ def attack(
         check_format(picture)
     given = {name: value for name, value in options.items() if value is not None}
     chosen = choose_attack(noise, phi, clip=clip, **given)
+    source, data = data, source_name(data)
     crafting = find_run(adversary, data, runs)
     scored = [find_run(name, data, runs) for name in victims] or list_runs(runs, data)
     if len({run.name for run in scored}) < len(scored):
         raise NnliteError("victim: expected runs of different names, found one twice")
-    dataset = load(data)
+    dataset = data_of(crafting, source)
+    scored = on_same_data(scored, dataset, chosen=bool(victims))
     count = len(dataset.test[:first])
     if save:
         size = count * dataset.features * len(chosen.phi) * np.dtype(dtype).itemsize
@@ -161,17 +165,23 @@ def attack(
         how = f"{chosen.title}, {chosen.details}"
         writer.writerows([victim, crafting.name, how, *values] for victim, values in figures.items())
     else:
+        samples = f"{count:,} test {dataset.description.samples} of {data}"
         print_table(
-            f"{crafting.name} crafts {chosen.title} on {count:,} test images of {data}, {chosen.details}",
+            f"{crafting.name} crafts {chosen.title} on {samples}, {chosen.details}",
             ["victim", *(f"phi {size:g}" for size in table.phi)],
             [[victim, *(f"{value:.2f}" for value in values)] for victim, values in figures.items()],
         )
         message("accuracy in %" + ("; phi is the length of the noise in the L2 norm" if table.norm == "l2" else ""))
+    if table.norm != "l2":
+        tell_units(dataset, max(table.phi))
     for line in _notes(table, crafting.name, count):
         message(line)
 
     methods = {run.name: run.settings.reg for run in scored}
     heading = f"{data}: {chosen.title} crafted by {crafting.name}\n{chosen.details}"
+    classes = dataset.description.classes
+    if classes != tuple(map(str, range(len(classes)))):
+        heading += "\n" + listed([f"{label} is {name}" for label, name in enumerate(classes)])
     if plot:
         plot_accuracy(table, methods, heading, plot)
         message(f"drew {plot}")

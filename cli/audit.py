@@ -23,8 +23,9 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
+from nnlite.cli.own import data_of, on_same_data, tell_units
 from nnlite.cli.progress import progress
-from nnlite.datasets.catalog import load
+from nnlite.datasets.loading import source_name
 from nnlite.evaluation.accuracy import BoolArray
 from nnlite.evaluation.auditing import Audit, AuditOptions
 from nnlite.evaluation.auditing import audit as audit_net
@@ -76,22 +77,27 @@ def audit(
     if plot:
         check_format(plot)
     options = AuditOptions(**asked)
+    source, data = data, source_name(data)
     audited = find_run(run, data, runs)
     others = [other for other in list_runs(runs, data) if other.name != audited.name] if transfer == "all" else []
+    dataset = data_of(audited, source)
+    others = [one for one in on_same_data([audited, *others], dataset, chosen=False) if one.name != audited.name]
     with progress("audit") as show:
         found = audit_net(
             audited.net.to(device),
-            load(data).test.to(device),
+            dataset.test.to(device),
             {other.name: other.net.to(device) for other in others},
             options,
             on_progress=show,
         )
-    ball = "pixels within [0, 1]" if options.clip else "pixels not clipped"
+    about = dataset.description
+    ball = f"{about.values} within [0, 1]" if options.clip else f"{about.values} not clipped"
     if as_json:
         print_json({"run": audited.name, "data": data, **_content(found), "model_info": _model_info(audited, found)})
     else:
         title = f"{audited.name} under L-infinity noise of radius phi, {ball}: accuracy in %"
-        _print(found, f"{title}, {len(found.rows):,} test images of {data}")
+        _print(found, f"{title}, {len(found.rows):,} test {about.samples} of {data}")
+    tell_units(dataset, max(found.phi))
     if plot:
         plot_audit(found, f"{audited.name} on {data}, {ball}", plot)
         message(f"drew {plot}")
@@ -138,7 +144,7 @@ def _model_info(run: Run, found: Audit) -> list[dict[str, Any]]:
             "dataset": run.settings.data,
             "threat_model": "Linf",
             "eps": f"{size:g}",
-            "architecture": f"MLP {'-'.join(map(str, run.settings.sizes))}",
+            "architecture": f"MLP {'-'.join(map(str, run.net.sizes))}",
             "clean_acc": f"{worst[0]:.2f}",
             "reported": f"{worst[k]:.2f}",
             "autoattack_acc": f"{worst[k]:.2f}",

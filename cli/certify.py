@@ -19,8 +19,10 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
+from nnlite.cli.own import data_of, on_same_data, tell_units
 from nnlite.cli.progress import progress
-from nnlite.datasets.catalog import load
+from nnlite.datasets.description import Description
+from nnlite.datasets.loading import source_name
 from nnlite.errors import NnliteError
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, bracket
 from nnlite.evaluation.pictures import check_format, plot_radii
@@ -91,19 +93,23 @@ def certify(
     if plot:
         check_format(plot)
     options = CertifyOptions(**asked)
+    source, data = data, source_name(data)
     found = [find_run(name, data, runs) for name in names]
     if len({run.name for run in found}) < len(found):
         raise NnliteError("run: expected runs of different names, found one twice")
-    test = load(data).test.to(device)
+    dataset = data_of(found[0], source)
+    test = dataset.test.to(device)
+    found = on_same_data(found, dataset, chosen=True)
     brackets: dict[str, Bracket] = {}
     radii: dict[str, Radii] = {}
     stopped = None
+    tell_units(dataset, max(options.sizes))
     try:
         for run in found:
             with progress(run.name) as show:
                 brackets[run.name] = bracket(run.net.to(device), test, options, on_progress=show)
             if not as_json:
-                _print(run.name, data, brackets[run.name], options)
+                _print(run.name, dataset.description, brackets[run.name], options)
             _stop_if_interrupted(run.name, brackets[run.name])
             if per_image or plot:
                 with progress(f"radii of {run.name}") as show:
@@ -187,15 +193,15 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _print(name: str, data: str, found: Bracket, options: CertifyOptions) -> None:
-    ball = "pixels within [0, 1]" if options.clip else "pixels not clipped"
+def _print(name: str, data: Description, found: Bracket, options: CertifyOptions) -> None:
+    ball = f"{data.values} within [0, 1]" if options.clip else f"{data.values} not clipped"
     figures = [_cells(found, column) for column in COLUMNS]
     print_table(
-        f"{name} under noise within phi, {ball}, {len(found.rows):,} test images of {data}",
+        f"{name} under noise within phi, {ball}, {len(found.rows):,} test {data.samples} of {data.name}",
         ["phi", *COLUMNS.values()],
         [[f"{size:g}", *cells] for size, *cells in zip(found.phi, *figures, strict=True)],
     )
-    message("% of the images, with 95 % intervals; the truth lies between proven and worst case")
+    message(f"% of the {data.samples}, with 95 % intervals; the truth lies between proven and worst case")
 
 
 def _cells(found: Bracket, column: str) -> Sequence[str]:

@@ -19,7 +19,8 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
-from nnlite.datasets.catalog import load
+from nnlite.cli.own import data_of, on_same_data
+from nnlite.datasets.loading import source_name
 from nnlite.errors import NnliteError
 from nnlite.evaluation.finite_step import PHI, Convergence, convergence
 from nnlite.evaluation.pictures import check_format, plot_convergence
@@ -86,7 +87,7 @@ def gradcheck(
     _refuse(("entries",), "does not go with --datagrad, which moves each array along random directions")
     if run:
         _refuse(("features", "hidden", "classes"), "and --run exclude each other: a run has its own size")
-        what = f"{Path(run).name} on test images of {data}"
+        what = f"{Path(run).name} on test images of {source_name(data)}"
         net, x, y = _trained(run, data, runs, batch_size or 100, seed)
     else:
         _refuse(("data", "runs"), "goes with --run; a random net gets random inputs")
@@ -125,9 +126,13 @@ def _random(sizes: tuple[int, ...], count: int, seed: int) -> tuple[Network, Arr
 
 def _trained(run: str, data: str, runs: Path, count: int, seed: int) -> tuple[Network, Array, Array]:
     """Return the net of a run in float64, with `count` test images drawn by `seed`, as float32 holds them."""
-    net, test = find_run(run, data, runs).net, load(data).test
+    found = find_run(run, source_name(data), runs)
+    dataset = data_of(found, data)
+    on_same_data([found], dataset, chosen=True)
+    net, test = found.net, dataset.test
     if count > len(test):
-        raise NnliteError(f"batch-size: expected at most the {len(test):,} test images of {data}, found {count:,}")
+        there = f"the {len(test):,} test images of {dataset.name}"
+        raise NnliteError(f"batch-size: expected at most {there}, found {count:,}")
     x, y = test.batch(np.random.default_rng(seed).choice(len(test), count, replace=False))
     return net.astype(np.float64), x.astype(np.float64), y
 

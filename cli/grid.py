@@ -90,8 +90,8 @@ def _jobs(file: Path | None, runs: Path, given: dict[str, Any]) -> list[Job]:
     if file:
         return read_grid(file, runs)
     table = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
-    if "hidden" in table:
-        table["hidden"] = [list(widths) for widths in table["hidden"]]
+    for key in {"hidden", "split"} & table.keys():
+        table[key] = [list(numbers) for numbers in table[key]]
     return make_grid([table], runs, "options")
 
 

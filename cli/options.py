@@ -49,8 +49,10 @@ class NumberList(click.ParamType[tuple[Any, ...]]):
             self.fail(f"expected {self.number.__name__} numbers separated by commas, found {value!r}", param, ctx)
 
 
-WIDTHS, PHIS = NumberList(int, "widths"), NumberList(float, "phi,..")
+WIDTHS, PHIS, SHARES = NumberList(int, "widths"), NumberList(float, "phi,.."), NumberList(float, "shares")
 INTEGERS, FLOATS = NumberList(int, "number,.."), NumberList(float, "number,..")
+
+METAVARS = {"reg": "METHOD", "data": "NAME|PATH", "label": "COLUMN"}
 
 runs_option = click.option(
     "--runs",
@@ -76,12 +78,12 @@ def setting_option(name: str, *, several: bool = False) -> Callable[[Command], C
     if default is not None and default is not False:
         words = ",".join(map(str, default)) if isinstance(default, tuple) else default
         about += f"  [default: {words}]"
-    if name == "reg":
-        options["metavar"] = "METHOD"
+    if name in METAVARS:
+        options["metavar"] = METAVARS[name]
     if field.metadata["kind"].choices:
         options["type"] = click.Choice(field.metadata["kind"].choices)
-    elif name == "hidden":
-        options |= {"type": WIDTHS, "multiple": several}
+    elif name in ("hidden", "split"):
+        options |= {"type": {"hidden": WIDTHS, "split": SHARES}[name], "multiple": several}
     elif name == "term":
         options |= {
             "multiple": True,
@@ -92,7 +94,7 @@ def setting_option(name: str, *, several: bool = False) -> Callable[[Command], C
         options |= {"is_flag": True, "default": False}
     else:
         number = (*get_args(field.type), field.type)[0]  # X of X | None
-        options["type"] = {int: INTEGERS, float: FLOATS}[number] if several else number
+        options["type"] = {int: INTEGERS, float: FLOATS}.get(number, number) if several else number
     return click.option(f"--{name.replace('_', '-')}", help=about, **options)
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import click
 
 from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
-from nnlite.datasets.catalog import DATASETS
+from nnlite.datasets.loading import source_name
 from nnlite.errors import NnliteError
+from nnlite.storage import kinds
 from nnlite.training.checkpoint import checkpoint_of, epochs_done
 from nnlite.training.runs import list_runs, list_unfinished
 
 
 @click.command()
-@click.option("--data", type=click.Choice(DATASETS), help="Only runs on this data set.")
+@click.option("--data", metavar="NAME|PATH", help="Only runs on this data set.")
 @runs_option
 @json_option
 def runs(data: str | None, runs: Path, as_json: bool) -> None:
@@ -22,6 +23,8 @@ def runs(data: str | None, runs: Path, as_json: bool) -> None:
 
     The columns under phi are the accuracy in % under each run's own R1 noise.
     """
+    if data and not (kinds.FOLDER_NAME.fits(data) and (runs / data).is_dir()):
+        data = source_name(data)
     found = list_runs(runs, data)
     if as_json:
         print_json(

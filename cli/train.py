@@ -8,7 +8,7 @@ import click
 
 from nnlite.cli.options import WithRows, message, runs_option, setting_options
 from nnlite.cli.progress import progress
-from nnlite.datasets.catalog import load
+from nnlite.datasets.loading import load, source_name
 from nnlite.methods import METHODS
 from nnlite.training.checkpoint import checkpoint_of
 from nnlite.training.diagnostics import diagnose
@@ -45,14 +45,17 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
     """
     if resume and overwrite:
         raise click.UsageError("--resume continues what is there, and --overwrite replaces it: choose one")
-    chosen = Settings(**with_defaults(settings))
+    source = settings["data"]
+    chosen = Settings(**with_defaults(settings | {"data": source_name(source)}))
+    data = load(source, chosen.seed, label=chosen.label, split=chosen.split)
     words, warnings = mix(chosen)
     message(words)
     if chosen.multitask:
         message(f"two tasks: digit loss + {chosen.gamma:g} x rotation loss; five rotations of each training image")
     for warning in warnings:
         message(f"Warning: {warning}")
-    data = load(chosen.data, chosen.seed)
+    for note in data.notes:
+        message(f"Note: {note}.")
     with progress("training", each=True) as show:
 
         def on_epoch(epoch: Epoch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
-from nnlite.datasets.catalog import load
+from nnlite.datasets.loading import load, reload
 from nnlite.errors import NnliteError
 from nnlite.evaluation.attack_file import AttackFile, Verification, find_weights, open_attack
 from nnlite.evaluation.attack_file import verify as verify_file
@@ -20,9 +20,10 @@ from nnlite.evaluation.named_attacks import NORM_NAMES
 @click.option(
     "--run", "names", multiple=True, help="Run that classifies the images: its name or path; may be repeated."
 )
+@click.option("--data", metavar="PATH", help="Your own data, if FILE is of them.")
 @runs_option
 @json_option
-def verify(file: Path, names: tuple[str, ...], runs: Path, as_json: bool) -> None:
+def verify(file: Path, names: tuple[str, ...], data: str | None, runs: Path, as_json: bool) -> None:
     """Check the images that nnlite attack --save kept in FILE, without the attack's code.
 
     Compares them with the clean images: those in FILE must be finite, within phi of the clean ones, equal to them at
@@ -38,7 +39,9 @@ def verify(file: Path, names: tuple[str, ...], runs: Path, as_json: bool) -> Non
     weights = dict(find_weights(name, attack.record.data, runs) for name in names)
     if len(weights) < len(names):
         raise NnliteError("run: expected runs of different names, found one twice")
-    found = verify_file(attack, load(attack.record.data).test, weights)
+    source, recorded = data or attack.record.data, attack.record.source
+    dataset = reload(source, recorded, str(file)) if recorded else load(source)
+    found = verify_file(attack, dataset.test, weights)
     if as_json:
         print_json(_content(attack, found))
     else:

@@ -13,7 +13,6 @@ there can hide itself; its few lines of plain NumPy are meant to be read.
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,7 @@ import numpy.typing as npt
 
 from nnlite import __version__
 from nnlite.backend import Array, to_host
-from nnlite.datasets.catalog import DATASETS
+from nnlite.datasets.description import Description, read_description
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.layers import Dense
@@ -35,7 +34,7 @@ from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, Writer, check_layo
 from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import WEIGHTS, read_any_net
 
-FORMAT, KEY, SPLIT = 1, "nnlite-attack", "test"
+FORMAT, KEY, SPLIT = 2, "nnlite-attack", "test"
 BLOCK = 250  # examples at a time, as in nnlite.evaluation.accuracy: products of other shapes may round otherwise
 INT64 = DTYPES["I64"]
 
@@ -43,22 +42,19 @@ Weights: TypeAlias = Sequence[tuple[Array, Array]]  # W (in, out) and b (out,) o
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 TEXT = kinds.text(1, 500)
-SHA256 = kinds.Kind(
-    "a SHA-256", lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-)
-NET = kinds.object_of({"name": TEXT, "sha256": SHA256})
+NET = kinds.object_of({"name": TEXT, "sha256": kinds.SHA256})
 FIELDS = {  # of a Record
     "attack": TEXT,
     "norm": kinds.one_of(["linf", "l2", None]),
     "clip": kinds.BOOLEAN,
     "phi": kinds.sequence(kinds.number(0, 1_000_000), 1, 1000),
-    "data": kinds.one_of(DATASETS),
-    "clean": SHA256,
+    "data": kinds.FOLDER_NAME,
+    "clean": kinds.SHA256,
     "adversary": NET,
     "victims": kinds.sequence(NET, 1, 1000),
     "split": kinds.one_of([SPLIT]),
     "nnlite": TEXT,
-    "format": kinds.one_of([FORMAT]),
+    "format": kinds.one_of([1, FORMAT]),  # the first, of nnlite 0.1.0, has no `source`
 }
 
 
@@ -76,7 +72,7 @@ class Record:
 
     attack: the name of the attack and its options, in words. norm: what phi is measured in, "linf", "l2", or None
     where phi is no radius; clip: whether the pixels were kept within [0, 1]. clean: the SHA-256 of the clean images
-    and their labels.
+    and their labels. source: the data that they are of; None in files of nnlite 0.1.0.
     """
 
     attack: str
@@ -90,6 +86,7 @@ class Record:
     split: str = SPLIT
     nnlite: str = __version__
     format: int = FORMAT
+    source: Description | None = None
 
 
 @dataclass(frozen=True)
@@ -370,9 +367,14 @@ def _record(content: Any) -> Record:
     """Return the Record that a JSON object holds; NnliteError names the field that is wrong."""
     if isinstance(content, dict):  # another format may have other fields
         kinds.expect("format", FIELDS["format"], content.get("format"))
+    source = None
+    if isinstance(content, dict) and content["format"] == FORMAT:
+        kinds.expect_fields("record", [*FIELDS, "source"], content)
+        source = None if content["source"] is None else read_description(content["source"])
+        content = {name: value for name, value in content.items() if name != "source"}
     record = kinds.expect_object("record", FIELDS, content)
     adversary, *victims = (NetId(**net) for net in (record["adversary"], *record["victims"]))
     names = [net.name for net in victims]
     kinds.expect("victims", kinds.Kind("different names", lambda value: len(set(value)) == len(value)), names)
     phi = tuple(map(float, record["phi"]))
-    return Record(**{**record, "phi": phi, "adversary": adversary, "victims": tuple(victims)})
+    return Record(**{**record, "phi": phi, "adversary": adversary, "victims": tuple(victims)}, source=source)

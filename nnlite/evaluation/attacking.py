@@ -57,7 +57,7 @@ def attack_nets(
     if save is None:
         table = evaluate_attack(*asked, seed=seed, on_progress=on_progress)
     else:
-        record = _record(chosen, adversary, victims, data.name, clean)
+        record = _record(chosen, adversary, victims, data, clean)
         with new_attack(save, record, clean, np.arange(len(clean)), dtype) as file:
             table = evaluate_attack(*asked, seed=seed, keep=file.keep, on_progress=on_progress)
             file.score(np.stack([correct.sum(axis=-1) for correct in table.correct.values()]))
@@ -65,7 +65,7 @@ def attack_nets(
 
 
 def _record(
-    chosen: ChosenAttack, adversary: tuple[str, Network], victims: Mapping[str, Network], data: str, clean: Samples
+    chosen: ChosenAttack, adversary: tuple[str, Network], victims: Mapping[str, Network], data: Dataset, clean: Samples
 ) -> Record:
     """Return what the attack file says about itself."""
     first, *others = (NetId(name, weights_sha256(weights_of(net))) for name, net in (adversary, *victims.items()))
@@ -74,7 +74,8 @@ def _record(
         norm=chosen.attack.norm,
         clip=chosen.attack.clip,
         phi=chosen.phi,
-        data=data,
+        data=data.name,
+        source=data.description,
         clean=clean_sha256(clean),
         adversary=first,
         victims=tuple(others),

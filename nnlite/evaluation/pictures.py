@@ -92,9 +92,19 @@ def dress(axes: "Axes", title: str) -> None:
 
 
 def draw_image(axes: "Axes", pixels: npt.NDArray[np.floating], x: float, y: float, height: float = 1.0) -> None:
-    """Draw an image 1 wide with its upper left corner at (x, y), in a thin frame; values outside [0, 1] are cut off."""
+    """Draw a sample 1 wide with its upper left corner at (x, y), in a thin frame; values outside [0, 1] are cut off.
+
+    pixels: (rows, columns) in grey, or (rows, columns, channels), three of them in colour; (D,), the features of a
+    table, are drawn as bars.
+    """
     left, right, bottom, top = x + 0.03, x + 0.97, y + 0.97 * height, y + 0.03 * height
-    axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=1, extent=(left, right, bottom, top), interpolation="nearest")
+    shown = pixels.clip(0, 1)
+    if shown.ndim == 1:
+        edges = np.linspace(left, right, len(shown) + 1)
+        axes.stairs(bottom - (bottom - top) * shown, edges, baseline=bottom, fill=True, color="0.35")
+    else:
+        grey = shown.mean(axis=-1) if shown.ndim == 3 and shown.shape[-1] != 3 else shown
+        axes.imshow(grey, cmap="gray_r", vmin=0, vmax=1, extent=(left, right, bottom, top), interpolation="nearest")
     axes.plot([left, right, right, left, left], [bottom, bottom, top, top, bottom], color="0.75", linewidth=0.6)
 
 
@@ -194,7 +204,7 @@ def plot_convergence(found: Convergence, title: str, path: Path) -> None:
 
 
 def plot_examples(
-    examples: Examples, table: AttackTable, methods: Mapping[str, str], shape: tuple[int, int], title: str, path: Path
+    examples: Examples, table: AttackTable, methods: Mapping[str, str], shape: tuple[int, ...], title: str, path: Path
 ) -> None:
     """Draw a strip of images for each phi, and below each image the predictions of all victims.
 
@@ -207,7 +217,9 @@ def plot_examples(
     height = block * len(examples.phi)
     label_width = 0.13 * max(map(len, [*victims, "phi = 0.005"])) + 0.3
     heading, *notes = title.splitlines()
-    notes.append("the first test image of each class; white on colour: a wrong prediction")
+    of_each = "the first test image of each class" if len(shape) > 1 else "the first test row of each class, as bars"
+    colour_key = "white on colour: a wrong prediction"
+    notes += [f"{of_each}; {colour_key}"] if count > 5 else [of_each, colour_key]  # beside the head of the last column
     with drawing(0.62 * (count + label_width + 1.6), 0.62 * (height + 1.2), path) as figure:
         axes = blank_axes(figure, -label_width, count + 1.6, height + 0.1, -1.1)
         axes.text(-label_width + 0.15, -0.3 - 0.27 * len(notes), heading, fontsize=11, fontweight="bold", va="bottom")

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nnlite.datasets.loading import source_name
 from nnlite.errors import NnliteError
 from nnlite.grid.jobs import Job
 from nnlite.storage.files import read_file
-from nnlite.storage.kinds import Kind, expect
+from nnlite.storage.kinds import FOLDER_NAME, Kind, expect, text
 from nnlite.storage.texts import shown
-from nnlite.training.runs import FOLDER_NAME, check_name
+from nnlite.training.runs import check_name
 from nnlite.training.settings import FIELDS, LISTS, Settings, with_defaults
 
 FILE_LIMIT = 8_000  # bytes: tomllib takes 0.2 s for one dotted key as long as the file, and 17 s for 64 kB
@@ -28,6 +29,7 @@ TABLES = Kind(
     lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
 )
 LIST = Kind("a list", lambda value: isinstance(value, list))
+TEXT = text(1, 4096)
 _KEYS = list(FIELDS)
 _IN_RUN_NAME = {"reg", "gradient", "multitask", "gamma"}  # and the numbers that the method takes
 
@@ -69,6 +71,10 @@ def make_grid(tables: Sequence[Table], runs: Path, source: str) -> list[Job]:
         raise NnliteError(f"{source}: expected one or more settings, such as lr = [0.05, 0.1], found none")
     if count > JOBS_LIMIT:
         raise NnliteError(f"{source}: expected at most {JOBS_LIMIT:,} nets, found {count:,}; split it")
+    sources: dict[str, str] = {}
+    for values, place in zip(dimensions, places, strict=True):
+        if "data" in values:
+            values["data"] = [_named(one, sources, place) for one in values["data"]]
     blocks = [
         [_settings(dict(zip(values, chosen, strict=True)), place) for chosen in itertools.product(*values.values())]
         for values, place in zip(dimensions, places, strict=True)
@@ -87,7 +93,19 @@ def make_grid(tables: Sequence[Table], runs: Path, source: str) -> list[Job]:
                     f"({where}; {place}); remove one, or give its [[models]] table a name"
                 )
             found[path] = settings, place
-    return [Job(path, settings) for path, (settings, _) in found.items()]
+    return [Job(path, settings, sources.get(settings.data, "")) for path, (settings, _) in found.items()]
+
+
+def _named(source: Any, sources: dict[str, str], place: str) -> str:
+    """Return the name of a data set, and keep in `sources` where one of the user's own is."""
+    expect(f"{place}: data", TEXT, source)
+    try:
+        name = source_name(source)
+    except NnliteError as error:
+        raise NnliteError(f"{place}: {error}") from error
+    if name != source and sources.setdefault(name, source) != source:
+        raise NnliteError(f"{place}: two data sets are named {name}: {sources[name]}, {source}; rename one")
+    return name
 
 
 def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnlite.datasets.catalog import load
+from nnlite.datasets.description import check_same
+from nnlite.datasets.loading import load
+from nnlite.datasets.samples import Dataset
 from nnlite.errors import NnliteError
 from nnlite.grid.pool import Executor, report_progress
 from nnlite.storage.files import recover
@@ -21,10 +23,11 @@ from nnlite.training.update import stack_key
 
 @dataclass(frozen=True)
 class Job:
-    """One net to train: the path of its run, and its settings."""
+    """One net to train: the path of its run, its settings, and the path of the data, "" for those of the catalogue."""
 
     path: Path
     settings: Settings
+    source: str = ""
 
     @property
     def cost(self) -> float:
@@ -40,6 +43,8 @@ def pending(jobs: Iterable[Job]) -> list[Job]:
             run = load_run(job.path)
             if run.settings != job.settings:
                 raise NnliteError(f"{job.path} was made with other settings; move it away or choose another folder")
+            if job.source:
+                check_same(run.data, load_data(job.settings, job.source).description, str(job.path))
             if run.results.status != "interrupted":
                 continue
         found.append(job)
@@ -54,25 +59,32 @@ def group_into_stacks(jobs: Iterable[Job], size: int | None = None) -> list[list
     """
     groups: dict[tuple[Any, ...], list[Job]] = {}
     for job in jobs:
-        groups.setdefault(stack_key(job.settings), []).append(job)
+        groups.setdefault((stack_key(job.settings), job.source), []).append(job)
     stacks = []
     for group in groups.values():
         group.sort(key=lambda job: job.settings.seed)  # few seeds in a stack: each seed has images of its own
         while group:
-            count = size or _default_size([job.settings for job in group])
+            count = size or _default_size(group)
             stacks.append(group[:count])
             del group[:count]
     return sorted(stacks, key=lambda stack: -sum(job.cost for job in stack))
 
 
-def _default_size(models: Sequence[Settings]) -> int:
-    return 1 if models[0].device == "cpu" else largest_stack(models, load(models[0].data))
+def _default_size(jobs: Sequence[Job]) -> int:
+    models = [job.settings for job in jobs]
+    return 1 if models[0].device == "cpu" else largest_stack(models, load_data(models[0], jobs[0].source))
+
+
+def load_data(settings: Settings, source: str = "") -> Dataset:
+    """Return the data set of these settings, from the path `source` where it is the user's own."""
+    return load(source or settings.data, settings.seed, label=settings.label, split=settings.split)
 
 
 def check_fit(stacks: Sequence[Sequence[Job]], processes: int) -> None:
     """Raise NnliteError unless the largest `processes` of the stacks fit into this machine's memory together."""
     models = [[job.settings for job in stack] for stack in stacks]
-    check_memory(models, {name: load(name) for name in {one.data for stack in models for one in stack}}, processes)
+    first = {job.settings.data: job for stack in stacks for job in stack}
+    check_memory(models, {name: load_data(job.settings, job.source) for name, job in first.items()}, processes)
 
 
 def train_jobs(
@@ -106,7 +118,7 @@ def train_jobs(
         left = {job.path for job in pending(jobs)}  # another call may have finished some
         on_cost(sum(job.cost for job in jobs if job.path not in left))
         stacks = [some for stack in stacks if (some := [job for job in stack if job.path in left])]
-        tasks = [(train_and_evaluate, tuple(job.settings for job in stack)) for stack in stacks]
+        tasks = [(train_and_evaluate, tuple(job.settings for job in stack), stack[0].source) for stack in stacks]
         for index, outcomes in executor(tasks, advance):
             for place, (job, outcome) in enumerate(zip(stacks[index], outcomes, strict=True)):
                 failure = _write(job, *outcome)
@@ -114,12 +126,12 @@ def train_jobs(
                 yield job, failure
 
 
-def train_and_evaluate(models: Sequence[Settings]) -> list[tuple[TrainingResult, Results | None]]:
+def train_and_evaluate(models: Sequence[Settings], source: str = "") -> list[tuple[TrainingResult, Results | None]]:
     """Return the trained nets of a stack, on the host, and their results, None for a net that diverged at once.
 
     As a task it needs nothing but its settings and the data set, and reports (place in the stack, epoch).
     """
-    data = {one.seed: load(one.data, one.seed) for one in models}
+    data = {one.seed: load_data(one, source) for one in models}
     check_memory([models], {models[0].data: data[models[0].seed]})
     outcomes = []
     trained = train_stack(models, data, lambda place, epoch: report_progress((place, epoch.epoch)))

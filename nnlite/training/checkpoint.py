@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from nnlite.datasets.description import Description
+from nnlite.datasets.loading import read_record
 from nnlite.errors import NnliteError
 from nnlite.storage.files import beside, new_file
 from nnlite.storage.kinds import expect, text
@@ -43,7 +45,12 @@ def write_checkpoint(path: Path, settings: Settings, state: TrainingState) -> No
     arrays = {f"{which}.{name}": array for which, net in nets.items() for name, array in named_arrays(net).items()}
     arrays["history"] = np.array(state.trained.history, np.float64)
     best = state.trained.best
-    content = {"settings": asdict(settings), "best": best and best.epoch, "versions": state.trained.environment}
+    content = {
+        "settings": asdict(settings),
+        "data": state.trained.data and asdict(state.trained.data),
+        "best": best and best.epoch,
+        "versions": state.trained.environment,
+    }
     try:
         with new_file(path, replace=True, locked=True) as place:
             write_arrays(place, arrays, {KEY: json.dumps(content)})
@@ -60,7 +67,7 @@ def read_checkpoint(path: Path, settings: Settings) -> TrainingState:
     NnliteError: a damaged file, or one of other settings. A warning names the versions, BLAS or threads that differ.
     """
     with _damage(path):
-        file, content, found = _head(path)
+        file, content, found, data = _head(path)
         then = content["versions"]
         for name, version in then.items():
             expect(f"versions: {name}", VERSION, version)
@@ -68,14 +75,14 @@ def read_checkpoint(path: Path, settings: Settings) -> TrainingState:
     with _damage(path):
         history = read_history(file.read("history"), settings)
         best = next(epoch for epoch in history if epoch.epoch == content["best"])
-        nets = {which: read_net(file, settings.sizes, settings.heads, f"{which}.") for which in ("best", "last")}
+        nets = {which: read_net(file, settings.sizes(data), settings.heads, f"{which}.") for which in ("best", "last")}
     for name, now in environment().items():
         if then.get(name) != now:
             logging.getLogger("nnlite").warning(
                 "%s: the checkpoint was written with %s, and this is %s: sums may be rounded otherwise",
                 *(name, then.get(name), now),
             )
-    return TrainingState(TrainingResult(nets["best"], best, history, environment=then), nets["last"])
+    return TrainingState(TrainingResult(nets["best"], best, history, environment=then, data=data), nets["last"])
 
 
 def check_settings(path: Path, found: Settings, settings: Settings) -> None:
@@ -89,7 +96,7 @@ def check_settings(path: Path, found: Settings, settings: Settings) -> None:
 def epochs_done(path: Path) -> tuple[int, int]:
     """Return the epochs that the training of the checkpoint `path` has completed, and all it will have; NnliteError."""
     with _damage(path):
-        file, _, settings = _head(path)
+        file, _, settings, _ = _head(path)
         return file.layout["history"][1][0], settings.epochs
 
 
@@ -106,15 +113,16 @@ def read_history(rows: Iterable[Iterable[Any]], settings: Settings) -> list[Epoc
     return [Epoch(int(epoch), *numbers) for epoch, *numbers in few]
 
 
-def _head(path: Path) -> tuple[ArrayFile, dict[str, Any], Settings]:
-    """Return the file, the JSON in it, and its settings, which determine the shape of each array."""
+def _head(path: Path) -> tuple[ArrayFile, dict[str, Any], Settings, Description]:
+    """Return the file, the JSON in it, and its settings and data, which determine the shape of each array."""
     file = open_arrays(path)
     content = parse_json(file.metadata[KEY])
     settings = read_settings(content["settings"])
-    best, last = (net_layout(settings.sizes, settings.heads, prefix) for prefix in ("best.", "last."))
+    data = read_record(content, settings.data)
+    best, last = (net_layout(settings.sizes(data), settings.heads, prefix) for prefix in ("best.", "last."))
     epochs = min(file.layout["history"][1][0], settings.epochs)
     check_layout(file.layout, {**best, **last, "history": (DTYPES["F64"], (epochs, 4))})
-    return file, content, settings
+    return file, content, settings, data
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.backend import to_device, to_host
+from nnlite.datasets.description import Description
 from nnlite.datasets.rotation import rotated
 from nnlite.datasets.samples import Dataset, Samples, concatenate
 from nnlite.errors import NnliteError
@@ -50,6 +51,7 @@ class TrainingResult:
         history: all epochs.
         status: "finished", "interrupted" or "diverged".
         environment: the versions and the BLAS that it was trained with.
+        data: the data that it was trained on.
     """
 
     net: Network
@@ -57,6 +59,7 @@ class TrainingResult:
     history: list[Epoch] = field(default_factory=list)
     status: str = "finished"
     environment: dict[str, str] = field(default_factory=dict)
+    data: Description | None = None
 
 
 class TrainingState(NamedTuple):
@@ -140,8 +143,8 @@ def train_stack(
     validation = {seed: data[seed].validation.to(common.device) for seed in _seeds(models)}
     trained = [_copy(one.trained, common.device) for one in resume_from]
     trained = trained or [TrainingResult(one.copy()) for one in unstack(net)]
-    for one in trained:
-        one.environment = environment()
+    for settings, one in zip(models, trained, strict=True):
+        one.environment, one.data = environment(), data[settings.seed].description
     running = set(range(len(models)))
     done = max((one.epoch for one in resume_from), default=0)
     try:

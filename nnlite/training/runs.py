@@ -1,7 +1,7 @@
 """The run folder: weights, settings, history and results of one training, as files anyone can read.
 
     runs/<data>/<name>/weights.safetensors    the arrays, C-contiguous
-                       settings.json          the settings, and the environment that it was trained in
+                       settings.json          the settings, the data and the environment that it was trained in
                        history.csv            one line for each epoch
                        results.json           how it ended, and its accuracies
 
@@ -23,6 +23,9 @@ from typing import Any
 
 from nnlite.attacks import NOISES
 from nnlite.datagrad import objectives
+from nnlite.datasets.catalog import DATASETS
+from nnlite.datasets.description import Description, check_same
+from nnlite.datasets.loading import read_record
 from nnlite.datasets.samples import Dataset
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, evaluate_attack
@@ -41,16 +44,9 @@ from nnlite.training.settings import Settings, read_settings
 
 SETTINGS, HISTORY, RESULTS = "settings.json", "history.csv", "results.json"
 # The largest size of each that is read, in bytes: more than the longest settings and the most epochs take.
-LIMITS = {SETTINGS: 1 << 18, HISTORY: 1 << 23, RESULTS: 1 << 18}
+LIMITS = {SETTINGS: 1 << 23, HISTORY: 1 << 23, RESULTS: 1 << 18}
 SAVED = "Interrupted after training had ended: the run is saved."
 STATUSES = ("finished", "interrupted", "diverged")
-
-FOLDER_NAME = kinds.Kind(
-    "a plain folder name of at most 200 bytes",
-    lambda name: (
-        kinds.text(1, 200).fits(name) and Path(name).name == name and name[0] != "." and len(os.fsencode(name)) <= 200
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,7 @@ class Run:
     history: list[Epoch]
     results: Results
     net: Network
+    data: Description
 
     @property
     def name(self) -> str:
@@ -100,7 +97,7 @@ def make_run(
     can be written; DivergedError or KeyboardInterrupt where no epoch was completed, and then nothing is written.
 
     Arguments:
-        settings: all that decides the training.
+        settings: all that decides the training; its `data` becomes the name of `data`.
         data: images and labels, on the host.
         runs: the folder of all runs; this one is written to `runs`/<data>/<name>.
         name: the name of the run, or None for one made of the method and its numbers.
@@ -111,6 +108,7 @@ def make_run(
         on_epoch: called after each epoch.
         on_message: called with a line on what `resume` has found.
     """
+    settings = _on(data, settings)
     path = runs / settings.data / check_name(settings.run_name if name is None else name)
     check_writable(path.parent)
     checkpoint = checkpoint_of(path)
@@ -121,6 +119,9 @@ def make_run(
 
     with lock(path):
         start = _start(path, settings, overwrite, resume)
+        recorded = start.data if isinstance(start, Run) else start and start.trained.data
+        if recorded:
+            check_same(recorded, data.description, str(path))
         if isinstance(start, Run):
             on_message(f"{path} is finished: there is nothing to do")
             return start
@@ -199,13 +200,15 @@ def _read(path: Path) -> Run:
             if not (path / name).exists():
                 raise ValueError(f"{name} is missing")
         text = {name: read_file(path / name, limit).decode("utf-8") for name, limit in LIMITS.items()}
-        settings = read_settings(parse_json(text[SETTINGS])["settings"])
+        content = parse_json(text[SETTINGS])
+        settings = read_settings(content["settings"])
+        data = read_record(content, settings.data)
         rows = csv.reader(io.StringIO(text[HISTORY]))
         if tuple(next(rows, ())) != Epoch._fields:
             raise ValueError(f"{HISTORY} holds other columns than {', '.join(Epoch._fields)}")
         history = read_history(rows, settings)
         results = _results(parse_json(text[RESULTS]), history)
-        net = read_net(open_arrays(path / WEIGHTS), settings.sizes, settings.heads)
+        net = read_net(open_arrays(path / WEIGHTS), settings.sizes(data), settings.heads)
     except PermissionError as error:
         raise NnliteError(f"{path}: cannot be read ({error.strerror}); it belongs to another user") from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
@@ -213,7 +216,7 @@ def _read(path: Path) -> Run:
         raise NnliteError(
             f"{path}: the run folder is damaged ({what}); delete it, or train it again with --overwrite"
         ) from error
-    return Run(path, settings, history, results, net)
+    return Run(path, settings, history, results, net, data)
 
 
 def find_run(name: str, data: str, runs: Path) -> Run:
@@ -221,7 +224,7 @@ def find_run(name: str, data: str, runs: Path) -> Run:
     below, anywhere = runs / data / name, Path(name)
     recover_if_abandoned(below)
     recover_if_abandoned(anywhere)
-    if FOLDER_NAME.fits(name) and below.is_dir():
+    if kinds.FOLDER_NAME.fits(name) and below.is_dir():
         return load_run(below)
     if os.path.isfile(anywhere / SETTINGS):  # False, where Path.is_file would raise, for a name that is too long
         return load_run(anywhere)
@@ -294,9 +297,19 @@ def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Ru
     return None
 
 
+def _on(data: Dataset, settings: Settings) -> Settings:
+    """Return the settings as those of `data`; NnliteError where they, or its name, mean other samples."""
+    known = DATASETS.get(data.name)
+    if known and known.describe(0).sha256 != data.description.sha256:
+        raise NnliteError(f"data: {data.name} is the name of a data set of nnlite, found other samples; name them else")
+    if settings.data not in (data.name, Settings.data):
+        raise NnliteError(f"data: expected the settings of {data.name}, found those of {settings.data}; give its data")
+    return dataclasses.replace(settings, data=data.name)
+
+
 def check_name(name: str) -> str:
     """Return `name`, or raise NnliteError where no folder can have it."""
-    kinds.expect("name", FOLDER_NAME, name)
+    kinds.expect("name", kinds.FOLDER_NAME, name)
     return name
 
 
@@ -312,11 +325,14 @@ def check_writable(folder: Path) -> None:
 
 def _write(path: Path, settings: Settings, trained: TrainingResult, results: Results) -> Run:
     """Write the folder beside its place, and move it in."""
-    run = Run(path, settings, trained.history, results, trained.net)
+    if trained.data is None:
+        raise NnliteError(f"{path}: expected the result of a training on a Dataset, found one without its data")
+    run = Run(path, settings, trained.history, results, trained.net, trained.data)
     try:
         with new_folder(path) as place:
             write_arrays(place / WEIGHTS, named_arrays(run.net))
-            _write_json(place / SETTINGS, {"settings": dataclasses.asdict(settings), "versions": trained.environment})
+            records = {"settings": dataclasses.asdict(settings), "data": dataclasses.asdict(run.data)}
+            _write_json(place / SETTINGS, {**records, "versions": trained.environment})
             _write_json(place / RESULTS, dataclasses.asdict(results))
             with (place / HISTORY).open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([Epoch._fields, *run.history])

@@ -14,7 +14,8 @@ import numpy as np
 
 from nnlite.backend import DEVICES
 from nnlite.datagrad import Term
-from nnlite.datasets.catalog import DATASETS
+from nnlite.datasets.description import NAME, Description
+from nnlite.datasets.own import FRACTIONS, check_fractions
 from nnlite.datasets.rotation import ANGLES, ROTATION
 from nnlite.errors import NnliteError
 from nnlite.methods import DUALS, METHODS, Method
@@ -57,6 +58,9 @@ class Settings:
         term: the terms of Eq. 1, each as `parse_term` reads it.
         gradient: how the penalty is differentiated; the exact gradient takes no phi.
         gamma: the weight of the rotation loss (Eq. 6).
+        data: the name of the data set, or the stem of the user's own file.
+        label: the column of labels in a CSV file, None for the last one.
+        split: the shares of training, validation and test samples, where a file of one's own does not say.
     """
 
     reg: str = _setting("none", kinds.one_of(METHODS), "Method of training; nnlite train --help lists them.")
@@ -84,7 +88,13 @@ class Settings:
         kinds.one_of(GRADIENTS),
         "Gradient of DataGrad's penalty: by a finite step phi, or exact, without phi.",
     )
-    data: str = _setting("digits", kinds.one_of(DATASETS), "Data set.")
+    data: str = _setting("digits", kinds.FOLDER_NAME, "Data set: a name of nnlite data, or the path of your own.")
+    label: str | None = _setting(None, NAME, "Column of labels in a CSV file.  [default: the last one]")
+    split: tuple[float, ...] = _setting(
+        FRACTIONS,
+        kinds.sequence(kinds.number(0, 1), 3, 3, tuple),
+        "Shares of training, validation and test, where your own file has none.",
+    )
     hidden: tuple[int, ...] = _setting(
         (784, 784, 784), kinds.sequence(kinds.integer(1), 0, 100, tuple), 'Widths of the hidden layers; "" for none.'
     )
@@ -93,7 +103,7 @@ class Settings:
     batch_size: int = _setting(100, kinds.integer(1), "Examples in a step.")
     multitask: bool = _setting(False, kinds.BOOLEAN, "Add a head that tells how far an image is rotated (Eq. 6).")
     gamma: float | None = _setting(None, kinds.POSITIVE, "Weight of the rotation loss, with --multitask.")
-    seed: int = _setting(0, kinds.integer(0), "Seed of the weights, the shuffling and MNIST's split.")
+    seed: int = _setting(0, kinds.integer(0), "Seed of the weights, the shuffling and the split.")
     device: str = _setting("cpu", kinds.one_of(DEVICES), "NumPy or, with CuPy, one GPU.")
 
     def __post_init__(self) -> None:
@@ -101,6 +111,7 @@ class Settings:
             value = getattr(self, field.name)
             if value is not None or field.default is not None:
                 expect(field.name, field.metadata["kind"], value)
+        check_fractions(self.split)
         self._check_numbers()
         if self.multitask and self.gamma is None:
             example = DEFAULTS["gamma"]
@@ -164,11 +175,9 @@ class Settings:
         """The weight of the loss of each task beside the main one (Eq. 6)."""
         return {ROTATION: self.gamma} if self.gamma is not None else {}
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The widths of the net from the input to the logits, such as (784, 784, 784, 784, 10)."""
-        data = DATASETS[self.data]
-        return (math.prod(data.shape), *self.hidden, data.classes)
+    def sizes(self, data: Description) -> tuple[int, ...]:
+        """Return the widths of the net from the input to the logits, such as (784, 784, 784, 784, 10)."""
+        return (math.prod(data.shape), *self.hidden, len(data.classes))
 
     @property
     def heads(self) -> dict[str, int]:

@@ -50,7 +50,8 @@ def stack_key(settings: Settings) -> tuple[Any, ...]:
     weights += [term.weight for term in terms]
     searches = any(not isinstance(term.penalty, Penalty) for term in terms)
     return (
-        *(getattr(settings, name) for name in ("data", "hidden", "epochs", "batch_size", "multitask", "device")),
+        *(getattr(settings, name) for name in ("data", "label", "split", "hidden", "epochs", "batch_size")),
+        *(settings.multitask, settings.device),
         tuple((term.penalty, term.task, term.loss, term.phi is None) for term in terms),
         settings.method.on_weights,
         settings.seed if searches else None,

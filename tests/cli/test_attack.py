@@ -343,13 +343,12 @@ def test_bad_input_exits_2_without_a_result(attacked, options, words):
 def test_a_net_for_images_of_another_size_exits_2(attacked, tmp_path):
     rng = np.random.default_rng(0)
     large = check_samples(rng.random((20, 784)), np.arange(20) % 10)
-    data = Dataset("mnist", large, large, large, (28, 28), 10)
-    make_run(Settings(data="mnist", hidden=(8,), epochs=1), data, tmp_path / "runs")
-    for options in (["--adversary", "runs/mnist/rect"], ["--adversary", "rect", "--victim", "runs/mnist/rect"]):
+    make_run(Settings(hidden=(8,), epochs=1), Dataset("large", large, large, large, (28, 28), 10), tmp_path / "runs")
+    for options in (["--adversary", "runs/large/rect"], ["--adversary", "rect", "--victim", "runs/large/rect"]):
         result = attacked(*options)
         assert result.exit_code == 2
         assert result.stdout == ""
-        assert "784" in result.stderr or "mnist" in result.stderr
+        assert "runs/large/rect belongs to the data large, found digits; choose others" in result.stderr
 
 
 def test_a_damaged_run_exits_2_and_is_named(attacked, tmp_path):

@@ -167,7 +167,7 @@ def test_an_existing_run_is_not_touched(nnlite, tmp_path):
         (["--reg", "l1", "--lam", "0.1", "--phi", "0.1"], "phi: method l1 does not use it"),
         (["--lam", "0.1"], "lam: method none does not use it"),
         (["--reg", "l1", "--lam", "much"], "--lam"),
-        (["--data", "cifar"], "--data"),
+        (["--data", "cifar"], "data: expected one of digits, mnist, or the path of"),
         (["--device", "tpu"], "--device"),
         (["--hidden", "16,x"], "--hidden"),
         (["--hidden", "1.5"], "--hidden"),

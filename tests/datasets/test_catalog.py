@@ -335,8 +335,8 @@ def stripes(request, tmp_path, monkeypatch):
 
 def test_a_new_row_is_all_that_a_new_data_set_needs(stripes, monkeypatch):
     monkeypatch.setitem(DATASETS, "stripes", stripes)
-    assert Settings(data="stripes", hidden=(5,)).sizes == (6, 5, 3)
     data = load("stripes")
+    assert Settings(data="stripes", hidden=(5,)).sizes(data.description) == (6, 5, 3)
     assert (data.name, data.shape, data.classes) == ("stripes", (2, 3), 3)
     for samples, first, count in ((data.train, 0, 60), (data.validation, 60, 20), (data.test, 80, 10)):
         x, y = samples.batch(slice(None))

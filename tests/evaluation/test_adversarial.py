@@ -148,7 +148,7 @@ def test_the_record_is_read_as_it_was_written(saved, nets, digits):
     names = tuple(identity(name, net) for name, net in nets.items())
     clean = clean_sha256(digits.test[:COUNT])
     assert record == Record("noise", "linf", True, PHI, "digits", clean, names[0], names)
-    assert (record.nnlite, record.split, record.format) == (nnlite.__version__, "test", 1)
+    assert (record.nnlite, record.split, record.format) == (nnlite.__version__, "test", 2)
 
 
 def test_a_record_that_could_not_be_read_is_not_written(saved, digits, tmp_path):
@@ -465,8 +465,8 @@ NET = {"name": "rect", "sha256": "0" * 64}
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"format": 2}, "format: expected 1, found 2"),
-        ({"format": [[]]}, "format: expected 1"),
+        ({"format": 3}, "format: expected one of 1, 2, found 3"),
+        ({"format": [[]]}, "format: expected one of 1, 2"),
         ({"more": 1}, "expected an object of"),
         ({"attack": ""}, "attack: expected a text"),
         ({"attack": "\x1b[2J"}, "attack: expected a text"),
@@ -483,7 +483,8 @@ NET = {"name": "rect", "sha256": "0" * 64}
         ({"phi": [True, 0.1, 0.2]}, "phi: expected"),
         ({"phi": [0.1]}, "'images1': expected no such array, found float32"),
         ({"phi": [0.1] * 4}, "'images3': expected float32 .*, found no such array"),
-        ({"data": "imagenet"}, "data: expected one of digits, mnist"),
+        ({"data": "../imagenet"}, "data: expected a plain folder name"),
+        ({"source": {"name": "digits"}}, "data: expected an object of name, sha256"),
         ({"data": []}, "data: expected"),
         ({"split": "train"}, "split: expected test"),
         ({"clean": "0" * 63}, "clean: expected a SHA-256"),
@@ -608,4 +609,4 @@ def test_whatever_is_changed_it_is_read_or_our_own_error(small, digits, nets, ed
 def test_the_small_file_itself_is_fine(small, digits, nets):
     small[1].write_bytes(small[0])
     assert failures(open_attack(small[1]), digits, {"other": nets["other"]}) == []
-    assert len(small[0]) == 1912
+    assert len(small[0]) == 1928

@@ -238,7 +238,7 @@ def test_each_seed_of_a_stack_is_trained_and_evaluated_on_its_own_split(digits, 
             digits, train=digits.train[300:500], validation=digits.validation[100:150], test=digits.test[90:150]
         ),
     }
-    monkeypatch.setattr("nnlite.grid.jobs.load", lambda name, seed: splits[seed])
+    monkeypatch.setattr("nnlite.grid.jobs.load", lambda name, seed, **_: splits[seed])
     wanted = make_grid([{"hidden": [8], "epochs": 2, "seed": [0, 1]}], tmp_path / "stacked", "a test")
     train(wanted, stack=2)
     for one in wanted:

@@ -19,7 +19,7 @@ def run(test=90.0, under_noise=(89.0, 88.0, 60.0, 40.0), validation=(90.0,)):
     history = [Epoch(number, 0.1, accuracy, 1.0) for number, accuracy in enumerate(validation, 1)]
     best = max(history, key=lambda epoch: (epoch.validation, epoch.epoch))
     results = Results("finished", best.epoch, best.validation, test, PAPER_PHI, (test, *under_noise))
-    return Run(Path("runs/digits/mine"), Settings(), history, results, None)
+    return Run(Path("runs/digits/mine"), Settings(), history, results, None, None)
 
 
 def data(test=10_000, validation=10_000):

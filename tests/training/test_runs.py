@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from nnlite.datasets import load
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.training import runs
@@ -75,7 +76,8 @@ def test_a_run_is_read_as_it_was_written(trained):
 def test_the_folder_holds_four_files_that_others_can_read(trained):
     assert names_in(trained.path) == sorted(FILES)
     content = json.loads((trained.path / SETTINGS).read_text("utf-8"))
-    assert content["settings"] == {**asdict(DGL1), "hidden": [16]}
+    assert content["settings"] == json.loads(json.dumps(asdict(DGL1)))
+    assert content["data"] == json.loads(json.dumps(asdict(load("digits").description)))
     assert content["versions"]["numpy"] == np.__version__
     assert content["versions"].keys() == {"nnlite", "numpy", "python", "BLAS", "BLAS threads"}
     with (trained.path / HISTORY).open(encoding="utf-8", newline="") as file:
