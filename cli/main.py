@@ -22,6 +22,7 @@ from nnlite.cli.certify import certify
 from nnlite.cli.data import data
 from nnlite.cli.gradcheck import gradcheck
 from nnlite.cli.grid import grid
+from nnlite.cli.predict import predict
 from nnlite.cli.reproduce import reproduce
 from nnlite.cli.runs import runs
 from nnlite.cli.train import train
@@ -143,5 +144,5 @@ def main(debug: bool) -> None:
     """  # noqa: D301 - click wants the backspace itself
 
 
-for command in (train, attack, verify, audit, certify, grid, reproduce, runs, data, gradcheck, bench):
+for command in (train, attack, verify, audit, certify, predict, grid, reproduce, runs, data, gradcheck, bench):
     main.add_command(command)

@@ -1,0 +1,306 @@
+"""The commands on a user's own data: tables with text labels, small classes, images in a folder; and bad files."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from sklearn.neural_network import MLPClassifier
+from tables import blobs, write_blobs, write_csv, write_idx_folder
+
+from nnlite.datasets import Dataset, check_samples, load
+from nnlite.errors import NnliteError
+from nnlite.training.runs import load_run, make_run
+from nnlite.training.settings import Settings
+
+TRAIN = ["train", "--hidden", 16, "--epochs", 30, "--batch-size", 10]
+
+
+@pytest.fixture
+def wine(nnlite, tmp_path):
+    """A table of two classes, and two runs on it: rect and DataGrad-L1."""
+    write_blobs(tmp_path / "wine.csv", names=("red", "white"))
+    for method in ([], ["--reg", "dgl1", "--lam", 0.01, "--phi", 0.1]):
+        result = nnlite(*TRAIN, "--data", "wine.csv", *method)
+        assert result.exit_code == 0, result.stderr
+    return tmp_path / "wine.csv"
+
+
+def ok(result):
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def one_error(result):
+    """Return the error of a command that ended with bad input: one line, and nothing on stdout."""
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+# --- a run knows its data
+
+
+def test_a_run_records_its_data_and_is_kept_under_its_name(wine, tmp_path):
+    run = load_run(tmp_path / "runs" / "wine" / "rect")
+    content = json.loads((run.path / "settings.json").read_text("utf-8"))["data"]
+    data = load(str(wine))
+    assert run.data == data.description
+    assert run.settings.data == content["name"] == "wine"
+    assert content["classes"] == ["red", "white"]
+    assert content["features"] == ["f0", "f1", "f2"]
+    assert content["low"] == list(data.description.low)
+    assert content["split"]["sizes"] == [len(data.train), len(data.validation), len(data.test)]
+    assert run.net.sizes == (3, 16, 2)
+    assert run.results.test > 90
+
+
+def test_every_command_works_on_a_table(nnlite, wine):
+    given = ["--data", "wine.csv"]
+    for command in (
+        ["attack", "--adversary", "rect", *given, "--plot", "a.png", "--images", "b.png", "--save", "a.safetensors"],
+        ["attack", "--adversary", "rect", *given, "--noise", "pgd", "--json"],
+        ["verify", "a.safetensors", *given, "--run", "rect"],
+        ["audit", "rect", *given, "--steps", 5, "--apgd-steps", 5, "--tries", 2, "--proven", 5, "--plot", "c.png"],
+        ["certify", "rect", *given, "--examples", 5, "--per-image", "--plot", "d.png"],
+        ["gradcheck", "--datagrad", "--run", "rect", *given, "--batch-size", 5],
+        ["grid", *given, "--hidden", 4, "--epochs", 2, "--seed", "0,1", "--batch-size", 20, "--jobs", 1],
+        ["runs", *given],
+        ["runs", "--data", "wine", "--json"],
+    ):
+        result = nnlite(*command)
+        assert result.exit_code in ((0, 1) if command[0] == "audit" else (0,)), (command, result.stderr)
+
+
+def test_every_command_works_on_images_in_a_folder(nnlite, tmp_path):
+    write_idx_folder(tmp_path / "stripes", shape=(4, 4, 3))
+    given = ["--data", "stripes"]
+    ok(nnlite(*TRAIN, *given))
+    for command in (
+        [*TRAIN, *given, "--multitask"],
+        ["attack", "--adversary", "rect", *given, "--images", "b.png"],
+        ["certify", "rect", *given, "--examples", 3],
+        ["predict", "rect", "stripes/t10k-images-idx3-ubyte"],
+    ):
+        ok(nnlite(*command))
+
+
+def test_other_data_and_other_splits_are_never_attacked(nnlite, wine, tmp_path):
+    write_blobs(tmp_path / "beer.csv", names=("red", "white"))
+    error = one_error(nnlite("attack", "--adversary", "runs/wine/rect", "--data", "beer.csv"))
+    assert "runs/wine/rect belongs to the data wine, found beer; choose others, or give the data with --data" in error
+    assert "belongs to the data wine, found digits" in one_error(nnlite("attack", "--adversary", "runs/wine/rect"))
+
+    ok(nnlite(*TRAIN, "--data", "wine.csv", "--seed", 1, "--name", "second"))
+    result = ok(nnlite("attack", "--adversary", "rect", "--data", "wine.csv", "--json"))
+    assert json.loads(result.stdout)["accuracy"].keys() == {"rect", "dgl1-lam0.01-phi0.1"}
+    assert "left out, as their data or their split is another one: second\n" in result.stderr
+    error = one_error(nnlite("attack", "--adversary", "rect", "--victim", "second", "--data", "wine.csv"))
+    assert "runs/wine/second was trained on another split of wine, 0.7,0.15,0.15 of seed 1, found" in error
+    own = ok(nnlite("attack", "--adversary", "second", "--data", "wine.csv", "--json"))  # on the split of its seed
+    assert json.loads(own.stdout)["accuracy"].keys() == {"second"}
+    run = load_run(tmp_path / "runs" / "wine" / "second")
+    assert json.loads(own.stdout)["accuracy"]["second"][0] == run.results.test
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["attack", "--adversary", "rect"],
+        ["audit", "rect"],
+        ["certify", "rect"],
+        ["gradcheck", "--datagrad", "--run", "rect"],
+        [*TRAIN, "--resume"],
+        ["verify", "a.safetensors"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_file_that_changed_is_refused(nnlite, wine, command):
+    if command[0] == "verify":
+        ok(nnlite("attack", "--adversary", "rect", "--data", "wine.csv", "--save", "a.safetensors"))
+    with wine.open("a") as file:
+        file.write("1,2,3,red\n")
+    result = nnlite(*command, "--data", "wine.csv")
+    assert (result.exit_code, result.stdout) == (2, "")
+    error = result.stderr.splitlines()[-1]
+    assert "belongs to another wine, of SHA-256 " in error
+    assert error.endswith("the data have changed since; restore them, or train again under another --name")
+
+
+def test_a_grid_does_not_take_runs_on_a_file_that_changed_for_finished(nnlite, wine):
+    grid = [
+        "grid",
+        "--data",
+        "wine.csv",
+        "--hidden",
+        4,
+        "--epochs",
+        1,
+        "--seed",
+        "0,1",
+        "--batch-size",
+        20,
+        "--jobs",
+        1,
+    ]
+    ok(nnlite(*grid))
+    ok(nnlite(*grid))
+    with wine.open("a") as file:
+        file.write("1,2,3,red\n")
+    assert "the data have changed since" in one_error(nnlite(*grid))
+
+
+def test_a_checkpoint_of_other_data_is_not_resumed(nnlite, tmp_path):
+    path = write_blobs(tmp_path / "wine.csv")
+
+    def stop(epoch):
+        raise KeyboardInterrupt
+
+    settings = Settings(hidden=(8,), epochs=5, batch_size=10)
+    make_run(settings, load(str(path)), tmp_path / "runs", on_epoch=stop)
+    write_blobs(path, seed=1)
+    with pytest.raises(NnliteError, match=r"runs/wine/rect belongs to another wine, .*the data have changed since"):
+        make_run(settings, load(str(path)), tmp_path / "runs", resume=True)
+
+
+def test_a_grid_file_names_own_data_beside_those_of_nnlite(nnlite, tmp_path):
+    write_blobs(tmp_path / "wine.csv")
+    (tmp_path / "grid.toml").write_text(
+        'data = ["wine.csv", "digits"]\nhidden = [4]\nepochs = 1\nsplit = [0.6, 0.2, 0.2]\n'
+    )
+    assert "split: digits has its own; leave it out" in nnlite("grid", "grid.toml", "--jobs", 1).stderr
+    (tmp_path / "grid.toml").write_text('data = ["wine.csv", "digits"]\nhidden = [4]\nepochs = 1\n')
+    ok(nnlite("grid", "grid.toml", "--jobs", 2))
+    assert load_run(tmp_path / "runs" / "wine" / "rect").net.sizes == (3, 4, 3)
+    assert load_run(tmp_path / "runs" / "digits" / "rect").net.sizes == (64, 4, 10)
+
+
+def test_a_data_set_of_ones_own_never_becomes_a_run_of_digits(digits, tmp_path):
+    x, y = blobs(30)
+    samples = check_samples((x - x.min()) / (x.max() - x.min()), y)
+    settings = Settings(hidden=(4,), epochs=1)
+    run = make_run(settings, Dataset("own", samples, samples, samples, (3,), 3), tmp_path)
+    assert run.path == tmp_path / "own" / "rect"
+    assert load_run(run.path).settings.data == load_run(run.path).data.name == "own"
+    with pytest.raises(NnliteError, match=r"data: digits is the name of a data set of nnlite, found other samples"):
+        make_run(settings, Dataset("digits", samples, samples, samples, (3,), 3), tmp_path)
+    with pytest.raises(NnliteError, match=r"data: expected the settings of digits, found those of mnist"):
+        make_run(Settings(data="mnist", hidden=(4,), epochs=1), digits, tmp_path)
+
+
+# --- predict
+
+
+def test_new_rows_are_predicted_as_the_net_does(nnlite, wine, tmp_path):
+    x, _ = blobs(90, classes=2)
+    low, high = np.array(load(str(wine)).description.low), np.array(load(str(wine)).description.high)
+    inside = x[((x >= low) & (x <= high)).all(axis=1)]
+    write_csv(tmp_path / "new.csv", ["f2", "f1", "f0"], inside[:, ::-1].tolist())
+    result = ok(nnlite("predict", "rect", "new.csv"))
+    assert result.stderr == ""
+    head, *lines = csv.reader(result.stdout.splitlines())
+    assert head == ["class", "p(red)", "p(white)"]
+    net = load_run(tmp_path / "runs" / "wine" / "rect").net
+    logits = net.logits(((inside - low) / (high - low)).astype(np.float32)).astype(float)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose([[float(one) for one in line[1:]] for line in lines], p, rtol=1e-4)
+    assert [line[0] for line in lines] == [("red", "white")[k] for k in p.argmax(axis=1)]
+    content = json.loads(ok(nnlite("predict", "wine/rect", "new.csv", "--json")).stdout)
+    assert [one["class"] for one in content] == [line[0] for line in lines]
+    assert content[0]["probabilities"].keys() == {"red", "white"}
+
+
+def test_a_label_column_is_left_aside_and_rows_beyond_the_range_are_counted(nnlite, wine, tmp_path):
+    rows = list(csv.reader(wine.read_text("utf-8").splitlines()))
+    write_csv(tmp_path / "new.csv", rows[0], [rows[1], ["1e6", *rows[1][1:]]])
+    result = ok(nnlite("predict", "runs/wine/rect", "new.csv"))
+    assert len(result.stdout.splitlines()) == 3
+    assert result.stderr == "Note: 1 of 2 rows lie beyond the training range, and are cut to it.\n"
+
+
+def test_a_run_of_digits_predicts_images(nnlite, digits, tmp_path):
+    ok(nnlite("train", "--hidden", 16, "--epochs", 3))
+    np.savez(tmp_path / "new.npz", x=digits.test.images.reshape(-1, 8, 8))
+    found = json.loads(ok(nnlite("predict", "rect", "new.npz", "--json")).stdout)
+    correct = np.mean([int(one["class"]) == label for one, label in zip(found, digits.test.labels, strict=True)])
+    assert 100 * correct == pytest.approx(load_run(tmp_path / "runs" / "digits" / "rect").results.test)
+
+
+def test_a_name_on_several_data_sets_has_to_be_told(nnlite, wine, tmp_path):
+    ok(nnlite("train", "--hidden", 4, "--epochs", 1))
+    error = one_error(nnlite("predict", "rect", "wine.csv"))
+    assert "expected one of digits/rect or wine/rect, found 'rect'" in error
+    ok(nnlite("predict", "wine/rect", "wine.csv"))
+
+
+# --- data
+
+
+def test_data_says_what_nnlite_makes_of_a_file(nnlite, wine):
+    result = ok(nnlite("data", "wine.csv"))
+    assert "wine: 90 rows of 3 features, all drawn by seed 0" in result.stdout
+    rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if line.strip()}
+    assert rows["red"] == ["31", "7", "7", "45"]
+    assert rows["all"] == ["62", "14", "14", "90"]
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    content = json.loads(ok(nnlite("data", "wine.csv", "--json", "--seed", 3)).stdout)
+    assert content["counts"] == {"train": [31, 31], "validation": [7, 7], "test": [7, 7]}
+    assert content["split"]["seed"] == 3
+    assert content["features"] == ["f0", "f1", "f2"]
+
+
+def test_data_knows_the_data_sets_of_nnlite_too(nnlite):
+    result = ok(nnlite("data", "digits"))
+    assert "digits: 1,797 images of 8 x 8" in result.stdout
+
+
+# --- bad files
+
+ROW = "1,2,x\n"
+BAD = {
+    "no label": ("a.csv", "a,b,kind\n" + ROW * 9, ["--label", "klass"], "expected a column 'klass' of labels"),
+    "line 7,031": ("a.csv", "a,b,kind\n" + ROW * 7029 + "1,x\n", [], "line 7,031: expected 3 fields"),
+    "text": ("a.csv", "a,b,kind\n" + ROW + "1,red,x\n", [], "line 3, column 'b': expected a number, found 'red'"),
+    "one class": ("a.csv", "a,b,kind\n" + ROW * 9, [], "expected two classes or more, found 1"),
+    "two rows": ("a.csv", "a,b,kind\n1,2,x\n1,2,y\n", [], "expected 3 samples of each class or more"),
+    "one example": ("a.csv", "a,b,kind\n" + ROW * 9 + "1,2,y\n", [], "found 1 of class 'y'"),
+    "many columns": ("a.csv", ",".join(f"c{k}" for k in range(100_000)), [], "at most 10,000 columns, found 100,000"),
+    "Latin-1": ("a.csv", "a,kind\n1,\xe9\n".encode("latin-1"), [], "expected text in UTF-8, found the byte 0xe9"),
+    "empty": ("a.csv", "", [], "expected column names, found nothing"),
+    "no npz": ("a.npz", "x", [], "expected an NPZ file"),
+    "no such file": ("b.csv", "", [], "expected one of digits, mnist, or the path of a .npz or .csv file"),
+    "bad shares": ("a.csv", "a,b,kind\n" + ROW * 9, ["--split", "0.5,0.5"], "split: expected"),
+    "a control code": ("a.csv", "a,b,kind\n1,2,\x1b[2J\n1,2,y\n", [], "a class: expected a text"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("command", ["train", "data"])
+def test_a_bad_file_ends_in_one_line_and_leaves_nothing(nnlite, tmp_path, case, command):
+    name, content, options, words = BAD[case]
+    path = tmp_path / name
+    if case != "no such file":
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    given = ["--data", name] if command == "train" else [name]
+    error = one_error(nnlite(command, *given, *options))
+    assert words in error
+    assert error.isprintable()
+    assert [one.name for one in tmp_path.iterdir()] == ([] if case == "no such file" else [name])
+
+
+def test_a_folder_where_a_file_is_meant_and_the_other_way(nnlite, wine, tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    assert "expected a file, found a folder" in one_error(nnlite(*TRAIN, "--data", "folder.csv"))
+    assert "expected the file train-images-idx3-ubyte" in one_error(nnlite(*TRAIN, "--data", str(tmp_path)))
+    assert "expected a file of rows, found a folder" in one_error(nnlite("predict", "rect", "folder.csv"))
+
+
+# --- how it does
+
+
+def test_a_net_is_as_good_as_that_of_scikit_learn_on_the_same_split(wine, nnlite, tmp_path):
+    data = load(str(wine))
+    (x, y), (x_test, y_test) = data.train.batch(slice(None)), data.test.batch(slice(None))
+    other = MLPClassifier((16,), random_state=0, max_iter=2000).fit(x, y).score(x_test, y_test)
+    assert load_run(tmp_path / "runs" / "wine" / "rect").results.test >= 100 * other - 100 / len(y_test)
