@@ -29,7 +29,7 @@ def source_name(source: str) -> str:
     return name
 
 
-def load(source: str, seed: int = 0, *, label: str | None = None, split: Sequence[float] = FRACTIONS) -> Dataset:
+def load(source: str | Path, seed: int = 0, *, label: str | None = None, split: Sequence[float] = FRACTIONS) -> Dataset:
     """Return the data set `source`.
 
     Arguments:
@@ -40,6 +40,7 @@ def load(source: str, seed: int = 0, *, label: str | None = None, split: Sequenc
 
     NnliteError for an unknown name, a file that is missing or damaged, and a failed download.
     """
+    source = str(source)
     source_name(source)
     if source not in DATASETS:
         return load_own(Path(source), seed, label=label, split=split)

@@ -5,8 +5,10 @@ share of its training part to validation. Tables are scaled by the training part
 part, and images by the range of a pixel.
 """
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +35,7 @@ from nnlite.errors import NnliteError
 from nnlite.storage.kinds import FOLDER_NAME, expect
 
 FRACTIONS = (0.7, 0.15, 0.15)  # of training, validation and test samples, where the file does not say
+DESCRIPTION_LIMIT = 500_000  # bytes of JSON: it stands in the header of a checkpoint, which may have twice as many
 
 
 class Part(NamedTuple):
@@ -91,6 +94,12 @@ def load_own(path: Path, seed: int = 0, *, label: str | None = None, split: Sequ
         ),
         label=content.label,
     )
+    size = len(json.dumps(asdict(source)))
+    if size > DESCRIPTION_LIMIT:
+        raise NnliteError(
+            f"{path}: expected names and ranges of at most {DESCRIPTION_LIMIT:,} bytes, which a run records, found "
+            f"{size:,}; shorten the names of the columns, or leave some out"
+        )
     return Dataset(name, **samples, shape=source.shape, classes=len(source.classes), source=source, notes=tuple(notes))
 
 

@@ -74,8 +74,9 @@ def read_table(path: Path, label: str | None = None, *, features: tuple[str, ...
 
 
 def _most_lines(file: IO[bytes]) -> int:
-    """Return how many lines a file has, give or take the last one."""
-    return 1 + sum(block.count(b"\n") or block.count(b"\r") for block in iter(lambda: file.read(1 << 20), b""))
+    """Return a number of lines that a file does not exceed, whatever ends them."""
+    blocks = iter(lambda: file.read(1 << 20), b"")
+    return 1 + sum(block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n") for block in blocks)
 
 
 def _limited(text: IO[str], path: Path) -> Iterator[str]:
@@ -99,8 +100,9 @@ def _read(path: Path, lines: Any, most: int, label: str | None, features: tuple[
             raise NnliteError(
                 f"{where}: expected {len(header):,} fields, as in the first line, found {len(row):,}; mend the line"
             )
+        fields = [row[k] for k in wanted]
         try:
-            values[count] = [float(row[k]) for k in wanted]
+            values[count] = list(map(float, fields)) if "_" not in "".join(fields) else math.nan
         except ValueError:
             values[count] = math.nan
         if not np.isfinite(values[count]).all():
@@ -179,6 +181,6 @@ def _blame(where: str, header: list[str], wanted: list[int], row: list[str]) -> 
 
 def _is_number(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return math.isfinite(float(text)) and "_" not in text  # 1_000 is a number in Python's source alone
     except ValueError:
         return False

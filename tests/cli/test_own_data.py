@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -304,3 +306,31 @@ def test_a_net_is_as_good_as_that_of_scikit_learn_on_the_same_split(wine, nnlite
     (x, y), (x_test, y_test) = data.train.batch(slice(None)), data.test.batch(slice(None))
     other = MLPClassifier((16,), random_state=0, max_iter=2000).fit(x, y).score(x_test, y_test)
     assert load_run(tmp_path / "runs" / "wine" / "rect").results.test >= 100 * other - 100 / len(y_test)
+
+
+def test_the_labels_may_stand_in_any_column_and_are_found_again(nnlite, tmp_path):
+    x, y = blobs(60)
+    write_csv(tmp_path / "wine.csv", ["kind", "a", "b", "c"], [[y[k] + 3, *x[k].tolist()] for k in range(60)])
+    ok(nnlite(*TRAIN, "--data", "wine.csv", "--label", "kind", "--split", "0.6,0.2,0.2", "--name", "own"))
+    run = load_run(tmp_path / "runs" / "wine" / "own")
+    assert (run.data.label, run.data.classes, run.data.split.sizes) == ("kind", ("3", "4", "5"), (36, 12, 12))
+    found = json.loads(ok(nnlite("attack", "--adversary", "own", "--data", "wine.csv", "--json")).stdout)
+    assert (found["examples"], found["accuracy"]["own"][0]) == (12, run.results.test)
+
+
+def test_phi_is_told_in_the_units_of_a_table(nnlite, wine):
+    about = load(wine).description
+    result = ok(nnlite("attack", "--adversary", "rect", "--data", "wine.csv", "--phi", "0,0.1"))
+    widths = [0.1 * (high - low) for low, high in zip(about.low, about.high, strict=True)]
+    words = ", ".join(f"{width:.3g} of f{k}" for k, width in enumerate(widths))
+    assert f"phi is a share of each feature's range: 0.1 is {words}\n" in result.stderr
+    assert "test rows of wine" in result.stdout
+
+
+def test_a_run_of_0_1_0_is_known_by_its_name_and_that_is_said_once(nnlite, tmp_path):
+    shutil.copytree(Path(__file__).parents[1] / "fixtures" / "0.1.0" / "trained", tmp_path / "runs")
+    result = ok(nnlite("attack", "--adversary", "rect", "--victim", "rect", "--victim", "earliest", "--first", 5))
+    words = "made by nnlite 0.1.0, which recorded no data: rect, earliest; known by the name and the shape"
+    assert result.stderr.count(words) == result.stderr.count("recorded no data") == 1
+    ok(nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "new"))
+    assert "0.1.0" not in nnlite("attack", "--adversary", "new", "--victim", "new", "--first", 5).stderr

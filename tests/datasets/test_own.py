@@ -77,6 +77,13 @@ def test_a_constant_column_becomes_0_and_is_told(tmp_path):
     assert any("same" in note for note in data.notes)
 
 
+def test_more_names_than_a_run_can_record_are_refused(tmp_path):
+    header = [*(f"{k:05}" + 150 * "x" for k in range(4000)), "kind"]
+    path = write_csv(tmp_path / "t.csv", header, [[*(row % 7 for _ in range(4000)), row % 2] for row in range(6)])
+    with pytest.raises(NnliteError, match=r"expected names and ranges of at most 500,000 bytes, .*shorten the names"):
+        load(path)
+
+
 def test_two_classes_and_three_examples_of_one_are_enough(tmp_path):
     rows = [[k, k % 7, "rare" if k < 3 else "common"] for k in range(40)]
     data = load(str(write_csv(tmp_path / "t.csv", ["a", "b", "kind"], rows)))

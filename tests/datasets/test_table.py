@@ -28,8 +28,9 @@ def write(path, content):
         "a, b, kind\n 1, 2.5, x\n\n-3e2, 4 , y\n",
         "a,b,kind\n1,2.5,x\n-3e2,4,y",
         "a,b,kind\r1,2.5,x\r-3e2,4,y\r",
+        "a,b,kind\r\n1,2.5,x\r\n\r\n-3e2,4,y\r\n\n",
     ],
-    ids=["plain", "CRLF", "BOM", "quoted", "blanks", "no end of the last line", "CR"],
+    ids=["plain", "CRLF", "BOM", "quoted", "blanks", "no end of the last line", "CR", "all kinds of ends"],
 )
 def test_a_table_is_read_however_it_was_written(tmp_path, content):
     table = read_table(write(tmp_path, content))
@@ -77,6 +78,7 @@ BAD = {
     "text": ("a,b,kind\n1,2,x\n1,red,x\n", "line 3, column 'b': expected a number, found 'red'"),
     "a missing value": ("a,b,kind\n1,,x\n", "line 2, column 'b': expected a number, found a missing value"),
     "NaN": ("a,b,kind\n1,2,x\nNaN,2,x\n", r"line 3, column 'a': expected a number, found a missing value \('NaN'\)"),
+    "a number of Python's source": ("a,b,kind\n1_000,2,x\n", "line 2, column 'a': expected a number, found '1_000'"),
     "infinity": ("a,b,kind\n1e999,2,x\n", "line 2, column 'a': expected a number, found '1e999'"),
     "a missing label": ("a,b,kind\n1,2,\n", "line 2: expected a label in column 'kind', found none"),
     "an open quote": ('a,b,kind\n"1,2,x\n1,2,x\n', "expected CSV "),
