@@ -7,7 +7,7 @@ part, and images by the range of a pixel.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -67,17 +67,10 @@ def load_own(path: Path, seed: int = 0, *, label: str | None = None, split: Sequ
     name, fractions, content = name_of(path), check_fractions(split), read_content(path, label)
     sha256, (parts, drawn) = sha256_of(path), _divide(path, content, seed, fractions)
     low, high = _range(path, content, parts["train"])
-    samples, notes = {}, []
-    for part, (x, y, rows) in parts.items():
-        samples[part], cut = _samples(x, y, rows, low, high)
-        if cut:
-            notes.append(f"{cut:,} of {len(rows):,} {part} rows lie beyond the training range, and are cut to it")
-    constant = [column for column, width in zip(content.columns, high - low, strict=False) if not width]
-    if constant:
-        notes.append(f"columns of a single value, which becomes 0: {listed(constant)}")
-    brightest = max(float(x.max()) for x, _, _ in parts.values())
-    if not content.columns and brightest <= (low[0] + high[0]) / 2:
-        notes.append(f"the highest pixel is {brightest:g} of {high[0]:g}; rescale the images if that is their white")
+    samples, cut = {}, {}
+    for part in SPLITS:
+        samples[part], cut[part] = _samples(*parts[part], low, high)
+    notes = [*_notes(content, samples, cut, low, high)]
     source = Description(
         name=name,
         sha256=sha256,
@@ -124,6 +117,22 @@ def check_fractions(split: Sequence[float]) -> tuple[float, ...]:
             f"{','.join(map(str, FRACTIONS))}, found {','.join(f'{share:g}' for share in split)}"
         )
     return tuple(map(float, split))
+
+
+def _notes(
+    content: Content, samples: Mapping[str, Samples], cut: Mapping[str, int], low: FloatArray, high: FloatArray
+) -> Iterator[str]:
+    """Yield what a reader of figures on these samples should know of their scaling."""
+    for part, count in cut.items():
+        if count:
+            yield f"{count:,} of {len(samples[part]):,} {part} rows lie beyond the training range, and are cut to it"
+    constant = [column for column, width in zip(content.columns, high - low, strict=False) if not width]
+    if constant:
+        yield f"columns of a single value, which becomes 0: {listed(constant)}"
+    if not content.columns:
+        brightest = max(float(x.max()) for x, _ in content.parts.values())
+        if brightest <= (low[0] + high[0]) / 2:
+            yield f"the highest pixel is {brightest:g} of {high[0]:g}; rescale the images if that is their white"
 
 
 def _divide(

@@ -103,8 +103,11 @@ def _named(source: Any, sources: dict[str, str], place: str) -> str:
         name = source_name(source)
     except NnliteError as error:
         raise NnliteError(f"{place}: {error}") from error
-    if name != source and sources.setdefault(name, source) != source:
-        raise NnliteError(f"{place}: two data sets are named {name}: {sources[name]}, {source}; rename one")
+    if name == source:
+        return name
+    path = str(Path(source).absolute())  # a worker may run in another folder
+    if sources.setdefault(name, path) != path:
+        raise NnliteError(f"{place}: two data sets are named {name}: {sources[name]}, {path}; rename one")
     return name
 
 

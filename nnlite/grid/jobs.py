@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnlite.datasets.description import check_same
+from nnlite.datasets.description import Description, check_same
 from nnlite.datasets.loading import load
 from nnlite.datasets.samples import Dataset
 from nnlite.errors import NnliteError
@@ -36,7 +36,8 @@ class Job:
 
 
 def pending(jobs: Iterable[Job]) -> list[Job]:
-    """Return the jobs without a finished run; NnliteError where a run was made with other settings."""
+    """Return the jobs without a finished run; NnliteError where a run was made with other settings or data."""
+    known: dict[tuple[Any, ...], Description] = {}
     found = []
     for job in jobs:
         if job.path.is_dir():
@@ -44,7 +45,10 @@ def pending(jobs: Iterable[Job]) -> list[Job]:
             if run.settings != job.settings:
                 raise NnliteError(f"{job.path} was made with other settings; move it away or choose another folder")
             if job.source:
-                check_same(run.data, load_data(job.settings, job.source).description, str(job.path))
+                key = job.source, job.settings.seed, job.settings.label, job.settings.split
+                if key not in known:
+                    known[key] = load_data(job.settings, job.source).description
+                check_same(run.data, known[key], str(job.path))
             if run.results.status != "interrupted":
                 continue
         found.append(job)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import strict_cupy
+from tables import write_blobs
 
 from nnlite.errors import NnliteError
 from nnlite.grid.combinations import FILE_LIMIT, make_grid, read_grid
@@ -379,3 +380,22 @@ def test_memory_is_that_of_the_device(monkeypatch):
     monkeypatch.setattr(strict_cupy.cuda.runtime, "memGetInfo", lambda: (100, 1000), raising=False)
     monkeypatch.setattr(strict_cupy, "get_default_memory_pool", lambda: pool, raising=False)
     assert available_memory("gpu") == 130
+
+
+# --- data of the user's own
+
+
+def test_own_data_are_named_by_their_file_and_kept_by_their_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_blobs(tmp_path / "wine.csv")
+    wine, digits = make_grid([{"data": ["wine.csv", "digits"], "epochs": 1}], tmp_path / "runs", "a test")
+    assert (wine.settings.data, wine.path) == ("wine", tmp_path / "runs" / "wine" / "rect")
+    assert (wine.source, digits.source) == (str(tmp_path / "wine.csv"), "")
+    assert len(group_into_stacks([wine, digits], 2)) == 2
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    (tmp_path / "old").mkdir()
+    paths = [str(write_blobs(folder / "wine.csv")) for folder in (tmp_path, tmp_path / "old")]
+    with pytest.raises(NnliteError, match=r"two data sets are named wine: .*; rename one"):
+        make_grid([{"data": paths, "epochs": 1}], tmp_path / "runs", "a test")
