@@ -35,6 +35,27 @@ def test_the_svg_names_every_model_and_figure(tmp_path):
     assert text.count("<image") == 6
 
 
+def test_rows_of_a_table_are_drawn_as_bars(figures, tmp_path):
+    rows = np.random.default_rng(0).uniform(-0.2, 1.2, (3, 2, 4))
+    seen = {"rect": np.array([[0, 1], [1, 1], [2, 0]])}
+    cases = Examples(TABLE.phi, rows, np.array([0, 1, 2]), seen)
+    plot_examples(cases, TABLE, KINDS, (4,), "a title", tmp_path / "rows.png")
+    (axes,) = figures[0].axes
+    drawn = [patch.get_data() for patch in axes.patches if hasattr(patch, "get_data")]
+    assert (len(drawn), len(axes.images)) == (6, 0)
+    bars = np.array([(one.baseline - one.values) / 0.94 for one in drawn]).reshape(2, 3, 4)
+    np.testing.assert_allclose(bars, rows.clip(0, 1).swapaxes(0, 1))
+    assert "the first test row of each class, as bars" in "".join(text.get_text() for text in axes.texts)
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, (2, 2)), (3, (2, 2, 3)), (4, (2, 2))])
+def test_images_of_three_channels_are_drawn_in_colour(figures, tmp_path, channels, shown):
+    images = np.random.default_rng(0).random((3, 2, 4 * channels))
+    cases = Examples(TABLE.phi, images, np.array([0, 1, 2]), {"rect": np.zeros((3, 2), int)})
+    plot_examples(cases, TABLE, KINDS, (2, 2, channels), "a title", tmp_path / "images.png")
+    assert [image.get_array().shape for image in figures[0].axes[0].images] == [shown] * 6
+
+
 def test_the_second_line_of_a_title_is_small_and_not_bold(figures, tmp_path):
     plot_accuracy(TABLE, KINDS, "a title\nnot clipped", tmp_path / "a.png")
     (axes,) = figures[0].axes
