@@ -52,7 +52,7 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @click.option("--examples", type=click.IntRange(1), help="Number of test images, drawn by the seed.  [default: all]")
 @_count("--steps", "steps", "Steps of PGD.")
 @_count("--restarts", "restarts", "Starts of PGD, the first at the image itself.")
-@_count("--apgd-steps", "apgd_steps", "Steps of APGD on each loss.")
+@_count("--apgd-steps", "apgd_steps", "Steps of APGD from each start.")
 @_count("--tries", "tries", "Draws of random signs.")
 @click.option(
     "--transfer", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Noise of other runs, too."

@@ -129,6 +129,7 @@ ATTACK = """
 from dataclasses import dataclass
 import numpy as np
 from nnlite.attacks import Crafted, project
+from nnlite.inputs import UNIT
 from nnlite.evaluation.named_attacks import NAMED_ATTACKS, OPTIONS, NamedAttack, Option
 
 @dataclass(frozen=True)
@@ -140,9 +141,9 @@ class Shift:
     def parameters(self):
         return {"pixels": self.pixels}
 
-    def craft(self, net, x, y, phi, rng):
+    def craft(self, net, x, y, phi, rng, box=UNIT):
         shifted = np.roll(x, self.pixels, axis=-1)
-        return Crafted([project(shifted, x, size, "linf", clip=True) if size else x for size in phi])
+        return Crafted([project(shifted, x, size, "linf", box) if size else x for size in phi])
 
 OPTIONS["pixels"] = Option(int, "How far")
 NAMED_ATTACKS["shift"] = NamedAttack("Shift", "linf", Shift, "the image shifted", {"pixels": 1}, phi=(0.0, 0.5, 1.0))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from nnlite.backend import Array, to_device
 from nnlite.errors import NnliteError
+from nnlite.inputs import UNIT, Box
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +26,14 @@ class Samples:
         labels: (N,), integers.
         white: the pixel value that means 1.
         auxiliary: the labels (N,) of each auxiliary task, by its name.
+        box: what pixels may be, in the units of `batch`.
     """
 
     images: Array
     labels: Array
     white: float
     auxiliary: Mapping[str, Array] = field(default_factory=dict)
+    box: Box = UNIT
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -34,6 +34,7 @@ from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove
 from nnlite.evaluation.intervals import Limits, wilson
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.evaluation.verdicts import FAIL, Verdict, all_correct
+from nnlite.inputs import UNIT, Box
 from nnlite.network import Network
 
 LARGE = 0.5  # a phi at which every image can become the same grey one
@@ -103,7 +104,7 @@ ATTACKS = {
     ),
     "apgd": AuditAttack(
         "APGD",
-        lambda asked: f"APGD, {asked.apgd_steps} steps a loss",
+        lambda asked: f"APGD, {asked.apgd_steps} steps, 10 starts",
         lambda asked: APGD(steps=asked.apgd_steps, clip=asked.clip),
     ),
     "transfer": AuditAttack("noise of", lambda asked: "R1 noise", lambda asked: replace(R1, clip=asked.clip), "others"),
@@ -286,13 +287,13 @@ class _Trial:
 
         k = ask.undecided(percent(self.white), float(percent(self.clean.right)))
         left = all_correct(self.correct)
-        again = APGD(steps=2 * asked.apgd_steps, losses=("ce",), clip=asked.clip)
+        again = APGD(steps=2 * asked.apgd_steps, restarts=2, clip=asked.clip)
         doubled = {f"APGD, {again.steps} steps": again}
         self.follow_ups["more steps"] = self.tried_on("more steps", doubled, {k: np.flatnonzero(left[k])})
         left &= ~self.follow_ups["more steps"].broken
         stride = PGD(steps=asked.steps, restarts=2, stride=0.5, clip=asked.clip)
-        plain = APGD(steps=asked.apgd_steps, losses=("margin",), clip=asked.clip)
-        search: dict[str, Attack] = {"PGD, strides of phi / 2": stride, "APGD on the plain margin": plain}
+        targets = APGD(steps=(asked.apgd_steps + 1) // 2, losses=("targets",), clip=asked.clip)
+        search: dict[str, Attack] = {"PGD, strides of phi / 2": stride, "APGD towards each class": targets}
         self.follow_ups["search"] = self.tried_on("another search", search, {k: np.flatnonzero(left[k])})
 
         square, why_not = _square(asked, self.samples.images.shape[-1])
@@ -355,9 +356,9 @@ class _Trial:
         for start in range(0, len(places), AT_A_TIME):
             self.on_progress(start, len(places), "certificates")
             some = places[start : start + AT_A_TIME]
-            x, y = self.samples.batch(get_xp(self.samples.labels).asarray(some), self.net.dtype)
+            samples = self.samples[get_xp(self.samples.labels).asarray(some)]
             try:
-                blocks.append(prove(self.net, x, y, worst[:, some], asked))
+                blocks.append(prove(self.net, samples, worst[:, some], asked))
             except NnliteError as error:
                 return None, str(error)
         return Bracket(asked.sizes, np.concatenate(blocks, axis=-1), worst[:, places], places), ""
@@ -397,11 +398,11 @@ class _InBall:
     def clip(self) -> bool:
         return self.noise.clip
 
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
-        images = self.noise.craft(net, x, y, phi, rng).images
-        return Crafted(
-            [project(image, x, size, self.norm, clip=self.clip) for image, size in zip(images, phi, strict=True)]
-        )
+    def craft(
+        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
+    ) -> Crafted:
+        images, limits = self.noise.craft(net, x, y, phi, rng, box).images, box.like(x) if self.clip else None
+        return Crafted([project(image, x, size, self.norm, limits) for image, size in zip(images, phi, strict=True)])
 
 
 def _look(net: Network, samples: Samples) -> _Clean:

@@ -170,28 +170,27 @@ def in_blocks(
     return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)], interrupted
 
 
-def prove(net: Network, x: Array, y: Array, stands: BoolArray, options: CertifyOptions) -> BoolArray:
+def prove(net: Network, samples: Samples, stands: BoolArray, options: CertifyOptions) -> BoolArray:
     """Return which of N images are proven at each of `options.sizes`, bool (phi, N).
 
     Arguments:
         net: One net, not a stack.
-        x: The images, (N, D).
-        y: Their labels, (N,).
+        samples: The images and their labels.
         stands: Which images an attack leaves correct, bool (phi, N).
         options: What is asked.
     """
-    proven = np.zeros_like(stands)
-    left = np.arange(len(y))
+    (x, y), proven, left = samples.batch(slice(None), net.dtype), np.zeros_like(stands), np.arange(len(samples))
+    asked = {"clip": options.clip, "splits": options.splits, "box": samples.box}
     for k, size in enumerate(options.sizes):
         some = get_xp(x).asarray(left)
-        proven[k, left] = to_host(is_proven(net, x[some], y[some], size, clip=options.clip, splits=options.splits))
+        proven[k, left] = to_host(is_proven(net, x[some], y[some], size, **asked))
         left = np.flatnonzero(proven[k] & stands[k])
     return proven
 
 
 def _ask(net: Network, samples: Samples, options: CertifyOptions) -> tuple[BoolArray, BoolArray]:
     """Return which of a block of samples are proven, and which stand, at each phi: (phi, N) each."""
-    phi, (x, y) = options.sizes, samples.batch(slice(None), net.dtype)
-    is_proven(net, x[:1], y[:1], 0.0, clip=options.clip)  # first of all, as it refuses what has no proof
+    phi = options.sizes
+    is_proven(net, *samples[:1].batch(slice(None), net.dtype), 0.0, box=samples.box)  # refuses what has no proof
     stands = evaluate_attack(net, {"net": net}, samples, APGD(clip=options.clip), phi).correct["net"]
-    return prove(net, x, y, stands, options), stands
+    return prove(net, samples, stands, options), stands

@@ -136,7 +136,7 @@ def _art(name: str, norm: str, summary: str, **options: int) -> NamedAttack:
 
 _PHI = {"linf": PAPER_PHI, "l2": L2_PHI}
 _PGD: dict[str, float | None] = {"steps": 40, "restarts": 1, "stride": None, "seed": 0}
-_APGD = {"steps": 70, "restarts": 4, "seed": 0}
+_APGD = {"steps": 70, "restarts": 10, "seed": 0}
 _FMN = {"steps": 100}
 
 NAMED_ATTACKS = {
@@ -144,11 +144,14 @@ NAMED_ATTACKS = {
     "r2": NamedAttack("R2", None, partial(replace, R2), "one step phi 2J", clip=False),
     "pgd": NamedAttack("PGD", "linf", PGD, "projected gradient descent", _PGD, clip=True),
     "pgd-l2": NamedAttack("PGD", "l2", partial(PGD, "l2"), "projected gradient descent", _PGD, clip=True, phi=L2_PHI),
-    "apgd": NamedAttack(
-        "APGD", "linf", APGD, "PGD that sets its strides, on the cross-entropy and each margin", _APGD, clip=True
-    ),
-    "apgd-ce": NamedAttack(
-        "APGD-CE", "linf", partial(APGD, losses=("ce",)), "the same, on the cross-entropy alone", _APGD, clip=True
+    "apgd": NamedAttack("APGD", "linf", APGD, "PGD that sets its strides, from many starts", _APGD, clip=True),
+    "apgd-t": NamedAttack(
+        "APGD-T",
+        "linf",
+        partial(APGD, losses=("targets",)),
+        "the same, from the image towards each class in turn",
+        {"steps": 70},
+        clip=True,
     ),
     "apgd-l2": NamedAttack("APGD", "l2", partial(APGD, "l2"), "as apgd", _APGD, clip=True, phi=L2_PHI),
     "lbfgs": NamedAttack(

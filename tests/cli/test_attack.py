@@ -111,7 +111,7 @@ def test_the_help_says_of_each_attack_what_it_is_and_of_each_option_who_takes_it
     words = " ".join(nnlite("attack", "--help").stdout.split())
     for name, row in NAMED_ATTACKS.items():
         assert f" {', '.join([name, *row.aliases])} {row.summary}" in words
-    few = "pgd, pgd-l2: 40; apgd, apgd-ce, apgd-l2: 70"
+    few = "pgd, pgd-l2: 40; apgd, apgd-t, apgd-l2: 70"
     others = "fmn, fmn-l2, autopgd: 100; deepfool: 50; carlini, hopskipjump: 10"
     assert f"--steps INTEGER Steps. [{few}; {others}]" in words
     assert "--stride FLOAT Size of a step, as a share of phi; 2.5 / steps if not given. [pgd, pgd-l2]" in words
@@ -184,7 +184,10 @@ def test_without_the_toolbox_its_attacks_say_what_to_install(attacked, no_art):
     [
         (["--noise", "fgsm", "--steps", 5], "steps: noise r1 does not use it"),
         (["--noise", "pgd", "--seed", -1], "seed: expected an integer of at least 0, found -1"),
-        (["--noise", "r1", "--steps", 5], "steps: noise r1 does not use it, only pgd, pgd-l2, apgd, apgd-ce, apgd-l2"),
+        (
+            ["--noise", "r1", "--steps", 5],
+            "steps: noise r1 does not use it, only pgd, pgd-l2, apgd, apgd-t, apgd-l2",
+        ),
         (["--noise", "pgd", "--queries", 5], "queries: noise pgd does not use it, only square"),
         (["--noise", "lbfgs", "--restarts", 5], "restarts: noise lbfgs does not use it"),
         (["--noise", "r2", "--seed", 1], "seed: noise r2 does not use it, only pgd"),
