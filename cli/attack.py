@@ -28,7 +28,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import AttackTable
 from nnlite.evaluation.attacking import attack_nets
 from nnlite.evaluation.named_attacks import NAMED_ATTACKS, NORM_NAMES, OPTIONS, choose_attack
-from nnlite.evaluation.pictures import check_format, plot_accuracy, plot_examples
+from nnlite.evaluation.pictures import check_picture, plot_accuracy, plot_examples
 from nnlite.training.runs import find_run, list_runs
 
 
@@ -108,7 +108,7 @@ def attack(
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; choose one")
     for picture in filter(None, (plot, images)):
-        check_format(picture)
+        check_picture(picture)
     given = {name: value for name, value in options.items() if value is not None}
     chosen = choose_attack(noise, phi, clip=clip, **given)
     crafting = find_run(adversary, data, runs)

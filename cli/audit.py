@@ -29,7 +29,7 @@ from nnlite.evaluation.accuracy import BoolArray
 from nnlite.evaluation.auditing import Audit, AuditOptions
 from nnlite.evaluation.auditing import audit as audit_net
 from nnlite.evaluation.intervals import Limits
-from nnlite.evaluation.pictures import check_format, plot_audit
+from nnlite.evaluation.pictures import check_picture, plot_audit
 from nnlite.evaluation.verdicts import FAIL, NOT_TESTED, PASS
 from nnlite.training.runs import Run, find_run, list_runs
 
@@ -74,7 +74,7 @@ def audit(
     truth lies between proven and worst case. The exit code is 1 if a verdict failed.
     """
     if plot:
-        check_format(plot)
+        check_picture(plot)
     options = AuditOptions(**asked)
     audited = find_run(run, data, runs)
     others = [other for other in list_runs(runs, data) if other.name != audited.name] if transfer == "all" else []

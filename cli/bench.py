@@ -28,7 +28,7 @@ from nnlite.cli.options import (
 )
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
-from nnlite.evaluation.pictures import check_format
+from nnlite.evaluation.pictures import check_picture
 from nnlite.grid.pool import available_cpus
 from nnlite.methods import METHODS
 from nnlite.training.runs import check_writable
@@ -67,7 +67,7 @@ def _race(command: Callable[..., list[Race]]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(against: str, threads: int, rounds: int, plot: Path | None, as_json: bool, **options: Any) -> None:
         if plot:
-            check_format(plot)
+            check_picture(plot)
         names, reports = [name.strip() for name in against.split(",") if name.strip()], []
         for title, work in command(**options):
             timings = run_race(contestants(work, names), threads=threads, rounds=rounds, on_message=message)
@@ -215,7 +215,7 @@ def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bo
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help=".png, .svg or .pdf.")
 def plot(files: Sequence[Path], out: Path) -> None:
     """Draw the races that --json printed, a panel for each in FILES."""
-    check_format(out)
+    check_picture(out)
     reports = [report for path in files for report in read_reports(path)]
     count = sum(len(one["contestants"]) for one in reports)
     if not 1 <= count <= BARS_LIMIT:

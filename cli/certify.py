@@ -23,7 +23,7 @@ from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, bracket
-from nnlite.evaluation.pictures import check_format, plot_radii
+from nnlite.evaluation.pictures import check_picture, plot_radii
 from nnlite.evaluation.radii import CLOSED, Radii, find_radii
 from nnlite.training.runs import Run, find_run
 
@@ -89,7 +89,7 @@ def certify(
             130  interrupted; what is known of the images so far is printed
     """  # noqa: D301 - click wants the backspace itself
     if plot:
-        check_format(plot)
+        check_picture(plot)
     options = CertifyOptions(**asked)
     found = [find_run(name, data, runs) for name in names]
     if len({run.name for run in found}) < len(found):

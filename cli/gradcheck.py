@@ -22,7 +22,7 @@ from nnlite.cli.options import (
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.finite_step import PHI, Convergence, convergence
-from nnlite.evaluation.pictures import check_format, plot_convergence
+from nnlite.evaluation.pictures import check_picture, plot_convergence
 from nnlite.gradcheck import TOLERANCE, Check, away_from_kinks, check_network, check_penalty
 from nnlite.network import Network, mlp
 from nnlite.penalties import PENALTIES
@@ -70,6 +70,8 @@ def gradcheck(
     is, and how many of its ReLUs are flipped; with its ReLUs held, so that none changes side between the two points;
     and, as a smooth reference, for the same net without its ReLUs, where the error shrinks as phi does (slope 1).
     """
+    if plot and datagrad:
+        check_picture(plot)
     if not datagrad:
         _refuse(("run", "data", "runs", "penalty", "phi", "plot"), "goes with --datagrad; add it")
         rng = np.random.default_rng(seed)
@@ -92,8 +94,6 @@ def gradcheck(
         _refuse(("data", "runs"), "goes with --run; a random net gets random inputs")
         what = "a random net"
         net, x, y = _random((features, *hidden, classes), batch_size or 100, seed)
-    if plot:
-        check_format(plot)
     found = convergence(net, x, y, PENALTIES[penalty], phi)
     checks = check_penalty(net, x, y, PENALTIES[penalty], seed=seed)
     if as_json:

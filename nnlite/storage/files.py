@@ -43,6 +43,15 @@ def read_file(path: Path, limit: int) -> bytes:
         return file.read(size)
 
 
+def expect_writable(path: Path) -> None:
+    """Make the folder of `path`; OSError unless a file can be written to `path`, whatever is there now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
 @contextmanager
 def new_file(path: Path, *, replace: bool, locked: bool = False) -> Iterator[Path]:
     """Give a place to write a file to; at the end of the block it becomes `path`, whole or not at all.
