@@ -26,6 +26,7 @@ from nnlite.cli.options import (
     print_table,
     setting_options,
 )
+from nnlite.cli.progress import progress
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
 from nnlite.evaluation.pictures import check_picture
@@ -70,7 +71,8 @@ def _race(command: Callable[..., list[Race]]) -> Callable[..., None]:
             check_picture(plot)
         names, reports = [name.strip() for name in against.split(",") if name.strip()], []
         for title, work in command(**options):
-            timings = run_race(contestants(work, names), threads=threads, rounds=rounds, on_message=message)
+            with progress(title, still=True) as show:
+                timings = run_race(contestants(work, names), threads=threads, rounds=rounds, on_progress=show)
             reports.append(race_report(title, work, timings, threads=threads))
         several = len(reports) > 1
         if as_json:
@@ -168,9 +170,11 @@ def cost(images: int, threads: int, rounds: int, as_json: bool, **given: Any) ->
     model, image and epoch costs the same. The models are trained as a stack.
     """
     settings = _settings(given)
+    with progress("cost", still=True) as show:
+        times = growth_times(settings, images, threads=threads, rounds=rounds, on_progress=show)
     rows: list[dict[str, Any]] = [
         {"of": what, "count": count, "ms": timing.quartiles[1], "ms_each": timing.quartiles[1] / count}
-        for what, count, timing in growth_times(settings, images, threads=threads, rounds=rounds)
+        for what, count, timing in times
     ]
     smallest = {row["of"]: row["ms_each"] for row in reversed(rows)}
     cells = [
@@ -197,8 +201,9 @@ def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bo
     """
     settings = replace(_settings(given), epochs=rounds)
     check_writable(folder)
-    with tempfile.TemporaryDirectory(prefix=".nnlite-", dir=folder) as place:
-        times = checkpoint_times(Workload("train", (settings,), images), Path(place) / "checkpoint", threads)
+    work = Workload("train", (settings,), images)
+    with tempfile.TemporaryDirectory(prefix=".nnlite-", dir=folder) as place, progress("epochs", still=True) as show:
+        times = checkpoint_times(work, Path(place) / "checkpoint", threads, show)
     share = times[1].ratio(times[0])
     rows = [{"of": one.name, "ms": one.quartiles[1], "quartiles": one.quartiles[::2]} for one in times]
     title = f"{settings.run_name}, {images:,} images"

@@ -125,8 +125,14 @@ data_option, device_option, hidden_option = map(setting_option, ("data", "device
 
 
 def message(text: str) -> None:
-    """Print `text` in one line to stderr, the place of progress and messages."""
-    click.echo(printable(text), err=True)
+    """Print `text` as a line to stderr, the place of progress and messages."""
+    print_line(text, err=True)
+
+
+def print_line(text: str, *, err: bool = False) -> None:
+    """Print `text` as a line to stdout, or stderr; one that is too long for a terminal breaks there between words."""
+    console = Console(stderr=err, highlight=False, markup=False, emoji=False)
+    console.print(printable(text), soft_wrap=not console.is_terminal)
 
 
 def print_json(content: Any) -> None:

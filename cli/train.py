@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nnlite.cli.options import WithRows, message, runs_option, setting_options
+from nnlite.cli.options import WithRows, message, print_line, runs_option, setting_options
 from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.methods import METHODS
@@ -70,7 +70,7 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
             on_epoch=on_epoch,
             on_message=show.note,
         )
-    click.echo(_closing(run))
+    print_line(_closing(run))
     for warning in diagnose(run, data):
         message(f"Warning: {warning}")
     if run.results.status == "interrupted":

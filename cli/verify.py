@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
+from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.attack_file import AttackFile, Verification, find_weights, open_attack
@@ -38,7 +39,9 @@ def verify(file: Path, names: tuple[str, ...], runs: Path, as_json: bool) -> Non
     weights = dict(find_weights(name, attack.record.data, runs) for name in names)
     if len(weights) < len(names):
         raise NnliteError("run: expected runs of different names, found one twice")
-    found = verify_file(attack, load(attack.record.data).test, weights)
+    test = load(attack.record.data).test
+    with progress(f"checking {file.name}") as show:
+        found = verify_file(attack, test, weights, on_progress=show)
     if as_json:
         print_json(_content(attack, found))
     else:

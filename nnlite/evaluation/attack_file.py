@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -254,12 +254,19 @@ class Verification:
     failures: list[Failure] = field(default_factory=list)
 
 
-def verify(file: AttackFile, split: Samples, runs: Mapping[str, Weights]) -> Verification:
+def verify(
+    file: AttackFile,
+    split: Samples,
+    runs: Mapping[str, Weights],
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verification:
     """Compare the images of an attack file with the clean ones of `split`, and have `runs`, by name, classify them.
 
     The norm is computed in float64; it may exceed phi by `slack`, as the attack rounded its pixels. A run that the
-    file names must classify exactly as many images correctly as recorded. NnliteError: a split or a run for images of
-    another size, rows that the split does not have.
+    file names must classify exactly as many images correctly as recorded. `on_progress` is called with how many images
+    are done, and of how many at all phi together. NnliteError: a split or a run for images of another size, rows that
+    the split does not have.
     """
     record, rows = file.record, _rows(file, split)
     for name, weights in runs.items():
@@ -284,6 +291,7 @@ def verify(file: AttackFile, split: Samples, runs: Mapping[str, Weights]) -> Ver
     for k, phi in enumerate(record.phi):
         measured = []
         for start in range(0, len(rows), BLOCK):
+            on_progress(k * len(rows) + start, len(record.phi) * len(rows))
             block = slice(start, start + BLOCK)
             image, (clean, labels) = file.arrays.read(f"images{k}", block), split.batch(rows[block], file.dtype)
             with np.errstate(all="ignore"):  # what is not finite is a failure of its own

@@ -30,8 +30,9 @@ from nnlite.evaluation.accuracy import (
     evaluate_attack,
     percent,
 )
-from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove
+from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove, within
 from nnlite.evaluation.intervals import Limits, wilson
+from nnlite.evaluation.passes import BlockProgress
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.evaluation.verdicts import FAIL, Verdict, all_correct
 from nnlite.network import Network
@@ -39,7 +40,7 @@ from nnlite.network import Network
 LARGE = 0.5  # a phi at which every image can become the same grey one
 AT_A_TIME = 100  # examples under attack, or in certificates, so that progress moves
 
-OnProgress = Callable[[int, int, str], None]  # is told how many images are done, of how many, and under which attack
+OnProgress = Callable[[float, int, str], None]  # is told how many images are done, of how many, and under which attack
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def audit(
         samples: The images and their labels.
         others: The nets that craft the transferred noise, by name; there may be none.
         options: What is asked.
-        on_progress: Called with how many images are done, of how many, and under which attack.
+        on_progress: Called with how many images are done, which may be a fraction, of how many, and under which attack.
 
     NnliteError: nets that do not fit the samples, a stack, or a net that is right on none of the samples.
     """
@@ -319,14 +320,18 @@ class _Trial:
         """
         correct, rows = np.zeros((len(phi), len(tried)), bool), np.flatnonzero(tried)
         if rows.size:
+            adversary = self.net if crafting is None else crafting
+            show = BlockProgress(
+                adversary, attack, len(phi), AT_A_TIME, lambda done, total: self.on_progress(done, total, what)
+            )
             table = evaluate_attack(
-                self.net if crafting is None else crafting,
+                show.net,
                 {"net": self.net},
                 self.samples[get_xp(self.samples.labels).asarray(rows)],
                 attack,
                 phi,
                 seed=self.options.seed,
-                on_progress=lambda done, total: self.on_progress(done, total, what),
+                on_progress=show,
                 block=AT_A_TIME,
             )
             correct[:, rows] = table.correct["net"]
@@ -353,11 +358,14 @@ class _Trial:
             return None, "none was asked for"
         blocks = []
         for start in range(0, len(places), AT_A_TIME):
-            self.on_progress(start, len(places), "certificates")
             some = places[start : start + AT_A_TIME]
+            show = within(
+                start, len(some), len(places), lambda done, total: self.on_progress(done, total, "certificates")
+            )
+            show(0)
             x, y = self.samples.batch(get_xp(self.samples.labels).asarray(some), self.net.dtype)
             try:
-                blocks.append(prove(self.net, x, y, worst[:, some], asked))
+                blocks.append(prove(self.net, x, y, worst[:, some], asked, show))
             except NnliteError as error:
                 return None, str(error)
         return Bracket(asked.sizes, np.concatenate(blocks, axis=-1), worst[:, places], places), ""

@@ -15,7 +15,7 @@ from nnlite.backend import Array, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray
-from nnlite.evaluation.certifying import CertifyOptions, drawn, in_blocks
+from nnlite.evaluation.certifying import CertifyOptions, OnShare, drawn, in_blocks
 from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.promises import check_crafted
 from nnlite.init import generator
@@ -72,7 +72,7 @@ def find_radii(
     samples: Samples,
     options: CertifyOptions,
     *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[float, int], None] = lambda done, total: None,
 ) -> Radii:
     """Return the radii of the images that the options draw; their phi does not matter.
 
@@ -82,26 +82,29 @@ def find_radii(
         net: One net, not a stack, of Dense and ReLU layers.
         samples: The images and their labels.
         options: What is asked.
-        on_progress: Called with how many images are done, and of how many, before each block of them and at the end.
+        on_progress: Called with how many images are done, which may be a fraction, and of how many.
     """
     rows, samples = drawn(net, samples, options)
-    (proven, broken, distance), interrupted = in_blocks(lambda block: _ask(net, block, options), samples, on_progress)
+    (proven, broken, distance), interrupted = in_blocks(
+        lambda block, show: _ask(net, block, options, show), samples, on_progress
+    )
     return Radii(proven, broken, distance, rows[: len(proven)], interrupted)
 
 
-def _ask(net: Network, samples: Samples, options: CertifyOptions) -> tuple[FloatArray, ...]:
+def _ask(net: Network, samples: Samples, options: CertifyOptions, on_share: OnShare) -> tuple[FloatArray, ...]:
     """Return the proven radius, the broken one, and the distance of each of the samples."""
     (x, y), clip = samples.batch(slice(None), net.dtype), options.clip
     certain = to_host(is_proven(net, x, y, 0.0, clip=clip))  # first of all, as it refuses what has no proof
     near, distance = (_nearest(FMN(norm, clip=clip), net, x, y) for norm in ("linf", "l2"))
+    on_share(0.1)
     largest = min(1.0, near.max())
     broken = np.minimum(near, _down_the_ladder(net, x, y, largest, clip)) if largest else near
     ends = np.minimum(broken, 1.0)
-    proven = [
-        _largest_proven(net, x[k : k + 1], y[k : k + 1], float(ends[k]), options) if certain[k] else 0.0
-        for k in range(len(y))
-    ]
-    return np.array(proven), broken, distance
+    proven = np.zeros(len(y))
+    for k in np.flatnonzero(certain):
+        on_share((1 + k / len(y)) / 2)  # the attacks are half of it
+        proven[k] = _largest_proven(net, x[k : k + 1], y[k : k + 1], float(ends[k]), options)
+    return proven, broken, distance
 
 
 def _nearest(attack: FMN, net: Network, x: Array, y: Array) -> FloatArray:
