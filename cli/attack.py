@@ -27,7 +27,7 @@ from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import AttackTable
 from nnlite.evaluation.attacking import attack_nets
-from nnlite.evaluation.named_attacks import NAMED_ATTACKS, NORM_NAMES, OPTIONS, choose_attack
+from nnlite.evaluation.named_attacks import NAMED_ATTACKS, NORM_NAMES, OPTIONS, ChosenAttack, choose_attack
 from nnlite.evaluation.pictures import check_picture, plot_accuracy, plot_examples
 from nnlite.training.runs import find_run, list_runs
 
@@ -68,7 +68,7 @@ _ROWS = [
 @click.option(
     "--noise", type=click.Choice(_NAMES), metavar="NAME", default="r1", show_default=True, help="How it is crafted."
 )
-@click.option("--phi", type=PHIS, help=f"Sizes of noise.  [{_SIZES}]")
+@click.option("--phi", type=PHIS, help=f"Sizes of noise, such as 0.1,8/255.  [{_SIZES}]")
 @click.option("--clip/--no-clip", default=None, help=f"Keep pixels within [0, 1].  [default: yes, but not for {_FREE}]")
 @_attack_options
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Type.")
@@ -117,6 +117,8 @@ def attack(
         raise NnliteError("victim: expected runs of different names, found one twice")
     dataset = load(data)
     count = len(dataset.test[:first])
+    for line in _beyond_the_range(chosen, dataset.features):
+        message(line)
     if save:
         size = count * dataset.features * len(chosen.phi) * np.dtype(dtype).itemsize
         message(f"keeps {count:,} images at {len(chosen.phi)} phi, {size / 1e6:,.1f} MB, in {save}")
@@ -178,6 +180,16 @@ def attack(
     if images and found.examples:
         plot_examples(found.examples, table, methods, dataset.shape, heading, images)
         message(f"drew {images}")
+
+
+def _beyond_the_range(chosen: ChosenAttack, features: int) -> Iterator[str]:
+    """Yield a warning where noise of the largest phi can make any image of `features` pixels of any other."""
+    largest, enough = max(chosen.phi), {"linf": 1.0, "l2": math.sqrt(features), None: math.inf}[chosen.attack.norm]
+    if largest > enough:
+        yield (
+            f"Warning: phi {largest:g} is beyond the data's range: pixels are in [0, 1], and at phi {enough:g} every "
+            f"pixel can already become anything. Write 8 of 255 levels of grey as 8/255."
+        )
 
 
 def _notes(table: AttackTable, adversary: str, examples: int) -> Iterator[str]:

@@ -47,7 +47,9 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @click.argument("run")
 @data_option
 @runs_option
-@click.option("--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise.  [default: {PHI}]")
+@click.option(
+    "--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise, such as 0.1,8/255.  [default: {PHI}]"
+)
 @click.option("--clip/--no-clip", default=True, show_default=True, help="Keep pixels within [0, 1], or not.")
 @click.option("--examples", type=click.IntRange(1), help="Number of test images, drawn by the seed.  [default: all]")
 @_count("--steps", "steps", "Steps of PGD.")

@@ -45,7 +45,9 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
 @data_option
 @runs_option
-@click.option("--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise, up to 1.  [default: {PHI}]")
+@click.option(
+    "--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise up to 1, such as 8/255.  [default: {PHI}]"
+)
 @click.option("--clip/--no-clip", default=True, show_default=True, help="Keep pixels within [0, 1], or not.")
 @click.option(
     "--examples",

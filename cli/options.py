@@ -15,6 +15,7 @@ from nnlite.errors import printable
 from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.intervals import Limits
 from nnlite.methods import METHODS
+from nnlite.storage.texts import parse_number
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -33,23 +34,45 @@ class WithRows(click.Command):
             formatter.write_dl(self._rows, col_max=22)
 
 
-class NumberList(click.ParamType[tuple[Any, ...]]):
-    """Numbers separated by commas, such as 784,784,784; an empty text is an empty list."""
+class Number(click.ParamType[float]):
+    """A size of noise, which may be written as a fraction, such as 8/255."""
 
-    def __init__(self, number: type[int] | type[float], metavar: str) -> None:
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        try:
+            return parse_number(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class NumberList(click.ParamType[tuple[Any, ...]]):
+    """Numbers separated by commas, such as 784,784,784; an empty text is an empty list.
+
+    Arguments:
+        number: int, float, or a Number for sizes of noise.
+        metavar: what the help calls the list.
+    """
+
+    def __init__(self, number: type[int] | type[float] | Number, metavar: str) -> None:
         self.number, self.name = number, metavar
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         """Return a tuple of numbers."""
         if isinstance(value, tuple):
             return value
+        texts = value.split(",") if value.strip() else ()
+        if isinstance(self.number, Number):
+            return tuple(self.number.convert(text, param, ctx) for text in texts)
         try:
-            return tuple(map(self.number, value.split(","))) if value.strip() else ()
+            return tuple(map(self.number, texts))
         except ValueError:
             self.fail(f"expected {self.number.__name__} numbers separated by commas, found {value!r}", param, ctx)
 
 
-WIDTHS, PHIS = NumberList(int, "widths"), NumberList(float, "phi,..")
+PHI = Number()
+WIDTHS, PHIS = NumberList(int, "widths"), NumberList(PHI, "phi,..")
 INTEGERS, FLOATS = NumberList(int, "number,.."), NumberList(float, "number,..")
 
 runs_option = click.option(
@@ -93,6 +116,8 @@ def setting_option(name: str, *, several: bool = False) -> Callable[[Command], C
     else:
         number = (*get_args(field.type), field.type)[0]  # X of X | None
         options["type"] = {int: INTEGERS, float: FLOATS}[number] if several else number
+    if name == "phi":
+        options["type"] = PHIS if several else PHI
     return click.option(f"--{name.replace('_', '-')}", help=about, **options)
 
 

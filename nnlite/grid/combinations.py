@@ -1,7 +1,7 @@
 """The grid: jobs for all combinations of some settings, from a TOML file or from tables.
 
-The keys are those of Settings, and a list is a dimension. Each [[models]] table inherits the keys above it and adds its
-own.
+The keys are those of Settings, and a list is a dimension; a phi may be a text, such as "8/255". Each [[models]] table
+inherits the keys above it and adds its own.
 """
 
 import difflib
@@ -16,7 +16,7 @@ from nnlite.errors import NnliteError
 from nnlite.grid.jobs import Job
 from nnlite.storage.files import read_file
 from nnlite.storage.kinds import Kind, expect
-from nnlite.storage.texts import shown
+from nnlite.storage.texts import parse_number, shown
 from nnlite.training.runs import FOLDER_NAME, check_name
 from nnlite.training.settings import FIELDS, LISTS, Settings, with_defaults
 
@@ -112,10 +112,12 @@ def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
 
 def _settings(values: dict[str, Any], place: str) -> Settings:
     """Return the settings, with the same defaults as `nnlite train`."""
-    lists = {key: tuple(values[key]) for key in LISTS if key in values}
+    changed: dict[str, Any] = {key: tuple(values[key]) for key in LISTS if key in values}
     try:
-        return Settings(**with_defaults(values | lists))
-    except NnliteError as error:
+        if isinstance(phi := values.get("phi"), str):
+            changed["phi"] = parse_number(phi)
+        return Settings(**with_defaults(values | changed))
+    except ValueError as error:
         raise NnliteError(f"{place}: {error}") from error
 
 

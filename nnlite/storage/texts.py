@@ -1,4 +1,4 @@
-"""JSON texts from strangers: plain content, or an error."""
+"""Texts from strangers, JSON and numbers: plain content, or an error."""
 
 import json
 import math
@@ -17,6 +17,25 @@ def parse_json(text: str) -> Any:
         return content
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def parse_number(text: str) -> float:
+    """Return a finite number that is written as 0.03, 1e-3, or as a fraction such as 8/255.
+
+    ValueError says what is wrong, with the text cut short.
+    """
+    try:
+        parts = [*map(float, text.split("/", 1))]
+        number = parts[0] / parts[1] if parts[1:] else parts[0]
+    except ZeroDivisionError as error:
+        raise ValueError(f"expected a number, found {reprlib.repr(text)}, a division by 0") from error
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(
+            f"expected a finite number such as 0.03, or a fraction such as 8/255, found {reprlib.repr(text)}"
+        )
+    return number
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
