@@ -1,8 +1,6 @@
 """`nnlite attack`: one run crafts noise, every run is scored on it."""
 
-import csv
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,12 @@ from nnlite.cli.options import (
     PHIS,
     Command,
     WithRows,
+    csv_option,
     data_option,
     device_option,
     json_option,
     message,
+    print_csv,
     print_json,
     print_table,
     runs_option,
@@ -26,6 +26,7 @@ from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import AttackTable
+from nnlite.evaluation.attack_file import check_ending
 from nnlite.evaluation.attacking import attack_nets
 from nnlite.evaluation.named_attacks import NAMED_ATTACKS, NORM_NAMES, OPTIONS, ChosenAttack, choose_attack
 from nnlite.evaluation.pictures import check_picture, plot_accuracy, plot_examples
@@ -75,8 +76,10 @@ _ROWS = [
 @device_option
 @runs_option
 @json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Keep the images in FILE; see verify.")
+@csv_option
+@click.option(
+    "--save", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="Keep the images; see verify."
+)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw accuracy against phi.")
 @click.option("--images", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw digits and predictions.")
 def attack(
@@ -105,10 +108,10 @@ def attack(
     Noise marked [interop] is that of the Adversarial Robustness Toolbox;
     to install it, in a clone of nnlite: pip install '.[interop]'
     """  # noqa: D301 - click wants the backspace itself
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other; choose one")
     for picture in filter(None, (plot, images)):
         check_picture(picture)
+    if save:
+        check_ending(save)
     given = {name: value for name, value in options.items() if value is not None}
     chosen = choose_attack(noise, phi, clip=clip, **given)
     crafting = find_run(adversary, data, runs)
@@ -136,7 +139,8 @@ def attack(
             on_progress=show,
         )
 
-    table = found.table
+    table, how = found.table, {"adversary": crafting.name, "noise": f"{chosen.title}, {chosen.details}"}
+    rows = [how | row for row in table.records()]
     figures = {victim: [float(value) for value in values] for victim, values in table.accuracy.items()}
     if as_json:
         print_json(
@@ -155,13 +159,11 @@ def attack(
                 "zero_share": table.zero_share,
                 "failed": None if table.failed is None else int(table.failed),
                 "median_noise": {norm: None if math.isnan(size) else size for norm, size in _medians(table).items()},
+                "rows": rows,
             }
         )
     elif as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["victim", "adversary", "noise", *table.phi])
-        how = f"{chosen.title}, {chosen.details}"
-        writer.writerows([victim, crafting.name, how, *values] for victim, values in figures.items())
+        print_csv(rows)
     else:
         print_table(
             f"{crafting.name} crafts {chosen.title} on {count:,} test images of {data}, {chosen.details}",

@@ -14,11 +14,13 @@ from nnlite.cli.options import (
     PHIS,
     Command,
     as_lists,
+    csv_option,
     data_option,
     device_option,
     figures,
     json_option,
     message,
+    print_csv,
     print_json,
     print_table,
     runs_option,
@@ -65,9 +67,18 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is drawn.")
 @device_option
 @json_option
+@csv_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw accuracy against phi.")
 def audit(
-    run: str, data: str, runs: Path, transfer: str, device: str, as_json: bool, plot: Path | None, **asked: Any
+    run: str,
+    data: str,
+    runs: Path,
+    transfer: str,
+    device: str,
+    as_json: bool,
+    as_csv: bool,
+    plot: Path | None,
+    **asked: Any,
 ) -> None:
     """Ask what a reviewer would ask about the robustness of RUN.
 
@@ -89,8 +100,19 @@ def audit(
             on_progress=show,
         )
     ball = "pixels within [0, 1]" if options.clip else "pixels not clipped"
+    rows = [{"run": audited.name} | row for row in found.records()]
     if as_json:
-        print_json({"run": audited.name, "data": data, **_content(found), "model_info": _model_info(audited, found)})
+        print_json(
+            {
+                "run": audited.name,
+                "data": data,
+                **_content(found),
+                "model_info": _model_info(audited, found),
+                "rows": rows,
+            }
+        )
+    elif as_csv:
+        print_csv(rows)
     else:
         title = f"{audited.name} under L-infinity noise of radius phi, {ball}: accuracy in %"
         _print(found, f"{title}, {len(found.rows):,} test images of {data}")

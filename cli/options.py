@@ -1,6 +1,8 @@
 """What several commands share: options, the types of their values, and how a table and a bracket are printed."""
 
+import csv
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -85,7 +87,18 @@ runs_option = click.option(
 jobs_option = click.option(
     "--jobs", type=click.IntRange(1), help="Processes, of one thread each.  [default: one per core; on a GPU 1]"
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _one_form(ctx: click.Context, option: click.Parameter, value: bool) -> bool:
+    if value and any(ctx.params.get(form) for form in ("as_json", "as_csv") if form != option.name):
+        raise click.UsageError("--json and --csv exclude each other; choose one", ctx)
+    return value
+
+
+json_option = click.option("--json", "as_json", is_flag=True, callback=_one_form, help="Print JSON.")
+csv_option = click.option(
+    "--csv", "as_csv", is_flag=True, callback=_one_form, help="Print CSV, a row for each figure of the table."
+)
 
 
 def setting_option(name: str, *, several: bool = False) -> Callable[[Command], Command]:
@@ -163,6 +176,13 @@ def print_line(text: str, *, err: bool = False) -> None:
 def print_json(content: Any) -> None:
     """Print `content` as JSON to stdout."""
     click.echo(json.dumps(content, indent=2))
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of the same columns as CSV to stdout; what is None is left empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    head = [list(row) for row in rows[:1]]
+    writer.writerows([*head, *(row.values() for row in rows)])
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -51,6 +51,15 @@ class AttackTable:
     lengths: dict[str, FloatArray] = field(default_factory=dict)
     norm: str | None = "linf"
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each accuracy, by plain names, as a data frame or a CSV file takes them."""
+        found = []
+        for victim, values in self.accuracy.items():
+            for place, value in np.ndenumerate(values):  # (phi,), or (phi, S)
+                model = {"model": place[1]} if place[1:] else {}
+                found.append({"victim": victim, **model, "phi": self.phi[place[0]], "accuracy": float(value)})
+        return found
+
 
 def draw(count: int, number: int, seed: int) -> IntArray:
     """Return `number` of `count` examples, or all, in order; drawn, as the first of MNIST's test images are easier."""

@@ -36,6 +36,7 @@ from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import WEIGHTS, read_any_net
 
 FORMAT, KEY, SPLIT = 1, "nnlite-attack", "test"
+ENDING = ".safetensors"
 BLOCK = 250  # examples at a time, as in nnlite.evaluation.accuracy: products of other shapes may round otherwise
 INT64 = DTYPES["I64"]
 
@@ -132,9 +133,10 @@ def new_attack(
 ) -> Iterator[AttackWriter]:
     """Yield an AttackWriter for the images `rows` of `split`; only a block that ends without an error leaves a file.
 
-    dtype: that of the images, float32 or float64. NnliteError: a record that could not be read back, a file that
-    exists already or cannot be written.
+    dtype: that of the images, float32 or float64. NnliteError: a record that could not be read back, a name of another
+    kind of file, a file that exists already or cannot be written.
     """
+    check_ending(path)
     text = json.dumps(asdict(record))
     try:
         _record(parse_json(text))
@@ -144,6 +146,14 @@ def new_attack(
         writer.put("rows", rows)
         writer.put("labels", split.labels[rows])
         yield AttackWriter(writer)
+
+
+def check_ending(path: Path) -> None:
+    """Raise NnliteError where the name of an attack file ends like that of a file of another kind."""
+    if path.suffix.lower() not in ("", ENDING):
+        raise NnliteError(
+            f"save: an attack file is safetensors: expected a name that ends in {ENDING}, found {path.name!r}"
+        )
 
 
 def open_attack(path: Path) -> AttackFile:

@@ -31,7 +31,7 @@ from nnlite.evaluation.accuracy import (
     percent,
 )
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove, within
-from nnlite.evaluation.intervals import Limits, wilson
+from nnlite.evaluation.intervals import Limits, rows_of, wilson
 from nnlite.evaluation.passes import BlockProgress
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.evaluation.verdicts import FAIL, Verdict, all_correct
@@ -179,6 +179,20 @@ class Audit:
     def intervals(self) -> dict[str, Limits]:
         """The 95 % interval of each accuracy over the examples."""
         return {name: wilson(values, len(self.rows)) for name, values in self.accuracy.items()}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each accuracy, with its interval, as a data frame or a CSV file takes them.
+
+        Attacks come first, then the worst case, and what is proven and unknown of the examples of `bracket`.
+        """
+        found = [
+            row | {"examples": len(self.rows)} for row in rows_of("attack", self.phi, self.accuracy, self.intervals)
+        ]
+        if self.bracket is None:
+            return found
+        kept = {name: values for name, values in self.bracket.accuracy.items() if name != "worst"}
+        more = rows_of("attack", self.bracket.phi, kept, self.bracket.intervals)
+        return found + [row | {"examples": len(self.bracket.rows)} for row in more]
 
     @property
     def failed(self) -> bool:

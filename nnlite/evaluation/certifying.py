@@ -12,7 +12,7 @@ that breaks it first it is tried all the same: that it is not proven there is th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from nnlite.evaluation.accuracy import (
     evaluate_attack,
     percent,
 )
-from nnlite.evaluation.intervals import Limits, wilson
+from nnlite.evaluation.intervals import Limits, rows_of, wilson
 from nnlite.evaluation.passes import BlockProgress
 from nnlite.network import Network
 
@@ -112,6 +112,10 @@ class Bracket:
     def intervals(self) -> dict[str, Limits]:
         """The 95 % intervals of `accuracy`, for all images that these were drawn from."""
         return {name: wilson(values, len(self.rows)) for name, values in self.accuracy.items()}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each figure of `accuracy`, with its interval, as a data frame or a CSV file takes them."""
+        return rows_of("bound", self.phi, self.accuracy, self.intervals)
 
     @property
     def contradictions(self) -> BoolArray:

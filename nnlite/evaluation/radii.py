@@ -6,6 +6,7 @@ for it, and Auto-PGD, down a ladder of radii of which each is one percent smalle
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,12 @@ class Radii:
         """The share of the images that are right, in percent, whose two radii are within CLOSED of each other."""
         near = self.proven >= (1 - CLOSED) * self.broken
         return float(100 * near[self.right].mean()) if self.right.any() else np.nan
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each image, as a data frame or a CSV file takes them."""
+        columns = {"image": self.rows, "proven": self.proven, "broken": self.broken, "distance": self.distance}
+        values = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in values]
 
     @property
     def contradictions(self) -> BoolArray:

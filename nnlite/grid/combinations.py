@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from nnlite.errors import NnliteError
 from nnlite.grid.jobs import Job
-from nnlite.storage.files import read_file
+from nnlite.storage.files import read_text
 from nnlite.storage.kinds import Kind, expect
 from nnlite.storage.texts import parse_number, shown
 from nnlite.training.runs import FOLDER_NAME, check_name
@@ -37,7 +37,7 @@ Table: TypeAlias = Mapping[str, Any]
 def read_grid(path: Path, runs: Path) -> list[Job]:
     """Return the jobs of a grid file, with their runs below the folder `runs`; NnliteError says what is wrong in it."""
     try:
-        table = tomllib.loads(read_file(path, FILE_LIMIT).decode("utf-8"))
+        table = tomllib.loads(read_text(path, FILE_LIMIT))
     except OSError as error:
         raise NnliteError(f"{path}: cannot be read ({error.strerror}); give the path of a grid file") from error
     except (ValueError, RecursionError) as error:  # tomllib passes on what int() and deep nesting raise

@@ -29,7 +29,7 @@ from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, evaluate_attack
 from nnlite.methods import METHODS
 from nnlite.network import Network
 from nnlite.storage import kinds
-from nnlite.storage.files import identity, new_folder, read_file, recover
+from nnlite.storage.files import identity, new_folder, read_text, recover
 from nnlite.storage.interrupts import defer_sigint
 from nnlite.storage.locks import lock, recover_if_abandoned
 from nnlite.storage.tensors import open_arrays, write_arrays
@@ -198,7 +198,7 @@ def _read(path: Path) -> Run:
         for name in (*LIMITS, WEIGHTS):
             if not (path / name).exists():
                 raise ValueError(f"{name} is missing")
-        text = {name: read_file(path / name, limit).decode("utf-8") for name, limit in LIMITS.items()}
+        text = {name: read_text(path / name, limit) for name, limit in LIMITS.items()}
         settings = read_settings(parse_json(text[SETTINGS])["settings"])
         rows = csv.reader(io.StringIO(text[HISTORY]))
         if tuple(next(rows, ())) != Epoch._fields:
