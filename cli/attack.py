@@ -10,6 +10,7 @@ import numpy as np
 
 from nnlite.cli.options import (
     PHIS,
+    Choice,
     Command,
     WithRows,
     csv_option,
@@ -67,12 +68,12 @@ _ROWS = [
 @data_option
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test images.  [default: all]")
 @click.option(
-    "--noise", type=click.Choice(_NAMES), metavar="NAME", default="r1", show_default=True, help="How it is crafted."
+    "--noise", type=Choice(_NAMES), metavar="NAME", default="r1", show_default=True, help="How it is crafted."
 )
 @click.option("--phi", type=PHIS, help=f"Sizes of noise, such as 0.1,8/255.  [{_SIZES}]")
 @click.option("--clip/--no-clip", default=None, help=f"Keep pixels within [0, 1].  [default: yes, but not for {_FREE}]")
 @_attack_options
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Type.")
+@click.option("--dtype", type=Choice(["float32", "float64"]), default="float32", show_default=True, help="Type.")
 @device_option
 @runs_option
 @json_option

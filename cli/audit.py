@@ -12,6 +12,7 @@ from rich.console import Console
 
 from nnlite.cli.options import (
     PHIS,
+    Choice,
     Command,
     as_lists,
     csv_option,
@@ -59,7 +60,7 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @_count("--apgd-steps", "apgd_steps", "Steps of APGD on each loss.")
 @_count("--tries", "tries", "Draws of random signs.")
 @click.option(
-    "--transfer", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Noise of other runs, too."
+    "--transfer", type=Choice(["all", "none"]), default="all", show_default=True, help="Noise of other runs, too."
 )
 @_count("--queries", "square_queries", "Queries of Square for each image.")
 @_count("--square-examples", "square_examples", "Images for Square at each phi, at most.")

@@ -16,6 +16,7 @@ from nnlite.bench.race import checkpoint_times, growth_times, run_race
 from nnlite.bench.report import RaceReport, machine, race_report, read_reports
 from nnlite.bench.workload import Workload
 from nnlite.cli.options import (
+    Choice,
     Command,
     device_option,
     hidden_option,
@@ -117,7 +118,7 @@ def step(**given: Any) -> list[Race]:
 
 
 @bench.command()
-@click.option("--noise", type=click.Choice(["pgd", "pgd-l2"]), default="pgd", show_default=True, help="Attack.")
+@click.option("--noise", type=Choice(["pgd", "pgd-l2"]), default="pgd", show_default=True, help="Attack.")
 @click.option("--steps", type=click.IntRange(1), default=40, show_default=True, help="Steps of the attack.")
 @click.option("--rows", type=click.IntRange(1), default=BLOCK, show_default=True, help="Images crafted at a time.")
 @hidden_option

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from nnlite.backend import Array
 from nnlite.cli.options import (
     PHIS,
+    Choice,
     data_option,
     hidden_option,
     json_option,
@@ -47,7 +48,7 @@ DIRECTIONS = 3  # along which each array is moved by the check of a penalty
 @click.option("--run", help="A trained run in place of the random net: its name, or the path of its folder.")
 @data_option
 @runs_option
-@click.option("--penalty", type=click.Choice(list(PENALTIES)), default="l1", show_default=True, help="R of R(J).")
+@click.option("--penalty", type=Choice(list(PENALTIES)), default="l1", show_default=True, help="R of R(J).")
 @click.option("--phi", type=PHIS, default=PHI, help="Steps of the finite difference.  [default: 13, 1e-7 to 0.1]")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the errors against phi.")
 @json_option

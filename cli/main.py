@@ -82,7 +82,7 @@ def _ending(error: BaseException) -> tuple[int, str]:
             return NO_READER, ""
         case click.UsageError():
             command, what = error.ctx.command_path if error.ctx else "nnlite", error.format_message()
-            code, text = BAD_INPUT, f"{what}{'' if what.endswith(('.', '?')) else '.'} See {command} --help"
+            code, text = BAD_INPUT, f"{what}{'' if what.endswith(('.', '?', '?)')) else '.'} See {command} --help"
         case NnliteError():
             code, text = FAILED if isinstance(error, DivergedError) else BAD_INPUT, str(error)
         case MemoryError():

@@ -17,7 +17,7 @@ from nnlite.errors import printable
 from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.intervals import Limits
 from nnlite.methods import METHODS
-from nnlite.storage.texts import parse_number
+from nnlite.storage.texts import did_you_mean, parse_number
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,6 +34,15 @@ class WithRows(click.Command):
         """Write the list."""
         with formatter.section(self._title):
             formatter.write_dl(self._rows, col_max=22)
+
+
+class Choice(click.Choice[str]):
+    """One of some names; for another one the nearest of them is told, as click does for commands and options."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return what is wrong."""
+        near = did_you_mean(value, self.choices)
+        return f"{super().get_invalid_choice_message(value, ctx).removesuffix('.')}{near}."
 
 
 class Number(click.ParamType[float]):
@@ -115,7 +124,7 @@ def setting_option(name: str, *, several: bool = False) -> Callable[[Command], C
     if name == "reg":
         options["metavar"] = "METHOD"
     if field.metadata["kind"].choices:
-        options["type"] = click.Choice(field.metadata["kind"].choices)
+        options["type"] = Choice(field.metadata["kind"].choices)
     elif name == "hidden":
         options |= {"type": WIDTHS, "multiple": several}
     elif name == "term":
@@ -152,7 +161,7 @@ def method_options(reg: str, *more: str) -> Callable[[Command], Command]:
     """
 
     def add(command: Command) -> Command:
-        known, about = click.Choice([*METHODS, *more]), FIELDS["reg"].metadata["about"]
+        known, about = Choice([*METHODS, *more]), FIELDS["reg"].metadata["about"]
         command = setting_options(*EXAMPLES, "gradient")(command)
         return click.option("--reg", type=known, default=reg, show_default=True, metavar="METHOD", help=about)(command)
 

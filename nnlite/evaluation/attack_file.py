@@ -32,7 +32,7 @@ from nnlite.layers import Dense
 from nnlite.network import Network
 from nnlite.storage import kinds
 from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, Writer, check_layout, new_arrays, open_arrays
-from nnlite.storage.texts import parse_json
+from nnlite.storage.texts import did_you_mean, parse_json
 from nnlite.storage.weights import WEIGHTS, read_any_net
 
 FORMAT, KEY, SPLIT = 1, "nnlite-attack", "test"
@@ -220,7 +220,8 @@ def find_weights(name: str, data: str, runs: Path) -> tuple[str, Weights]:
     for folder in (runs / data / name, Path(name)):
         if name and os.path.isfile(folder / WEIGHTS):  # False, not an error, for a name too long
             return folder.resolve().name, load_weights(folder)
-    raise NnliteError(f"run: expected the name of a run on {data} below {runs}, or its path, found {name!r}")
+    near = did_you_mean(name, (path.name for path in (runs / data).glob("[!.]*")))
+    raise NnliteError(f"run: expected the name of a run on {data} below {runs}, or its path, found {name!r}{near}")
 
 
 @dataclass(frozen=True)

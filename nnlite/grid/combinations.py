@@ -4,7 +4,6 @@ The keys are those of Settings, and a list is a dimension; a phi may be a text, 
 inherits the keys above it and adds its own.
 """
 
-import difflib
 import itertools
 import math
 import tomllib
@@ -16,7 +15,7 @@ from nnlite.errors import NnliteError
 from nnlite.grid.jobs import Job
 from nnlite.storage.files import read_text
 from nnlite.storage.kinds import Kind, expect
-from nnlite.storage.texts import parse_number, shown
+from nnlite.storage.texts import did_you_mean, parse_number, shown
 from nnlite.training.runs import FOLDER_NAME, check_name
 from nnlite.training.settings import FIELDS, LISTS, Settings, with_defaults
 
@@ -98,9 +97,8 @@ def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
             expect(f"{place}: name", FOLDER_NAME, value)
             continue
         if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(_KEYS)}, and name in [[models]]"
-            raise NnliteError(f"{place}: unknown key {shown(key)}; {hint}")
+            near = did_you_mean(key, _KEYS) or f"; the keys are {', '.join(_KEYS)}, and name in [[models]]"
+            raise NnliteError(f"{place}: unknown key {shown(key)}{near}")
         several = isinstance(value, list) and (key not in LISTS or any(isinstance(one, list) for one in value))
         dimensions[key] = value if several else [value]
         if not dimensions[key]:

@@ -1,8 +1,10 @@
-"""Texts from strangers, JSON and numbers: plain content, or an error."""
+"""Texts from strangers, JSON, numbers and names: plain content, or an error."""
 
+import difflib
 import json
 import math
 import reprlib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -49,6 +51,13 @@ def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"{reprlib.repr(text)} is no finite number")
     return number
+
+
+def did_you_mean(found: Any, known: Iterable[Any]) -> str:
+    """Return " (did you mean 'dgl1'?)", with the nearest known names in their order, or "" where none is near."""
+    names = [name for name in known if isinstance(name, str)]
+    near = difflib.get_close_matches(found, names) if isinstance(found, str) and len(found) < 100 else []
+    return f" (did you mean {' or '.join(repr(name) for name in names if name in near)}?)" if near else ""
 
 
 def shown(value: Any) -> str:

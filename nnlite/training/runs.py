@@ -33,7 +33,7 @@ from nnlite.storage.files import identity, new_folder, read_text, recover
 from nnlite.storage.interrupts import defer_sigint
 from nnlite.storage.locks import lock, recover_if_abandoned
 from nnlite.storage.tensors import open_arrays, write_arrays
-from nnlite.storage.texts import parse_json
+from nnlite.storage.texts import did_you_mean, parse_json
 from nnlite.storage.weights import WEIGHTS, named_arrays, read_net
 from nnlite.training.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, write_checkpoint
 from nnlite.training.loop import Epoch, TrainingResult, TrainingState, train
@@ -227,7 +227,7 @@ def find_run(name: str, data: str, runs: Path) -> Run:
         return load_run(anywhere)
     known = [path.name for path in _folders(runs, data)]
     hint = f"there are {', '.join(known)}" if known else f"there are none on {data}; train one with nnlite train"
-    raise NnliteError(f"run: expected the name or path of a run, found {name!r}; {hint}")
+    raise NnliteError(f"run: expected the name or path of a run, found {name!r}{did_you_mean(name, known)}; {hint}")
 
 
 def list_runs(runs: Path, data: str | None = None) -> list[Run]:

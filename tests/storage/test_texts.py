@@ -1,4 +1,4 @@
-"""Numbers as people write them: decimals and fractions."""
+"""What people write: decimals and fractions, and names with slips in them."""
 
 from fractions import Fraction
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnlite.storage.texts import parse_number
+from nnlite.storage.texts import did_you_mean, parse_number
 
 
 @given(st.integers(0, 1 << 53), st.integers(1, 1 << 53))
@@ -43,3 +43,19 @@ def test_a_long_text_is_cut_short():
     with pytest.raises(ValueError, match=r"\.\.\.") as caught:
         parse_number("9" * 10_000)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("found", "hint"),
+    [
+        ("pdg", " (did you mean 'pgd'?)"),
+        ("dgl", " (did you mean 'dgl1' or 'dgl2'?)"),
+        ("nothing like it", ""),
+        ("", ""),
+        ("p" * 1_000_000, ""),
+        (3, ""),
+        (None, ""),
+    ],
+)
+def test_the_nearest_names_are_told(found, hint):
+    assert did_you_mean(found, ["pgd", "dgl1", "dgl2", "trades", 7, None]) == hint
