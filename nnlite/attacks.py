@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nnlite.backend import Array, Number, get_xp, per_model
+from nnlite.backend import Array, Number, brief, get_xp, per_model
 from nnlite.errors import NnliteError
 from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import Network
@@ -42,6 +42,7 @@ class Crafted:
     zeros: Array | None = None
     failed: Array | None = None
     smallest: Array | None = None
+    __repr__ = brief()
 
 
 class Attack(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.attacks import NORMS, Attack
-from nnlite.backend import Array, get_xp, to_host
+from nnlite.backend import Array, brief, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.promises import check_crafted
@@ -50,6 +50,7 @@ class AttackTable:
     failed: npt.NDArray[np.int64] | None = None
     lengths: dict[str, FloatArray] = field(default_factory=dict)
     norm: str | None = "linf"
+    __repr__ = brief()
 
     def records(self) -> list[dict[str, Any]]:
         """Return a row for each accuracy, by plain names, as a data frame or a CSV file takes them."""
@@ -160,6 +161,7 @@ class Examples:
     images: Array
     labels: Array
     predictions: dict[str, Array]
+    __repr__ = brief()
 
 
 def first_of_each_class(

@@ -156,9 +156,9 @@ def check_ending(path: Path) -> None:
         )
 
 
-def open_attack(path: Path) -> AttackFile:
+def open_attack(path: Path | str) -> AttackFile:
     """Read the record of an attack file; NnliteError for another kind of file, or parts that do not fit together."""
-    arrays = open_arrays(path)
+    arrays = open_arrays(Path(path))
     try:
         if KEY not in arrays.metadata:
             raise ValueError(f"its metadata hold no text {KEY}")

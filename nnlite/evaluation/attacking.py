@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.backend import brief
 from nnlite.datasets.samples import Dataset, Samples
 from nnlite.evaluation.accuracy import BLOCK, AttackTable, Examples, evaluate_attack, first_of_each_class
 from nnlite.evaluation.attack_file import NetId, Record, clean_sha256, new_attack, weights_of, weights_sha256
@@ -20,6 +21,7 @@ class Attacked:
 
     table: AttackTable
     examples: Examples | None
+    __repr__ = brief()
 
 
 def attack_nets(
@@ -31,7 +33,7 @@ def attack_nets(
     first: int | None = None,
     dtype: str = "float32",
     device: str = "cpu",
-    save: Path | None = None,
+    save: Path | str | None = None,
     with_examples: bool = False,
     on_progress: Callable[[float, int], None] = lambda done, total: None,
 ) -> Attacked:
@@ -60,7 +62,7 @@ def attack_nets(
         table = evaluate_attack(show.net, *asked, seed=seed, on_progress=show)
     else:
         record = _record(chosen, adversary, victims, data.name, clean)
-        with new_attack(save, record, clean, np.arange(len(clean)), dtype) as file:
+        with new_attack(Path(save), record, clean, np.arange(len(clean)), dtype) as file:
             table = evaluate_attack(show.net, *asked, seed=seed, keep=file.keep, on_progress=show)
             file.score(np.stack([correct.sum(axis=-1) for correct in table.correct.values()]))
     return Attacked(table, first_of_each_class(net, *asked, seed=seed) if with_examples else None)

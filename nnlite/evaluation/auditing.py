@@ -15,7 +15,7 @@ import numpy as np
 
 from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, project
-from nnlite.backend import Array, get_xp, to_host
+from nnlite.backend import Array, brief, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import verdicts as ask
@@ -132,6 +132,7 @@ class FollowUp:
     tried: BoolArray
     broken: BoolArray
     why_not: str = ""
+    __repr__ = brief()
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +162,7 @@ class Audit:
     parameters: dict[str, Any]
     rows: IntArray
     interrupted: bool = False
+    __repr__ = brief("phi", "accuracy", "failed", "bracket", "rows", "interrupted")
 
     @property
     def worst(self) -> BoolArray:

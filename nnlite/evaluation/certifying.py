@@ -18,7 +18,7 @@ import numpy as np
 
 from nnlite.apgd import APGD
 from nnlite.attacks import check_count
-from nnlite.backend import Array, get_xp, to_host
+from nnlite.backend import Array, brief, get_xp, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
@@ -101,6 +101,7 @@ class Bracket:
     stands: BoolArray
     rows: IntArray
     interrupted: bool = False
+    __repr__ = brief("phi", "accuracy", "rows", "interrupted")
 
     @property
     def accuracy(self) -> dict[str, FloatArray]:

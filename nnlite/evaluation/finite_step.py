@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import Array
+from nnlite.backend import Array, brief
 from nnlite.errors import NnliteError
 from nnlite.gradcheck import expect_float64, penalty_gradient, with_gates_held
 from nnlite.layers import Parameters, ReLU
@@ -48,6 +48,7 @@ class Convergence:
     flips: npt.NDArray[np.int64]
     relus: int
     exact32: float
+    __repr__ = brief()
 
     @property
     def share(self) -> FloatArray:

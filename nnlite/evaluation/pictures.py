@@ -73,7 +73,7 @@ def check_picture(path: Path | str) -> None:
 def drawing(width: float, height: float, path: Path | str | None) -> Iterator["Figure"]:
     """Give an empty figure of this size in inches to draw into; it is written to `path` at the end of the block.
 
-    Without a path nothing is written, and a notebook shows the figure as it is. Whatever the user has told Matplotlib,
+    Without a path nothing is written, and a notebook shows the figure. Whatever the user has told Matplotlib,
     the same figure makes the same file, byte by byte. Text between two $ is a formula, so names go through `plain`.
     """
     with _own_settings():

@@ -12,7 +12,7 @@ import numpy as np
 
 from nnlite.apgd import APGD
 from nnlite.attacks import NORMS
-from nnlite.backend import Array, to_host
+from nnlite.backend import Array, brief, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray
@@ -44,6 +44,7 @@ class Radii:
     distance: FloatArray
     rows: IntArray
     interrupted: bool
+    __repr__ = brief("medians", "closed", "rows", "interrupted")
 
     @property
     def right(self) -> BoolArray:

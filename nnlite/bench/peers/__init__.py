@@ -67,7 +67,8 @@ def check_libraries(names: Sequence[str]) -> None:
     for name in names:
         if name not in LIBRARIES:
             near = did_you_mean(name, LIBRARIES)
-            raise NnliteError(f"against: expected {', '.join(LIBRARIES)}, with commas between, found {name!r}{near}")
+            known = f"{', '.join(LIBRARIES)}, with commas between them"
+            raise NnliteError(f"against: expected {known}, found {name!r}{near}")
         if importlib.util.find_spec(name) is None:
             raise NnliteError(
                 f"against: {LIBRARIES[name]} is not installed; install it with pip install {LIBRARIES[name]}, or all "
