@@ -12,13 +12,16 @@ from rich.console import Console
 
 from nnlite.cli.options import (
     PHIS,
+    Choice,
     Command,
     as_lists,
+    csv_option,
     data_option,
     device_option,
     figures,
     json_option,
     message,
+    print_csv,
     print_json,
     print_table,
     runs_option,
@@ -29,7 +32,7 @@ from nnlite.evaluation.accuracy import BoolArray
 from nnlite.evaluation.auditing import Audit, AuditOptions
 from nnlite.evaluation.auditing import audit as audit_net
 from nnlite.evaluation.intervals import Limits
-from nnlite.evaluation.pictures import check_format, plot_audit
+from nnlite.evaluation.pictures import check_picture, plot_audit
 from nnlite.evaluation.verdicts import FAIL, NOT_TESTED, PASS
 from nnlite.training.runs import Run, find_run, list_runs
 
@@ -47,7 +50,9 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @click.argument("run")
 @data_option
 @runs_option
-@click.option("--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise.  [default: {PHI}]")
+@click.option(
+    "--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise, such as 0.1,8/255.  [default: {PHI}]"
+)
 @click.option("--clip/--no-clip", default=True, show_default=True, help="Keep pixels within [0, 1], or not.")
 @click.option("--examples", type=click.IntRange(1), help="Number of test images, drawn by the seed.  [default: all]")
 @_count("--steps", "steps", "Steps of PGD.")
@@ -55,7 +60,7 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @_count("--apgd-steps", "apgd_steps", "Steps of APGD from each start.")
 @_count("--tries", "tries", "Draws of random signs.")
 @click.option(
-    "--transfer", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Noise of other runs, too."
+    "--transfer", type=Choice(["all", "none"]), default="all", show_default=True, help="Noise of other runs, too."
 )
 @_count("--queries", "square_queries", "Queries of Square for each image.")
 @_count("--square-examples", "square_examples", "Images for Square at each phi, at most.")
@@ -63,9 +68,18 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is drawn.")
 @device_option
 @json_option
+@csv_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw accuracy against phi.")
 def audit(
-    run: str, data: str, runs: Path, transfer: str, device: str, as_json: bool, plot: Path | None, **asked: Any
+    run: str,
+    data: str,
+    runs: Path,
+    transfer: str,
+    device: str,
+    as_json: bool,
+    as_csv: bool,
+    plot: Path | None,
+    **asked: Any,
 ) -> None:
     """Ask what a reviewer would ask about the robustness of RUN.
 
@@ -74,7 +88,7 @@ def audit(
     truth lies between proven and worst case. The exit code is 1 if a verdict failed.
     """
     if plot:
-        check_format(plot)
+        check_picture(plot)
     options = AuditOptions(**asked)
     audited = find_run(run, data, runs)
     others = [other for other in list_runs(runs, data) if other.name != audited.name] if transfer == "all" else []
@@ -87,8 +101,19 @@ def audit(
             on_progress=show,
         )
     ball = "pixels within [0, 1]" if options.clip else "pixels not clipped"
+    rows = [{"run": audited.name} | row for row in found.records()]
     if as_json:
-        print_json({"run": audited.name, "data": data, **_content(found), "model_info": _model_info(audited, found)})
+        print_json(
+            {
+                "run": audited.name,
+                "data": data,
+                **_content(found),
+                "model_info": _model_info(audited, found),
+                "rows": rows,
+            }
+        )
+    elif as_csv:
+        print_csv(rows)
     else:
         title = f"{audited.name} under L-infinity noise of radius phi, {ball}: accuracy in %"
         _print(found, f"{title}, {len(found.rows):,} test images of {data}")

@@ -1,7 +1,7 @@
 """`nnlite certify`: of how many images it is proven that no noise fools a run, and of how many it is not known."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 
 from nnlite.cli.options import (
     PHIS,
+    csv_option,
     data_option,
     device_option,
     figures,
     json_option,
     message,
+    print_csv,
     print_json,
     print_table,
     runs_option,
@@ -23,7 +25,7 @@ from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, bracket
-from nnlite.evaluation.pictures import check_format, plot_radii
+from nnlite.evaluation.pictures import check_picture, plot_radii
 from nnlite.evaluation.radii import CLOSED, Radii, find_radii
 from nnlite.training.runs import Run, find_run
 
@@ -45,7 +47,9 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
 @data_option
 @runs_option
-@click.option("--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise, up to 1.  [default: {PHI}]")
+@click.option(
+    "--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise up to 1, such as 8/255.  [default: {PHI}]"
+)
 @click.option("--clip/--no-clip", default=True, show_default=True, help="Keep pixels within [0, 1], or not.")
 @click.option(
     "--examples",
@@ -66,6 +70,7 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
 @click.option("--per-image", is_flag=True, help="Find the largest phi proven, and the smallest broken, of each image.")
 @device_option
 @json_option
+@csv_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw those of each image.")
 def certify(
     names: tuple[str, ...],
@@ -74,6 +79,7 @@ def certify(
     per_image: bool,
     device: str,
     as_json: bool,
+    as_csv: bool,
     plot: Path | None,
     **asked: Any,
 ) -> None:
@@ -81,7 +87,7 @@ def certify(
 
     Prints for each phi the share of images that are proven correct under all noise of at most phi on each pixel, the
     share that is correct under Auto-PGD, a strong attack, and what is unknown between the two, with 95 % intervals.
-    The truth about the images lies between proven and worst case.
+    The truth about the images lies between proven and worst case. With --per-image --csv has a row for each image.
 
     \b
     exit code 0  done
@@ -89,7 +95,7 @@ def certify(
             130  interrupted; what is known of the images so far is printed
     """  # noqa: D301 - click wants the backspace itself
     if plot:
-        check_format(plot)
+        check_picture(plot)
     options = CertifyOptions(**asked)
     found = [find_run(name, data, runs) for name in names]
     if len({run.name for run in found}) < len(found):
@@ -102,7 +108,7 @@ def certify(
         for run in found:
             with progress(run.name) as show:
                 brackets[run.name] = bracket(run.net.to(device), test, options, on_progress=show)
-            if not as_json:
+            if not as_json and not as_csv:
                 _print(run.name, data, brackets[run.name], options)
             _stop_if_interrupted(run.name, brackets[run.name])
             if per_image or plot:
@@ -113,6 +119,8 @@ def certify(
         stopped = error
     if as_json and brackets:
         print_json(_content(data, options, brackets, radii))
+    elif as_csv:
+        print_csv(_rows(radii or brackets))
     elif radii:
         _print_radii(radii)
     if plot and radii:
@@ -168,7 +176,12 @@ def _content(
         "seed": options.seed,
         "splits": options.splits,
         "runs": runs,
+        "rows": _rows(brackets),
     }
+
+
+def _rows(found: Mapping[str, Bracket | Radii]) -> list[dict[str, Any]]:
+    return [{"run": name} | row for name, one in found.items() for row in one.records()]
 
 
 def _per_image(found: Radii) -> dict[str, Any]:

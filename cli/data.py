@@ -2,14 +2,14 @@
 
 import click
 
-from nnlite.cli.options import json_option, message, print_json, print_table
+from nnlite.cli.options import Choice, json_option, message, print_json, print_table
 from nnlite.datasets.catalog import DATASETS, fetch_dataset, locate
 
 REMOTE = [name for name, entry in DATASETS.items() if entry.mirrors]
 
 
 @click.command()
-@click.option("--fetch", type=click.Choice(REMOTE), help="Download a data set into the cache, and check it by SHA-256.")
+@click.option("--fetch", type=Choice(REMOTE), help="Download a data set into the cache, and check it by SHA-256.")
 @json_option
 def data(fetch: str | None, as_json: bool) -> None:
     """List the data sets, or download one.

@@ -1,6 +1,8 @@
 """What several commands share: options, the types of their values, and how a table and a bracket are printed."""
 
+import csv
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -15,6 +17,7 @@ from nnlite.errors import printable
 from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.intervals import Limits
 from nnlite.methods import METHODS
+from nnlite.storage.texts import did_you_mean, parse_number
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -33,23 +36,54 @@ class WithRows(click.Command):
             formatter.write_dl(self._rows, col_max=22)
 
 
-class NumberList(click.ParamType[tuple[Any, ...]]):
-    """Numbers separated by commas, such as 784,784,784; an empty text is an empty list."""
+class Choice(click.Choice[str]):
+    """One of some names; for another one the nearest of them is told, as click does for commands and options."""
 
-    def __init__(self, number: type[int] | type[float], metavar: str) -> None:
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return what is wrong."""
+        near = did_you_mean(value, self.choices)
+        return f"{super().get_invalid_choice_message(value, ctx).removesuffix('.')}{near}."
+
+
+class Number(click.ParamType[float]):
+    """A size of noise, which may be written as a fraction, such as 8/255."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        try:
+            return parse_number(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class NumberList(click.ParamType[tuple[Any, ...]]):
+    """Numbers separated by commas, such as 784,784,784; an empty text is an empty list.
+
+    Arguments:
+        number: int, float, or a Number for sizes of noise.
+        metavar: what the help calls the list.
+    """
+
+    def __init__(self, number: type[int] | type[float] | Number, metavar: str) -> None:
         self.number, self.name = number, metavar
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         """Return a tuple of numbers."""
         if isinstance(value, tuple):
             return value
+        texts = value.split(",") if value.strip() else ()
+        if isinstance(self.number, Number):
+            return tuple(self.number.convert(text, param, ctx) for text in texts)
         try:
-            return tuple(map(self.number, value.split(","))) if value.strip() else ()
+            return tuple(map(self.number, texts))
         except ValueError:
             self.fail(f"expected {self.number.__name__} numbers separated by commas, found {value!r}", param, ctx)
 
 
-WIDTHS, PHIS = NumberList(int, "widths"), NumberList(float, "phi,..")
+PHI = Number()
+WIDTHS, PHIS = NumberList(int, "widths"), NumberList(PHI, "phi,..")
 INTEGERS, FLOATS = NumberList(int, "number,.."), NumberList(float, "number,..")
 
 runs_option = click.option(
@@ -62,7 +96,18 @@ runs_option = click.option(
 jobs_option = click.option(
     "--jobs", type=click.IntRange(1), help="Processes, of one thread each.  [default: one per core; on a GPU 1]"
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _one_form(ctx: click.Context, option: click.Parameter, value: bool) -> bool:
+    if value and any(ctx.params.get(form) for form in ("as_json", "as_csv") if form != option.name):
+        raise click.UsageError("--json and --csv exclude each other; choose one", ctx)
+    return value
+
+
+json_option = click.option("--json", "as_json", is_flag=True, callback=_one_form, help="Print JSON.")
+csv_option = click.option(
+    "--csv", "as_csv", is_flag=True, callback=_one_form, help="Print CSV, a row for each figure of the table."
+)
 
 
 def setting_option(name: str, *, several: bool = False) -> Callable[[Command], Command]:
@@ -79,7 +124,7 @@ def setting_option(name: str, *, several: bool = False) -> Callable[[Command], C
     if name == "reg":
         options["metavar"] = "METHOD"
     if field.metadata["kind"].choices:
-        options["type"] = click.Choice(field.metadata["kind"].choices)
+        options["type"] = Choice(field.metadata["kind"].choices)
     elif name == "hidden":
         options |= {"type": WIDTHS, "multiple": several}
     elif name == "term":
@@ -93,6 +138,8 @@ def setting_option(name: str, *, several: bool = False) -> Callable[[Command], C
     else:
         number = (*get_args(field.type), field.type)[0]  # X of X | None
         options["type"] = {int: INTEGERS, float: FLOATS}[number] if several else number
+    if name == "phi":
+        options["type"] = PHIS if several else PHI
     return click.option(f"--{name.replace('_', '-')}", help=about, **options)
 
 
@@ -114,7 +161,7 @@ def method_options(reg: str, *more: str) -> Callable[[Command], Command]:
     """
 
     def add(command: Command) -> Command:
-        known, about = click.Choice([*METHODS, *more]), FIELDS["reg"].metadata["about"]
+        known, about = Choice([*METHODS, *more]), FIELDS["reg"].metadata["about"]
         command = setting_options(*EXAMPLES, "gradient")(command)
         return click.option("--reg", type=known, default=reg, show_default=True, metavar="METHOD", help=about)(command)
 
@@ -125,13 +172,26 @@ data_option, device_option, hidden_option = map(setting_option, ("data", "device
 
 
 def message(text: str) -> None:
-    """Print `text` in one line to stderr, the place of progress and messages."""
-    click.echo(printable(text), err=True)
+    """Print `text` as a line to stderr, the place of progress and messages."""
+    print_line(text, err=True)
+
+
+def print_line(text: str, *, err: bool = False) -> None:
+    """Print `text` as a line to stdout, or stderr; one that is too long for a terminal breaks there between words."""
+    console = Console(stderr=err, highlight=False, markup=False, emoji=False)
+    console.print(printable(text), soft_wrap=not console.is_terminal)
 
 
 def print_json(content: Any) -> None:
     """Print `content` as JSON to stdout."""
     click.echo(json.dumps(content, indent=2))
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of the same columns as CSV to stdout; what is None is left empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    head = [list(row) for row in rows[:1]]
+    writer.writerows([*head, *(row.values() for row in rows)])
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

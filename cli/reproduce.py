@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from nnlite.cli.options import FLOATS, INTEGERS, data_option, device_option, hidden_option, jobs_option
+from nnlite.cli.options import FLOATS, INTEGERS, Choice, data_option, device_option, hidden_option, jobs_option
 from nnlite.cli.progress import progress
 from nnlite.grid.pool import default_processes
 from nnlite.paper import reproduction
@@ -18,10 +18,8 @@ ROWS = {"best": BEST_MODELS, "all": MODELS}
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, type=click.Choice([*TARGETS, "all"]), metavar="TARGET...")
-@click.option(
-    "--models", type=click.Choice(list(ROWS)), default="best", show_default=True, help="Rows: the best, or all 46."
-)
+@click.argument("targets", nargs=-1, required=True, type=Choice([*TARGETS, "all"]), metavar="TARGET...")
+@click.option("--models", type=Choice(list(ROWS)), default="best", show_default=True, help="Rows: the best, or all 46.")
 @data_option
 @click.option("--epochs", type=int, default=30, show_default=True, help="Epochs of a single-task net.")
 @click.option("--mt-epochs", type=int, default=8, show_default=True, help="Epochs of a multi-task net.")

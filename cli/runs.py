@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
+from nnlite.cli.options import Choice, json_option, message, print_json, print_table, runs_option
 from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import NnliteError
 from nnlite.training.checkpoint import checkpoint_of, epochs_done
@@ -14,7 +14,7 @@ from nnlite.training.runs import list_runs, list_unfinished
 
 
 @click.command()
-@click.option("--data", type=click.Choice(DATASETS), help="Only runs on this data set.")
+@click.option("--data", type=Choice(DATASETS), help="Only runs on this data set.")
 @runs_option
 @json_option
 def runs(data: str | None, runs: Path, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nnlite.cli.options import WithRows, message, runs_option, setting_options
+from nnlite.cli.options import WithRows, message, print_line, runs_option, setting_options
 from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.methods import METHODS
@@ -14,6 +14,7 @@ from nnlite.training.checkpoint import checkpoint_of
 from nnlite.training.diagnostics import diagnose
 from nnlite.training.loop import Epoch
 from nnlite.training.mix import mix
+from nnlite.training.progress import epoch_line
 from nnlite.training.runs import Run, divergence_advice, make_run
 from nnlite.training.settings import FIELDS, Settings, with_defaults
 
@@ -56,8 +57,7 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
     with progress("training", each=True) as show:
 
         def on_epoch(epoch: Epoch) -> None:
-            figures = f"loss {epoch.loss:.4f}  validation {epoch.validation:.2f} %"
-            show(epoch.epoch, chosen.epochs, f"epoch {epoch.epoch}/{chosen.epochs}  {figures}")
+            show(epoch.epoch, chosen.epochs, epoch_line(epoch, chosen.epochs))
 
         run = make_run(
             chosen,
@@ -70,7 +70,7 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
             on_epoch=on_epoch,
             on_message=show.note,
         )
-    click.echo(_closing(run))
+    print_line(_closing(run))
     for warning in diagnose(run, data):
         message(f"Warning: {warning}")
     if run.results.status == "interrupted":

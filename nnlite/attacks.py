@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nnlite.backend import Array, Number, get_xp, per_model, to_host
+from nnlite.backend import Array, Number, brief, get_xp, per_model, to_host
 from nnlite.errors import NnliteError
 from nnlite.inputs import UNIT, Box, check_images
 from nnlite.losses import Loss, softmax_cross_entropy
@@ -42,6 +42,7 @@ class Crafted:
     zeros: Array | None = None
     failed: Array | None = None
     smallest: Array | None = None
+    __repr__ = brief()
 
 
 class Attack(Protocol):

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import Array, Number, get_xp, per_model, to_device
+from nnlite.backend import Array, Number, brief, get_xp, per_model, to_device
 from nnlite.errors import NnliteError
 from nnlite.init import he_normal
 from nnlite.inputs import check_images
@@ -40,6 +40,7 @@ class Activations:
     """
 
     inputs: tuple[Array, ...]
+    __repr__ = brief()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,6 +83,7 @@ class Pass(Backprop):
     loss_function: Loss
     logits: Array
     loss: Array
+    __repr__ = brief("task", "loss", "logits", "inputs", "deltas", "input_gradient")
 
     @property
     def inputs(self) -> tuple[Array, ...]:
@@ -99,6 +101,7 @@ class Tangent(Backprop):
 
     of: Pass
     inputs: tuple[Array, ...]
+    __repr__ = brief("inputs", "deltas", "input_gradient", "of")
 
 
 Weighted: TypeAlias = tuple[Number, Pass | Tangent]

@@ -12,7 +12,7 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import Array, to_device
+from nnlite.backend import Array, brief, to_device
 from nnlite.errors import NnliteError
 from nnlite.inputs import UNIT, Box
 
@@ -34,6 +34,7 @@ class Samples:
     white: float
     auxiliary: Mapping[str, Array] = field(default_factory=dict)
     box: Box = UNIT
+    __repr__ = brief()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -75,6 +76,7 @@ class Dataset:
     test: Samples
     shape: tuple[int, int]
     classes: int
+    __repr__ = brief()
 
     def __post_init__(self) -> None:
         for name, samples in (("train", self.train), ("validation", self.validation), ("test", self.test)):

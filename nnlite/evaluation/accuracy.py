@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.attacks import NORMS, Attack
-from nnlite.backend import Array, get_xp, to_host
+from nnlite.backend import Array, brief, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.promises import check_crafted
@@ -51,6 +51,16 @@ class AttackTable:
     failed: npt.NDArray[np.int64] | None = None
     lengths: dict[str, FloatArray] = field(default_factory=dict)
     norm: str | None = "linf"
+    __repr__ = brief()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each accuracy, by plain names, as a data frame or a CSV file takes them."""
+        found = []
+        for victim, values in self.accuracy.items():
+            for place, value in np.ndenumerate(values):  # (phi,), or (phi, S)
+                model = {"model": place[1]} if place[1:] else {}
+                found.append({"victim": victim, **model, "phi": self.phi[place[0]], "accuracy": float(value)})
+        return found
 
 
 def draw(count: int, number: int, seed: int) -> IntArray:
@@ -152,6 +162,7 @@ class Examples:
     images: Array
     labels: Array
     predictions: dict[str, Array]
+    __repr__ = brief()
 
 
 def first_of_each_class(

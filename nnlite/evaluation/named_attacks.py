@@ -15,6 +15,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, check_phi
 from nnlite.evaluation.fmn import FMN
 from nnlite.lbfgs import LBFGS
+from nnlite.storage.texts import did_you_mean
 
 L2_PHI = (0.0, 0.25, 0.5, 1.0, 2.0)  # phi on each of D pixels is sqrt(D) phi long, so the paper's sizes are tiny here
 NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}
@@ -107,7 +108,8 @@ def choose_attack(
     name = next((known for known, row in NAMED_ATTACKS.items() if name in row.aliases), name)
     row = NAMED_ATTACKS.get(name)
     if row is None:
-        raise NnliteError(f"noise: expected one of {', '.join(NAMED_ATTACKS)}, found {name!r}")
+        near = did_you_mean(name, NAMED_ATTACKS)
+        raise NnliteError(f"noise: expected one of {', '.join(NAMED_ATTACKS)}, found {name!r}{near}")
     for option in options:
         if option not in row.options:
             able = ", ".join(other for other, takes in NAMED_ATTACKS.items() if option in takes.options)

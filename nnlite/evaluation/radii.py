@@ -6,16 +6,17 @@ for it, and Auto-PGD, down a ladder of radii of which each is one percent smalle
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from nnlite.apgd import APGD
 from nnlite.attacks import NORMS
-from nnlite.backend import Array, to_host
+from nnlite.backend import Array, brief, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray
-from nnlite.evaluation.certifying import CertifyOptions, drawn, in_blocks
+from nnlite.evaluation.certifying import CertifyOptions, OnShare, drawn, in_blocks
 from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.promises import check_crafted
 from nnlite.init import generator
@@ -43,6 +44,7 @@ class Radii:
     distance: FloatArray
     rows: IntArray
     interrupted: bool
+    __repr__ = brief("medians", "closed", "rows", "interrupted")
 
     @property
     def right(self) -> BoolArray:
@@ -61,6 +63,12 @@ class Radii:
         near = self.proven >= (1 - CLOSED) * self.broken
         return float(100 * near[self.right].mean()) if self.right.any() else np.nan
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each image, as a data frame or a CSV file takes them."""
+        columns = {"image": self.rows, "proven": self.proven, "broken": self.broken, "distance": self.distance}
+        values = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in values]
+
     @property
     def contradictions(self) -> BoolArray:
         """Which images are proven where they are broken: there may be none, or nnlite is wrong."""
@@ -72,7 +80,7 @@ def find_radii(
     samples: Samples,
     options: CertifyOptions,
     *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[float, int], None] = lambda done, total: None,
 ) -> Radii:
     """Return the radii of the images that the options draw; their phi does not matter.
 
@@ -82,25 +90,28 @@ def find_radii(
         net: One net, not a stack, of Dense and ReLU layers.
         samples: The images and their labels.
         options: What is asked.
-        on_progress: Called with how many images are done, and of how many, before each block of them and at the end.
+        on_progress: Called with how many images are done, which may be a fraction, and of how many.
     """
     rows, samples = drawn(net, samples, options)
-    (proven, broken, distance), interrupted = in_blocks(lambda block: _ask(net, block, options), samples, on_progress)
+    (proven, broken, distance), interrupted = in_blocks(
+        lambda block, show: _ask(net, block, options, show), samples, on_progress
+    )
     return Radii(proven, broken, distance, rows[: len(proven)], interrupted)
 
 
-def _ask(net: Network, samples: Samples, options: CertifyOptions) -> tuple[FloatArray, ...]:
+def _ask(net: Network, samples: Samples, options: CertifyOptions, on_share: OnShare) -> tuple[FloatArray, ...]:
     """Return the proven radius, the broken one, and the distance of each of the samples."""
     certain = _proven(net, samples, 0.0, options)  # first of all, as it refuses what has no proof
     near, distance = (_nearest(FMN(norm, clip=options.clip), net, samples) for norm in ("linf", "l2"))
+    on_share(0.1)
     largest = min(1.0, near.max())
     broken = np.minimum(near, _down_the_ladder(net, samples, largest, options.clip)) if largest else near
     ends = np.minimum(broken, 1.0)
-    proven = [
-        _largest_proven(net, samples[k : k + 1], float(ends[k]), options) if certain[k] else 0.0
-        for k in range(len(samples))
-    ]
-    return np.array(proven), broken, distance
+    proven = np.zeros(len(samples))
+    for k in np.flatnonzero(certain):
+        on_share((1 + k / len(samples)) / 2)  # the attacks are half of it
+        proven[k] = _largest_proven(net, samples[k : k + 1], float(ends[k]), options)
+    return proven, broken, distance
 
 
 def _proven(net: Network, samples: Samples, phi: float, options: CertifyOptions) -> BoolArray:

@@ -1,10 +1,9 @@
 """The grid: jobs for all combinations of some settings, from a TOML file or from tables.
 
-The keys are those of Settings, and a list is a dimension. Each [[models]] table inherits the keys above it and adds its
-own.
+The keys are those of Settings, and a list is a dimension; a phi may be a text, such as "8/255". Each [[models]] table
+inherits the keys above it and adds its own.
 """
 
-import difflib
 import itertools
 import math
 import tomllib
@@ -14,9 +13,9 @@ from typing import Any, TypeAlias
 
 from nnlite.errors import NnliteError
 from nnlite.grid.jobs import Job
-from nnlite.storage.files import read_file
+from nnlite.storage.files import read_text
 from nnlite.storage.kinds import Kind, expect
-from nnlite.storage.texts import shown
+from nnlite.storage.texts import did_you_mean, parse_number, shown
 from nnlite.training.runs import FOLDER_NAME, check_name
 from nnlite.training.settings import FIELDS, LISTS, Settings, with_defaults
 
@@ -37,7 +36,7 @@ Table: TypeAlias = Mapping[str, Any]
 def read_grid(path: Path, runs: Path) -> list[Job]:
     """Return the jobs of a grid file, with their runs below the folder `runs`; NnliteError says what is wrong in it."""
     try:
-        table = tomllib.loads(read_file(path, FILE_LIMIT).decode("utf-8"))
+        table = tomllib.loads(read_text(path, FILE_LIMIT))
     except OSError as error:
         raise NnliteError(f"{path}: cannot be read ({error.strerror}); give the path of a grid file") from error
     except (ValueError, RecursionError) as error:  # tomllib passes on what int() and deep nesting raise
@@ -98,9 +97,8 @@ def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
             expect(f"{place}: name", FOLDER_NAME, value)
             continue
         if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(_KEYS)}, and name in [[models]]"
-            raise NnliteError(f"{place}: unknown key {shown(key)}; {hint}")
+            near = did_you_mean(key, _KEYS) or f"; the keys are {', '.join(_KEYS)}, and name in [[models]]"
+            raise NnliteError(f"{place}: unknown key {shown(key)}{near}")
         several = isinstance(value, list) and (key not in LISTS or any(isinstance(one, list) for one in value))
         dimensions[key] = value if several else [value]
         if not dimensions[key]:
@@ -112,10 +110,12 @@ def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
 
 def _settings(values: dict[str, Any], place: str) -> Settings:
     """Return the settings, with the same defaults as `nnlite train`."""
-    lists = {key: tuple(values[key]) for key in LISTS if key in values}
+    changed: dict[str, Any] = {key: tuple(values[key]) for key in LISTS if key in values}
     try:
-        return Settings(**with_defaults(values | lists))
-    except NnliteError as error:
+        if isinstance(phi := values.get("phi"), str):
+            changed["phi"] = parse_number(phi)
+        return Settings(**with_defaults(values | changed))
+    except ValueError as error:
         raise NnliteError(f"{place}: {error}") from error
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import to_device, to_host
+from nnlite.backend import brief, to_device, to_host
 from nnlite.datasets.rotation import rotated
 from nnlite.datasets.samples import Dataset, Samples, concatenate
 from nnlite.errors import NnliteError
@@ -57,6 +57,7 @@ class TrainingResult:
     history: list[Epoch] = field(default_factory=list)
     status: str = "finished"
     environment: dict[str, str] = field(default_factory=dict)
+    __repr__ = brief("net", "best", "status")
 
 
 class TrainingState(NamedTuple):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from nnlite.attacks import NOISES
+from nnlite.backend import brief
 from nnlite.datagrad import objectives
 from nnlite.datasets.samples import Dataset
 from nnlite.errors import DivergedError, NnliteError
@@ -29,11 +30,11 @@ from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, evaluate_attack
 from nnlite.methods import METHODS
 from nnlite.network import Network
 from nnlite.storage import kinds
-from nnlite.storage.files import identity, new_folder, read_file, recover
+from nnlite.storage.files import identity, new_folder, read_text, recover
 from nnlite.storage.interrupts import defer_sigint
 from nnlite.storage.locks import lock, recover_if_abandoned
 from nnlite.storage.tensors import open_arrays, write_arrays
-from nnlite.storage.texts import parse_json
+from nnlite.storage.texts import did_you_mean, parse_json
 from nnlite.storage.weights import WEIGHTS, named_arrays, read_net
 from nnlite.training.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, write_checkpoint
 from nnlite.training.loop import Epoch, TrainingResult, TrainingState, train
@@ -74,6 +75,7 @@ class Run:
     history: list[Epoch]
     results: Results
     net: Network
+    __repr__ = brief("name", "net", "results", "path")
 
     @property
     def name(self) -> str:
@@ -84,7 +86,7 @@ class Run:
 def make_run(
     settings: Settings,
     data: Dataset,
-    runs: Path,
+    runs: Path | str,
     *,
     name: str | None = None,
     overwrite: bool = False,
@@ -111,7 +113,7 @@ def make_run(
         on_epoch: called after each epoch.
         on_message: called with a line on what `resume` has found.
     """
-    path = runs / settings.data / check_name(settings.run_name if name is None else name)
+    path = Path(runs) / settings.data / check_name(settings.run_name if name is None else name)
     check_writable(path.parent)
     checkpoint = checkpoint_of(path)
 
@@ -170,11 +172,12 @@ def divergence_advice(settings: Settings) -> str:
     return advice
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: Path | str) -> Run:
     """Return the run in the folder `path`; NnliteError says what is missing, damaged or inconsistent.
 
     All its files are of one training, even if another process replaces the run at that moment.
     """
+    path = Path(path)
     for attempt in range(100):
         recover_if_abandoned(path)
         seen = identity(path)
@@ -198,7 +201,7 @@ def _read(path: Path) -> Run:
         for name in (*LIMITS, WEIGHTS):
             if not (path / name).exists():
                 raise ValueError(f"{name} is missing")
-        text = {name: read_file(path / name, limit).decode("utf-8") for name, limit in LIMITS.items()}
+        text = {name: read_text(path / name, limit) for name, limit in LIMITS.items()}
         settings = read_settings(parse_json(text[SETTINGS])["settings"])
         rows = csv.reader(io.StringIO(text[HISTORY]))
         if tuple(next(rows, ())) != Epoch._fields:
@@ -216,8 +219,9 @@ def _read(path: Path) -> Run:
     return Run(path, settings, history, results, net)
 
 
-def find_run(name: str, data: str, runs: Path) -> Run:
+def find_run(name: str, data: str, runs: Path | str) -> Run:
     """Return the run `name` on `data` below `runs`, or the one in the folder `name`, if that is a path."""
+    runs = Path(runs)
     below, anywhere = runs / data / name, Path(name)
     recover_if_abandoned(below)
     recover_if_abandoned(anywhere)
@@ -227,12 +231,12 @@ def find_run(name: str, data: str, runs: Path) -> Run:
         return load_run(anywhere)
     known = [path.name for path in _folders(runs, data)]
     hint = f"there are {', '.join(known)}" if known else f"there are none on {data}; train one with nnlite train"
-    raise NnliteError(f"run: expected the name or path of a run, found {name!r}; {hint}")
+    raise NnliteError(f"run: expected the name or path of a run, found {name!r}{did_you_mean(name, known)}; {hint}")
 
 
-def list_runs(runs: Path, data: str | None = None) -> list[Run]:
+def list_runs(runs: Path | str, data: str | None = None) -> list[Run]:
     """Return all runs below `runs`, or those on `data`, sorted by data, tasks, method, lambda, phi and name."""
-    found = [load_run(path) for path in _folders(runs, data)]
+    found = [load_run(path) for path in _folders(Path(runs), data)]
     order = list(METHODS)
     return sorted(
         found,

@@ -22,6 +22,7 @@ from nnlite.network import MAIN
 from nnlite.penalties import PENALTIES
 from nnlite.storage import kinds
 from nnlite.storage.kinds import Kind, expect, expect_fields
+from nnlite.storage.texts import parse_number
 
 GRADIENTS = ("finite", "exact")
 # What a method or a second task takes where the user says nothing.
@@ -64,7 +65,7 @@ class Settings:
         None, kinds.NOT_NEGATIVE, "Lambda; that of l1 and l2 is on the paper's scale, beside the batch sum.", 0.01
     )
     phi: float | None = _setting(
-        None, kinds.POSITIVE, "Size of the noise, which is the step of the finite difference.", 0.1
+        None, kinds.POSITIVE, "Size of the noise, which is the step of the finite difference; 8/255 will do.", 0.1
     )
     alpha: float | None = _setting(
         None, kinds.number(0, 1), "Weight of the clean loss, for methods that mix in samples.", DEFAULTS["alpha"]
@@ -217,11 +218,11 @@ def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAUL
 
 
 def parse_term(text: str) -> Term:
-    """Read a term of Eq. 1, penalty, lambda, phi or exact, and task, as l1,0.01,0.1 or l2,0.01,exact,rotation."""
+    """Read a term of Eq. 1, penalty, lambda, phi or exact, and task, as l1,0.01,8/255 or l2,0.01,exact,rotation."""
     name, *numbers = text.split(",")
     try:
         lam, phi, task = (*numbers, MAIN) if len(numbers) == 2 else numbers
-        term = Term(PENALTIES[name], float(lam), None if phi == "exact" else float(phi), task)
+        term = Term(PENALTIES[name], float(lam), None if phi == "exact" else parse_number(phi), task)
     except (ValueError, KeyError) as error:
         raise NnliteError(
             f"term: expected PENALTY,LAMBDA,PHI or PENALTY,LAMBDA,PHI,TASK, with one of {', '.join(PENALTIES)} "

@@ -42,7 +42,9 @@ def test_json_holds_the_librarys_figures(attacked, trained):
     assert result.exit_code == 0
     rect, robust = trained[1]
     table = evaluate_attack(rect.net, {"rect": rect.net, robust.name: robust.net}, load("digits").test, R1)
-    assert json.loads(result.stdout) == {
+    content = json.loads(result.stdout)
+    assert len(content.pop("rows")) == 2 * 5
+    assert content == {
         "adversary": "rect",
         "data": "digits",
         "examples": 500,
@@ -95,8 +97,8 @@ def test_the_title_names_the_attack_with_all_it_was_told(attacked):
     assert result.stdout.startswith(f"rect crafts PGD noise on 20 test images of digits, {words}\n")
     assert "phi is the length of the noise in the L2 norm" in result.stderr
     rows = list(csv.reader(attacked("--adversary", "rect", *options, "--csv").stdout.splitlines()))
-    assert rows[0] == ["victim", "adversary", "noise", "1.0"]
-    assert [row[1:3] for row in rows[1:]] == [["rect", f"PGD noise, {words}"]] * 2
+    assert rows[0] == ["adversary", "noise", "victim", "phi", "accuracy"]
+    assert [row[:2] for row in rows[1:]] == [["rect", f"PGD noise, {words}"]] * 2
 
 
 def test_fgsm_is_another_name_of_r1(attacked):
@@ -124,7 +126,9 @@ def test_progress_goes_to_stderr_where_the_attack_takes_long(attacked, monkeypat
     result = attacked("--adversary", "rect", "--noise", "pgd", "--steps", 2, "--json")
     assert json.loads(result.stdout)["examples"] == 500
     shown = [line for line in result.stderr.splitlines() if line.endswith("  PGD noise")]
-    assert [line.partition("%")[0].strip() for line in shown] == ["0", "50", "100"]
+    percent = [int(line.partition("%")[0]) for line in shown]
+    assert percent == sorted(percent)
+    assert {0, 50, 100} < set(percent)  # each block, and each step within it
 
 
 def test_only_the_first_images_are_attacked_on_request(attacked, trained):
@@ -239,12 +243,15 @@ def test_the_table_goes_to_stdout_and_the_notes_to_stderr(attacked, trained):
 
 
 def test_csv_holds_the_same_figures(attacked):
-    head, *rows = csv.reader(attacked("--adversary", "rect", "--csv").stdout.splitlines())
+    rows = list(csv.DictReader(attacked("--adversary", "rect", "--csv").stdout.splitlines()))
     content = json.loads(attacked("--adversary", "rect", "--json").stdout)
-    assert head[0] == "victim"
-    assert head[1:3] == ["adversary", "noise"]
-    assert [float(size) for size in head[3:]] == content["phi"]
-    assert {row[0]: [float(value) for value in row[3:]] for row in rows} == content["accuracy"]
+    found = {(row["victim"], float(row["phi"])): float(row["accuracy"]) for row in rows}
+    assert found == {
+        (victim, phi): accuracy
+        for victim, accuracies in content["accuracy"].items()
+        for phi, accuracy in zip(content["phi"], accuracies, strict=True)
+    }
+    assert len(found) == len(rows)
 
 
 def test_pictures_are_drawn(attacked, tmp_path):
@@ -297,6 +304,13 @@ def test_an_interrupted_attack_leaves_no_file(attacked, tmp_path, monkeypatch):
     assert not list((tmp_path / "new").iterdir())
 
 
+def test_a_file_of_another_kind_exits_2_before_the_attack(attacked, tmp_path):
+    result = attacked("--adversary", "nobody", "--save", "new/a.npz")  # before anything is read
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "an attack file is safetensors: expected a name that ends in .safetensors, found 'a.npz'" in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("option", ["--plot", "--images"])
 def test_a_picture_of_another_kind_exits_2_before_the_attack(attacked, tmp_path, option):
     result = attacked("--adversary", "rect", option, "picture.gif")
@@ -309,7 +323,7 @@ def test_a_picture_of_another_kind_exits_2_before_the_attack(attacked, tmp_path,
 def test_a_picture_that_cannot_be_written_exits_2(attacked, tmp_path):
     (tmp_path / "file").write_text("")
     result = attacked("--adversary", "rect", "--plot", "file/curves.png")
-    assert result.exit_code == 2
+    assert (result.exit_code, result.stdout) == (2, "")  # before the attack
     assert "cannot write file/curves.png" in result.stderr
 
 
@@ -328,7 +342,7 @@ def test_an_unknown_run_exits_2_and_lists_the_runs(attacked, options):
         (["--adversary", "rect", "--json", "--csv"], "--json and --csv"),
         (["--adversary", "rect", "--phi", ""], "phi: expected"),
         (["--adversary", "rect", "--phi", "0,-0.1"], "phi: expected"),
-        (["--adversary", "rect", "--phi", "nan"], "phi: expected"),
+        (["--adversary", "rect", "--phi", "nan"], "--phi': expected a finite number"),
         (["--adversary", "rect", "--phi", "0,big"], "--phi"),
         (["--adversary", "rect", "--noise", "r3"], "--noise"),
         (["--adversary", "rect", "--dtype", "float16"], "--dtype"),

@@ -130,6 +130,27 @@ def test_bad_input_looks_the_same_from_outside(start, arguments):
     assert re.fullmatch(r"Error: .*\n", stderr)
 
 
+DRAWING = [
+    "attack --adversary rect --plot",
+    "attack --adversary rect --images",
+    "audit rect --plot",
+    "certify rect --plot",
+    "gradcheck --datagrad --run rect --plot",
+    "bench step --plot",
+    "bench plot kept.json --out",
+]
+
+
+@pytest.mark.parametrize("arguments", DRAWING)
+@pytest.mark.parametrize("picture", ["curve.gif", "file/curve.png", "folder.png"])
+def test_a_picture_that_cannot_be_drawn_is_refused_first_of_all(nnlite, tmp_path, arguments, picture):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    result = nnlite(*arguments.split(), picture)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: picture: ")  # there is no run yet, and no report
+
+
 def test_every_command_is_among_those_with_bad_input():
     commands = {
         f"{name} {below}".strip()

@@ -131,7 +131,7 @@ def test_a_named_table_tells_its_own_runs_apart(written):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("lamm = 0.1", r"grid\.toml: unknown key 'lamm'; did you mean lam\?"),
+        ("lamm = 0.1", r"grid\.toml: unknown key 'lamm' \(did you mean 'lam' or"),
         ("zzz = 1", r"unknown key 'zzz'; the keys are reg, lam, .*, device, and name"),
         ("[[models]]\n[[models]]\nlearning_rate = 1", r"grid\.toml, models 2: unknown key"),
         ("", "expected one or more settings.*found none"),
