@@ -24,7 +24,7 @@ from nnlite.training.settings import FIELDS, Settings, with_defaults
     rows=[(" ".join([name, *method.takes]), method.source) for name, method in METHODS.items()],
 )
 @setting_options(*FIELDS)
-@click.option("--name", help="Name of the run.  [default: method and numbers, such as dgl1-lam0.01-phi0.1]")
+@click.option("--name", help="Name of the run.  [default: the method, and all that differs from the defaults]")
 @runs_option
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
 @click.option("--resume", is_flag=True, help="Continue the same training where it stopped, to the same weights.")

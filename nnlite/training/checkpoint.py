@@ -86,6 +86,12 @@ def check_settings(path: Path, found: Settings, settings: Settings) -> None:
         raise NnliteError(f"{path} is of another training ({'; '.join(differ)}); choose another --name, or --overwrite")
 
 
+def read_checkpoint_settings(path: Path) -> Settings:
+    """Return the settings of the training of the checkpoint `path`; NnliteError."""
+    with _damage(path):
+        return _head(path)[2]
+
+
 def epochs_done(path: Path) -> tuple[int, int]:
     """Return the epochs that the training of the checkpoint `path` has completed, and all it will have; NnliteError."""
     with _damage(path):

@@ -17,6 +17,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,14 @@ from nnlite.storage.locks import lock, recover_if_abandoned
 from nnlite.storage.tensors import open_arrays, write_arrays
 from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import WEIGHTS, named_arrays, read_net
-from nnlite.training.checkpoint import check_settings, checkpoint_of, read_checkpoint, read_history, write_checkpoint
+from nnlite.training.checkpoint import (
+    check_settings,
+    checkpoint_of,
+    read_checkpoint,
+    read_checkpoint_settings,
+    read_history,
+    write_checkpoint,
+)
 from nnlite.training.loop import Epoch, TrainingResult, TrainingState, train
 from nnlite.training.settings import Settings, read_settings
 
@@ -103,7 +111,7 @@ def make_run(
         settings: all that decides the training.
         data: images and labels, on the host.
         runs: the folder of all runs; this one is written to `runs`/<data>/<name>.
-        name: the name of the run, or None for one made of the method and its numbers.
+        name: the name of the run, or None for `settings.run_name`.
         overwrite: replace a run of the same name.
         resume: go on from the last checkpoint, to the same weights, bit for bit, as without the stop. A run that is
             finished is returned.
@@ -111,7 +119,8 @@ def make_run(
         on_epoch: called after each epoch.
         on_message: called with a line on what `resume` has found.
     """
-    path = runs / settings.data / check_name(settings.run_name if name is None else name)
+    folder = runs / settings.data
+    path = folder / check_name(name) if name is not None else run_path(folder, settings, settings.method_name)
     check_writable(path.parent)
     checkpoint = checkpoint_of(path)
 
@@ -267,6 +276,30 @@ def _folders(runs: Path, data: str | None) -> list[Path]:
 
 def _groups(runs: Path, data: str | None) -> list[Path]:
     return [runs / data] if data else sorted(path for path in runs.glob("*") if path.is_dir())
+
+
+def run_path(folder: Path, settings: Settings, *older: str, name: str | None = None) -> Path:
+    """Return the path below `folder` of the run that `settings` make.
+
+    Arguments:
+        folder: that of the runs on one data set.
+        settings: all that decides the training.
+        older: names that earlier versions gave it; one that has a run, or a checkpoint, of these very settings counts.
+        name: a name of the user's own, or None for `settings.run_name`.
+    """
+    own = folder / (name or settings.run_name)
+    known = () if own.exists() or checkpoint_of(own).exists() else (folder / name for name in older)
+    return next((path for path in known if _settings_of(path) == settings), own)
+
+
+def _settings_of(path: Path) -> Settings | None:
+    """Return the settings of the run `path`, or of its checkpoint; None where neither can be read."""
+    recover_if_abandoned(path)
+    with suppress(NnliteError, OSError, ValueError, LookupError, TypeError):
+        return read_settings(parse_json(read_file(path / SETTINGS, LIMITS[SETTINGS]).decode("utf-8"))["settings"])
+    with suppress(NnliteError):
+        return read_checkpoint_settings(checkpoint_of(path))
+    return None
 
 
 def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Run | TrainingState | None":

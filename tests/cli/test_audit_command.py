@@ -23,7 +23,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def trained(digits, tmp_path_factory):
     """Two finished runs that no test changes."""
     folder = tmp_path_factory.mktemp("runs")
-    return folder, [make_run(settings, digits, folder) for settings in (PLAIN, OTHER)]
+    return folder, [make_run(settings, digits, folder, name=settings.method_name) for settings in (PLAIN, OTHER)]
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def test_a_reader_that_went_away_is_no_error(start, arguments):
 
 
 def test_csv_waits_for_no_reader_either(start, nnlite):
-    assert nnlite("train", "--hidden", 4, "--epochs", 1).exit_code == 0
+    assert nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "rect").exit_code == 0
     process = start("attack --adversary rect --csv")
     process.stdout.close()
     assert [line for line in process.stderr if not line.startswith("Note: ")] == []
@@ -222,7 +222,7 @@ def test_what_stdout_cannot_encode_is_spelled_out(start, tmp_path, monkeypatch, 
         process = start(arguments)
         process.stdout.buffer.read()
         assert process.wait() == 0, process.stderr.read()
-    assert (tmp_path / name / "digits" / "rect").is_dir()
+    assert (tmp_path / name / "digits" / "rect-hidden4-epochs1").is_dir()
 
 
 @pytest.mark.parametrize("arguments", ["--help", "data"])
@@ -237,7 +237,7 @@ def test_a_closed_stdout_is_no_error(tmp_path, arguments):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_an_interrupted_training_keeps_what_it_has(start, tmp_path, number):
-    process = start("train --hidden 4 --epochs 100000")
+    process = start("train --hidden 4 --epochs 100000 --name rect")
     while "epoch 2/" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(number)

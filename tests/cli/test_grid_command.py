@@ -17,7 +17,7 @@ reg = "dgl1"
 lam = 0.01
 phi = 0.1
 """
-NAMES = ["rect-lr0.1", "rect-lr0.2", "dgl1-lam0.01-phi0.1-lr0.1"]
+NAMES = ["rect-hidden8-epochs2", "rect-hidden8-lr0.2-epochs2", "dgl1-lam0.01-phi0.1-hidden8-epochs2"]
 OPTIONS = ["--hidden", "8", "--epochs", "1"]
 
 
@@ -52,10 +52,10 @@ def test_json_holds_the_settings_and_the_results(nnlite, tmp_path):
     assert result.exit_code == 1, result.stderr  # one diverges
     entries = json.loads(result.stdout)
     assert [entry["name"] for entry in entries] == [
-        "rect-hidden8-lr0.1",
-        "rect-hidden8-lr1e+08",
-        "rect-hidden16-16-16-lr0.1",
-        "rect-hidden16-16-16-lr1e+08",
+        "rect-hidden8-epochs1",
+        "rect-hidden8-lr1e+08-epochs1",
+        "rect-hidden16-16-16-epochs1",
+        "rect-hidden16-16-16-lr1e+08-epochs1",
     ]
     lost = entries[-1]
     assert (lost["settings"]["lr"], lost["results"]) == (1e8, None)

@@ -46,8 +46,8 @@ def test_an_unknown_command_exits_2(nnlite):
 
 
 def test_runs_are_listed_with_their_figures(nnlite, tmp_path):
-    nnlite("train", "--hidden", 16, "--epochs", 3)
-    nnlite("train", "--hidden", 16, "--epochs", 1, "--reg", "l1", "--lam", 0.1)
+    nnlite("train", "--hidden", 16, "--epochs", 3, "--name", "rect")
+    nnlite("train", "--hidden", 16, "--epochs", 1, "--reg", "l1", "--lam", 0.1, "--name", "l1-lam0.1")
     result = nnlite("runs")
     assert result.exit_code == 0
     assert result.stderr == ""
@@ -60,7 +60,7 @@ def test_runs_are_listed_with_their_figures(nnlite, tmp_path):
 
 
 def test_runs_as_json(nnlite, tmp_path):
-    nnlite("train", "--hidden", 16, "--epochs", 2)
+    nnlite("train", "--hidden", 16, "--epochs", 2, "--name", "rect")
     (entry,) = json.loads(nnlite("runs", "--json").stdout)
     run = load_run(tmp_path / "runs" / "digits" / "rect")
     assert (entry["name"], entry["path"]) == ("rect", "runs/digits/rect")

@@ -28,7 +28,7 @@ TRAIN = {
     "train, DataGrad": ["train", *NET, "--reg", "dgl1", "--lam", "0.01", "--phi", "0.1"],
     "train, a search that draws": ["train", *NET, "--reg", "miyato", "--lam", "1", "--phi", "0.1"],
     "train, checkpoint every 3": ["train", *NET, "--checkpoint-every", "3"],
-    "train, another run replaced": ["train", "--hidden", "64", "--epochs", "4", "--overwrite"],
+    "train, another run replaced": ["train", "--hidden", "64", "--epochs", "4", "--name", "rect", "--overwrite"],
 }
 MANY = {
     "grid": ["grid", *NET, "--lr", "0.1,0.2,0.3", "--jobs", "2", "--stack", "2"],

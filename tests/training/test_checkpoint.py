@@ -23,13 +23,19 @@ from kills import content, run
 from nnlite.errors import NnliteError
 from nnlite.storage.files import beside, new_file, new_files, new_folder, recover
 from nnlite.storage.locks import lock, locks
+from nnlite.training import runs as training_runs
 from nnlite.training.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train
-from nnlite.training.runs import list_runs, list_unfinished, load_run, make_run
+from nnlite.training.runs import list_runs, list_unfinished, load_run
 from nnlite.training.settings import Settings
 
 QUICK = Settings(hidden=(16,), epochs=6, lr=1.0)  # its best epoch is not its last
 DGL1 = Settings(reg="dgl1", lam=0.01, phi=0.1, hidden=(16, 8), epochs=4)
+
+
+def make_run(settings, data, folder, **more):
+    """Train a run that has the name of its method alone, whatever else differs from the defaults."""
+    return training_runs.make_run(settings, data, folder, **{"name": settings.method_name, **more})
 
 
 class KilledError(Exception):
@@ -48,7 +54,7 @@ def stop(settings, data, runs, after, **more):
     """Train and stop after an epoch; return the checkpoint."""
     with pytest.raises(KilledError):
         make_run(settings, data, runs, on_epoch=kill_after(after), **more)
-    return checkpoint_of(runs / "digits" / settings.run_name)
+    return checkpoint_of(runs / "digits" / settings.method_name)
 
 
 def names_in(folder):
@@ -79,7 +85,7 @@ def stopped(digits, tmp_path):
         replace(QUICK, multitask=True, gamma=0.5, epochs=4),
         Settings(hidden=(), epochs=4),
     ],
-    ids=lambda settings: settings.run_name,
+    ids=lambda settings: settings.method_name,
 )
 def test_resumed_it_ends_with_the_same_files(digits, tmp_path, monkeypatch, settings):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -91,7 +97,7 @@ def test_resumed_it_ends_with_the_same_files(digits, tmp_path, monkeypatch, sett
     make_run(settings, few, runs, resume=True, on_epoch=lambda epoch: told.append(epoch.epoch))
     assert told == list(range(4, settings.epochs + 1))
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
-    assert names_in(runs / "digits") == [settings.run_name]
+    assert names_in(runs / "digits") == [settings.method_name]
 
 
 def test_a_checkpoint_is_read_as_it_was_written(digits, tmp_path):
@@ -406,7 +412,7 @@ def test_what_a_kill_has_left_is_put_right(tmp_path):
 def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(digits, tmp_path):
     path = tmp_path / "runs" / "digits" / "rect"
     path.parent.mkdir(parents=True)
-    arguments = ["train", "--hidden", "16", "--epochs", "6", "--lr", "1.0"]
+    arguments = ["train", "--hidden", "16", "--epochs", "6", "--lr", "1.0", "--name", "rect"]
     with lock(path):
         for more in ([], ["--overwrite"], ["--resume"]):
             assert run([*arguments, *more], tmp_path) == 2
@@ -559,7 +565,7 @@ def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path):
 
 
 def test_a_run_whose_replacer_died_in_between_is_found_again(nnlite, tmp_path):
-    nnlite("train", "--hidden", 8, "--epochs", 1)
+    nnlite("train", "--hidden", 8, "--epochs", 1, "--name", "rect")
     path = tmp_path / "runs" / "digits" / "rect"
     for read in (["runs"], ["attack", "--adversary", "rect"], ["attack", "--adversary", "runs/digits/rect"]):
         path.rename(beside(path, "old"))

@@ -23,7 +23,6 @@ from nnlite.training.runs import (
     find_run,
     list_runs,
     load_run,
-    make_run,
 )
 from nnlite.training.settings import REQUIRED, Settings
 
@@ -32,6 +31,11 @@ QUICK = Settings(hidden=(16,), epochs=2)
 DGL1 = replace(QUICK, reg="dgl1", lam=0.01, phi=0.1)
 DIVERGES_AT_ONCE = Settings(hidden=(16, 16, 16), lr=1e6, epochs=2)
 DIVERGES_LATER = Settings(reg="l2", lam=200.0, lr=1.0, hidden=(16,), epochs=20)
+
+
+def make_run(settings, data, folder, **more):
+    """Train a run that has the name of its method alone, whatever else differs from the defaults."""
+    return runs.make_run(settings, data, folder, **{"name": settings.method_name, **more})
 
 
 def weights(run):
