@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from operator import add
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 import numpy as np
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from nnlite.errors import printable
 from nnlite.evaluation.certifying import Bracket
@@ -138,17 +138,16 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) 
     """Print a table to stdout, as wide as its content needs; the first column is aligned left, the others right."""
     # the name of a run, or a text in a file, may come from a stranger
     title, head, rows = printable(title), [*map(printable, head)], [[*map(printable, row)] for row in rows]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for k, name in enumerate(head):
-        table.add_column(name, justify="right" if k else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    needed = Console(width=10_000, markup=False).measure(table).maximum
-    console = Console(width=max(needed, Console().width), highlight=False, markup=False)  # a name is no markup
-    console.print(title, style="bold", soft_wrap=True)
-    console.print()
-    console.print(table)
-    console.print()
+    widths = [max(map(cell_len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padding = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
+        return "  ".join([cells[0] + padding[0], *map(add, padding[1:], cells[1:])]).rstrip()
+
+    console = Console(highlight=False)  # its own tables take 1 ms a row, and there may be thousands of runs
+    for text, style in ((f"{title}\n", "bold"), (line(head), "bold"), ("─" * (sum(widths) + 2 * len(head) - 2), None)):
+        console.out(text, style=style)
+    console.out("\n".join([*map(line, rows), ""]))
 
 
 def figures(found: Bracket) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from nnlite.cli.options import json_option, message, print_json, print_table, ru
 from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import NnliteError
 from nnlite.training.checkpoint import checkpoint_of, epochs_done
-from nnlite.training.runs import list_runs, list_unfinished
+from nnlite.training.runs import list_records, list_unfinished
 
 
 @click.command()
@@ -22,7 +22,7 @@ def runs(data: str | None, runs: Path, as_json: bool) -> None:
 
     The columns under phi are the accuracy in % under each run's own R1 noise.
     """
-    found = list_runs(runs, data)
+    found = list_records(runs, data)
     if as_json:
         print_json(
             [
@@ -43,7 +43,7 @@ def runs(data: str | None, runs: Path, as_json: bool) -> None:
     rows = [
         [
             f"{run.settings.data}/{run.name}",
-            f"{run.results.best_epoch} of {len(run.history)}",
+            f"{run.results.best_epoch} of {run.epochs}",
             f"{run.results.validation:.2f}",
             f"{run.results.test:.2f}",
             *(f"{value:.2f}" for value in run.results.self_attack[1:]),

@@ -193,19 +193,21 @@ def test_a_report_of_bench_is_drawn(nnlite, tmp_path):
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "settings.json", "history.csv", "results.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut off"])
-def test_a_run_that_is_half_moved_ends_in_one_error(nnlite, released, file, damage):
+def test_a_run_that_is_half_moved_ends_in_one_error_or_is_skipped(nnlite, released, caplog, file, damage):
     path = released / "trained" / "digits" / "rect" / file
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    for command in (["runs"], ["attack", "--adversary", path.parent]):
-        error = one_error(nnlite(*command, "--runs", released / "trained"))
-        if damage == "missing":
-            assert f"{file} is missing" in error or "expected the name or path of a run" in error
-        else:
-            assert f"{path.parent}: the run folder is damaged (" in error
-            assert error.endswith("); delete it, or train it again with --overwrite")
+    error = one_error(nnlite("attack", "--adversary", path.parent, "--runs", released / "trained"))
+    if damage == "missing":
+        assert f"{file} is missing" in error or "expected the name or path of a run" in error
+    else:
+        assert f"{path.parent}: the run folder is damaged (" in error
+        assert error.endswith("); copy it again as a whole, or move it away and train it again")
+    listed = nnlite("runs", "--runs", released / "trained", "--json")
+    assert {run["name"] for run in json.loads(listed.stdout)} == {*RUNS} - {"rect"}
+    assert caplog.messages[-1].startswith(f"skipped: {path.parent}: the run folder is damaged (")
 
 
 @each_stopped

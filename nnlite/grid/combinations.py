@@ -85,7 +85,7 @@ def make_grid(tables: Sequence[Table], runs: Path, source: str) -> list[Job]:
                 other, where = found[path]
                 raise NnliteError(
                     f"{source}: two nets are named {settings.data}/{path.name}: {_difference(other, settings)} "
-                    f"({where}; {place}); remove one, or give its [[models]] table a name"
+                    f"({where}; {place}); change one, or give its [[models]] table a name"
                 )
             found[path] = settings, place
     return [Job(path, settings) for path, (settings, _) in found.items()]

@@ -39,7 +39,7 @@ def pending(jobs: Iterable[Job]) -> list[Job]:
         if job.path.is_dir():
             run = load_run(job.path)
             if run.settings != job.settings:
-                raise NnliteError(f"{job.path} was made with other settings; move it away or choose another folder")
+                raise NnliteError(f"{job.path} was made with other settings; choose another folder, or move it away")
             if run.results.status != "interrupted":
                 continue
         found.append(job)

@@ -83,7 +83,7 @@ def check_settings(path: Path, found: Settings, settings: Settings) -> None:
     there, wanted = asdict(found), asdict(settings)
     differ = [f"{key} {there[key]}, not {wanted[key]}" for key in wanted if there[key] != wanted[key]]
     if differ:
-        raise NnliteError(f"{path} is of another training ({'; '.join(differ)}); choose another --name, or --overwrite")
+        raise NnliteError(f"{path} is of another training ({'; '.join(differ)}); choose another --name")
 
 
 def read_checkpoint_settings(path: Path) -> Settings:
@@ -130,4 +130,6 @@ def _damage(path: Path) -> Iterator[None]:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StopIteration) as error:
         what = str(error) if isinstance(error, NnliteError) else f"{type(error).__name__}: {error}"
-        raise NnliteError(f"{path}: the checkpoint is damaged ({what}); delete it, or use --overwrite") from error
+        raise NnliteError(
+            f"{path}: the checkpoint is damaged ({what}); copy it again, or move it away and start again"
+        ) from error

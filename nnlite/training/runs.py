@@ -13,19 +13,20 @@ import csv
 import dataclasses
 import io
 import json
+import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nnlite.attacks import NOISES
 from nnlite.datagrad import objectives
 from nnlite.datasets.samples import Dataset
-from nnlite.errors import DivergedError, NnliteError
+from nnlite.errors import DivergedError, NnliteError, printable
 from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, evaluate_attack
 from nnlite.methods import METHODS
 from nnlite.network import Network
@@ -33,9 +34,9 @@ from nnlite.storage import kinds
 from nnlite.storage.files import identity, new_folder, read_file, recover
 from nnlite.storage.interrupts import defer_sigint
 from nnlite.storage.locks import lock, recover_if_abandoned
-from nnlite.storage.tensors import open_arrays, write_arrays
+from nnlite.storage.tensors import ArrayFile, check_layout, open_arrays, write_arrays
 from nnlite.storage.texts import parse_json
-from nnlite.storage.weights import WEIGHTS, named_arrays, read_net
+from nnlite.storage.weights import WEIGHTS, named_arrays, net_layout, read_net
 from nnlite.training.checkpoint import (
     check_settings,
     checkpoint_of,
@@ -87,6 +88,24 @@ class Run:
     def name(self) -> str:
         """The name of the run, which is that of its folder."""
         return self.path.name
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a list of runs says of one: no weights are read for it; epochs is how many were completed."""
+
+    path: Path
+    settings: Settings
+    epochs: int
+    results: Results
+
+    @property
+    def name(self) -> str:
+        """The name of the run, which is that of its folder."""
+        return self.path.name
+
+
+Found = TypeVar("Found", Run, Record)
 
 
 def make_run(
@@ -184,45 +203,80 @@ def load_run(path: Path) -> Run:
 
     All its files are of one training, even if another process replaces the run at that moment.
     """
+    return _undisturbed(path, _read_run)
+
+
+def load_record(path: Path) -> Record:
+    """Return the record of the run in the folder `path`, as `load_run` does; of its weights only the header is read."""
+    return _undisturbed(path, _read_record)
+
+
+def _undisturbed(path: Path, read: Callable[[Path], Found]) -> Found:
+    """Return what `read` finds in `path` while no process replaces it; NnliteError."""
     for attempt in range(100):
         recover_if_abandoned(path)
         seen = identity(path)
-        found: Run | NnliteError
+        found: Found | NnliteError
         try:
-            found = _read(path)
+            found = read(path)
         except NnliteError as error:
             found = error
         if seen == identity(path) and (seen or attempt):
             break
         time.sleep(0.01)  # it was replaced meanwhile, and for a moment there is no folder
-    if isinstance(found, Run):
-        return found
-    raise found
+    if isinstance(found, NnliteError):
+        raise found
+    return found
 
 
-def _read(path: Path) -> Run:
-    try:
-        if not path.name.isprintable():
-            raise ValueError("its name holds control characters")
-        for name in (*LIMITS, WEIGHTS):
-            if not (path / name).exists():
-                raise ValueError(f"{name} is missing")
-        text = {name: read_file(path / name, limit).decode("utf-8") for name, limit in LIMITS.items()}
-        settings = read_settings(parse_json(text[SETTINGS])["settings"])
+def _read_run(path: Path) -> Run:
+    with _damage(path):
+        text, settings, weights = _read_files(path)
         rows = csv.reader(io.StringIO(text[HISTORY]))
         if tuple(next(rows, ())) != Epoch._fields:
             raise ValueError(f"{HISTORY} holds other columns than {', '.join(Epoch._fields)}")
         history = read_history(rows, settings)
-        results = _results(parse_json(text[RESULTS]), history)
-        net = read_net(open_arrays(path / WEIGHTS), settings.sizes, settings.heads)
+        results = _results(parse_json(text[RESULTS]), len(history))
+        return Run(path, settings, history, results, read_net(weights, settings.sizes, settings.heads))
+
+
+def _read_record(path: Path) -> Record:
+    with _damage(path):
+        text, settings, weights = _read_files(path)
+        check_layout(weights.layout, net_layout(settings.sizes, settings.heads))
+        epochs = text[HISTORY].count("\n") - 1
+        return Record(path, settings, epochs, _results(parse_json(text[RESULTS]), epochs))
+
+
+def _read_files(path: Path) -> tuple[dict[str, str], Settings, ArrayFile]:
+    """Return the texts of the run `path` by the names of their files, its settings, and what its weights are."""
+    if not path.name.isprintable():
+        raise ValueError("its name holds control characters")
+    found = {*os.listdir(path)}
+    for name in (*LIMITS, WEIGHTS):
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+    text = {name: read_file(path / name, limit).decode("utf-8") for name, limit in LIMITS.items()}
+    return text, read_settings(parse_json(text[SETTINGS])["settings"]), open_arrays(path / WEIGHTS)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn any error in reading the run `path` into one that says what is wrong with it.
+
+    YOLO, TensorBoard and MLflow call their folders `runs`, too: what has none of our files is not called damaged.
+    """
+    try:
+        yield
     except PermissionError as error:
         raise NnliteError(f"{path}: cannot be read ({error.strerror}); it belongs to another user") from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        if path.is_dir() and not any((path / name).exists() for name in (*LIMITS, WEIGHTS)):
+            raise NnliteError(f"{path}: no run of nnlite, it holds none of {', '.join((*LIMITS, WEIGHTS))}") from error
         what = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise NnliteError(
-            f"{path}: the run folder is damaged ({what}); delete it, or train it again with --overwrite"
+            f"{path}: the run folder is damaged ({what}); copy it again as a whole, or move it away and train it again"
         ) from error
-    return Run(path, settings, history, results, net)
 
 
 def find_run(name: str, data: str, runs: Path) -> Run:
@@ -234,14 +288,38 @@ def find_run(name: str, data: str, runs: Path) -> Run:
         return load_run(below)
     if os.path.isfile(anywhere / SETTINGS):  # False, where Path.is_file would raise, for a name that is too long
         return load_run(anywhere)
-    known = [path.name for path in _folders(runs, data)]
+    known = [path.name for path in _folders(runs, data) if (path / SETTINGS).exists()]
     hint = f"there are {', '.join(known)}" if known else f"there are none on {data}; train one with nnlite train"
+    hint = hint if runs.is_dir() else f"there is no folder {runs}; see --runs, or train one with nnlite train"
     raise NnliteError(f"run: expected the name or path of a run, found {name!r}; {hint}")
 
 
 def list_runs(runs: Path, data: str | None = None) -> list[Run]:
-    """Return all runs below `runs`, or those on `data`, sorted by data, tasks, method, lambda, phi and name."""
-    found = [load_run(path) for path in _folders(runs, data)]
+    """Return all runs below `runs`, or those on `data`, sorted by data, tasks, method, lambda, phi and name.
+
+    What is no run, or a damaged one, is left out; a warning names each.
+    """
+    return _sorted(_readable(load_run, runs, data))
+
+
+def list_records(runs: Path, data: str | None = None) -> list[Record]:
+    """Return the records of what `list_runs` returns, in the same order."""
+    return _sorted(_readable(load_record, runs, data))
+
+
+def _readable(load: Callable[[Path], Found], runs: Path, data: str | None) -> Iterator[Found]:
+    for path in _folders(runs, data):
+        try:
+            yield load(path)
+        except NnliteError as error:
+            _skip(error)
+
+
+def _skip(error: object) -> None:
+    logging.getLogger("nnlite").warning("skipped: %s", printable(str(error)))
+
+
+def _sorted(found: Iterable[Found]) -> list[Found]:
     order = list(METHODS)
     return sorted(
         found,
@@ -265,12 +343,18 @@ def list_unfinished(runs: Path, data: str | None = None) -> list[Path]:
 def _folders(runs: Path, data: str | None) -> list[Path]:
     """Return the run folders, including those that a process died replacing."""
     found = set()
-    for path in (path for group in _groups(runs, data) if group.is_dir() for path in group.iterdir()):
-        if path.name[0] == "." and path.suffix == ".old":
-            path = path.with_name(path.stem[1:])
-            recover_if_abandoned(path)
-        if path.name[0] != "." and path.is_dir():
-            found.add(path)
+    for group in _groups(runs, data):
+        try:
+            inside = [*group.iterdir()] if group.is_dir() else []
+        except OSError as error:
+            _skip(f"{group}: cannot be read ({error.strerror})")
+            continue
+        for path in inside:
+            if path.name[0] == "." and path.suffix == ".old":
+                path = path.with_name(path.stem[1:])
+                recover_if_abandoned(path)
+            if path.name[0] != "." and path.is_dir():
+                found.add(path)
     return sorted(found)
 
 
@@ -321,9 +405,11 @@ def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Ru
     if overwrite:
         checkpoint.unlink(missing_ok=True)
     elif not resume and checkpoint.exists():
-        raise NnliteError(f"run: {path} was stopped; go on with --resume, or start again with --overwrite")
+        raise NnliteError(
+            f"run: {path} was stopped; go on with --resume, or choose another --name (--overwrite drops what is there)"
+        )
     elif not resume and path.exists():
-        raise NnliteError(f"run: {path} exists; choose another --name, or replace it with --overwrite")
+        raise NnliteError(f"run: {path} exists; choose another --name (--overwrite replaces it)")
     return None
 
 
@@ -362,14 +448,14 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
-def _results(content: Any, history: Sequence[Epoch]) -> Results:
+def _results(content: Any, epochs: int) -> Results:
     """Return the Results that a JSON object holds, as `evaluate` makes them; NnliteError names what is wrong."""
     percent = kinds.number(0, 100)
     values = kinds.expect_object(
         RESULTS,
         {
             "status": kinds.one_of(STATUSES),
-            "best_epoch": kinds.integer(1, len(history)),
+            "best_epoch": kinds.integer(1, epochs),
             "validation": percent,
             "test": percent,
             "phi": kinds.Kind(f"the paper's {[*PAPER_PHI]}", lambda value: value == [*PAPER_PHI]),

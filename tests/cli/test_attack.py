@@ -280,7 +280,7 @@ def test_save_replaces_no_file_and_says_so_before_the_attack(attacked, tmp_path,
     monkeypatch.setattr("nnlite.evaluation.attacking.evaluate_attack", pytest.fail)
     result = attacked("--adversary", "rect", "--save", "file")
     assert result.exit_code == 2
-    assert "file: there is such a file; choose another name, or delete it" in result.stderr
+    assert "file: there is such a file; choose another name\n" in result.stderr
     assert (tmp_path / "file").read_text() == "precious"
 
 

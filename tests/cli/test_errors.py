@@ -102,7 +102,7 @@ def broken(nnlite, monkeypatch):
         def fail(*_):
             raise error
 
-        monkeypatch.setattr("nnlite.cli.runs.list_runs", fail)
+        monkeypatch.setattr("nnlite.cli.runs.list_records", fail)
         return nnlite(*before, "runs")
 
     return call
@@ -230,6 +230,19 @@ def test_a_closed_stdout_is_no_error(tmp_path, arguments):
     command = ["sh", "-c", 'exec "$@" >&-', "sh", *NNLITE, *arguments.split()]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["runs", "attack --adversary mine", "runs --json"])
+def test_a_folder_that_is_no_run_is_told_on_stderr_and_no_error(start, nnlite, tmp_path, command):
+    nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "mine")
+    (tmp_path / "runs" / "digits" / "predict").mkdir()
+    process = start(command)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0
+    assert "mine" in stdout
+    assert [line.partition(", it holds")[0] for line in stderr.splitlines() if "skipped" in line] == [
+        "skipped: runs/digits/predict: no run of nnlite"
+    ]
 
 
 # --- signals

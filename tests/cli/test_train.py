@@ -282,8 +282,8 @@ def test_a_stopped_training_is_listed_and_goes_on(nnlite, tmp_path, monkeypatch)
     assert "interrupted" in listed.stdout
     refused = nnlite(*TINY)
     assert refused.exit_code == 2
-    said = f"Error: run: runs/digits/{RECT} was stopped; go on with --resume, or start again with --overwrite\n"
-    assert refused.stderr.endswith(said)
+    said = f"Error: run: runs/digits/{RECT} was stopped; go on with --resume, or choose another --name "
+    assert refused.stderr.endswith(f"{said}(--overwrite drops what is there)\n")
     result = nnlite(*TINY, "--resume")
     assert result.exit_code == 0
     assert result.stdout == whole.stdout.replace("whole", "runs")

@@ -109,7 +109,7 @@ def test_damaged_scores_are_an_error(whole, tmp_path, content):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     (copy / "scores.csv").write_text(content)
-    with pytest.raises(NnliteError, match=r"scores\.csv: damaged.*delete it"):
+    with pytest.raises(NnliteError, match=r"scores\.csv: damaged.*move it away to attack again"):
         run(copy, ["table1"])
 
 

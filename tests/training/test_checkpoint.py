@@ -139,7 +139,7 @@ def test_what_resume_does_is_said(digits, tmp_path):
 
 def test_a_checkpoint_is_not_passed_over(stopped, digits, tmp_path):
     before = stopped.read_bytes()
-    with pytest.raises(NnliteError, match=r"rect was stopped; go on with --resume, or start again with --overwrite"):
+    with pytest.raises(NnliteError, match=r"rect was stopped; go on with --resume, or choose another --name"):
         make_run(QUICK, digits, tmp_path)
     assert stopped.read_bytes() == before
     assert make_run(replace(QUICK, seed=1), digits, tmp_path, overwrite=True).settings.seed == 1
@@ -238,7 +238,7 @@ def edit(path, change):
 )
 def test_a_damaged_checkpoint_is_refused(stopped, digits, tmp_path, change):
     edit(stopped, change)
-    with pytest.raises(NnliteError, match=r"checkpoint( is damaged.*; delete it, or use --overwrite| is of another)"):
+    with pytest.raises(NnliteError, match=r"checkpoint( is damaged.*; copy it again, or move it away| is of another)"):
         make_run(QUICK, digits, tmp_path, resume=True)
 
 

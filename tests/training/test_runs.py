@@ -1,11 +1,14 @@
 """The run folder: what is written is what is read, and nothing half-written or damaged passes for a run."""
 
+import ast
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +24,9 @@ from nnlite.training.runs import (
     WEIGHTS,
     divergence_advice,
     find_run,
+    list_records,
     list_runs,
+    load_record,
     load_run,
 )
 from nnlite.training.settings import REQUIRED, Settings
@@ -74,6 +79,7 @@ def test_a_run_is_read_as_it_was_written(trained):
     assert read.history == trained.history
     assert read.results == trained.results
     assert weights(read) == weights(trained)
+    assert load_record(trained.path) == runs.Record(trained.path, read.settings, len(read.history), read.results)
 
 
 def test_the_folder_holds_four_files_that_others_can_read(trained):
@@ -389,6 +395,20 @@ def test_weights_without_an_array_are_refused(copied):
     is_refused(copied, r"dense1\.b")
 
 
+ADVICE = re.compile(r"\b(delet|remov|eras|drop|discard|overwrit)\w*")
+
+
+def test_no_message_advises_to_destroy_anything():
+    """Those that name --overwrite say what it does, and offer a choice."""
+    root = Path(__file__).parents[2]
+    for path in (*(root / "nnlite").rglob("*.py"), *(root / "cli").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Raise) and path.parts[-2] != "datasets":
+                said = "".join(str(one.value) for one in ast.walk(node) if isinstance(one, ast.Constant))
+                if ADVICE.search(said):
+                    assert "choose" in said, f"{path}: {said}"
+
+
 # --- finding runs
 
 
@@ -425,6 +445,37 @@ def test_hidden_folders_and_files_are_no_runs(copied, tmp_path):
     (copied.parent / "notes.txt").write_text("a file")
     (tmp_path / "notes.txt").write_text("a file")
     assert [run.name for run in list_runs(tmp_path)] == ["copied"]
+
+
+@pytest.fixture
+def shared(copied, tmp_path):
+    """A folder with one run, beside what others keep in a folder of this name, and a run that is copied in part."""
+    for file in ("detect/train/args.yaml", "detect/train/weights/best.pt", "Nov28_host/events.out.tfevents.1", "mine"):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of another program")
+    shutil.copytree(copied, copied.parent / "half")
+    (copied.parent / "half" / HISTORY).unlink()
+    (copied.parent / "cut").mkdir()
+    for file in FILES:
+        content = (copied / file).read_bytes()
+        (copied.parent / "cut" / file).write_bytes(content[:-9] if file == WEIGHTS else content)
+    return tmp_path
+
+
+@pytest.mark.parametrize("listed", [list_runs, list_records])
+def test_what_is_no_run_or_a_part_of_one_is_skipped_and_said_once(shared, caplog, listed):
+    before = tree(shared)
+    assert [run.name for run in listed(shared)] == ["copied"]
+    foreign, cut, half = caplog.messages
+    none = "no run of nnlite, it holds none of settings.json, history.csv, results.json, weights.safetensors"
+    assert foreign == f"skipped: {shared}/detect/train: {none}"
+    assert cut.startswith(f"skipped: {shared}/digits/cut: the run folder is damaged ({shared}/digits/cut/{WEIGHTS}: ")
+    assert half == (
+        f"skipped: {shared}/digits/half: the run folder is damaged (history.csv is missing); "
+        "copy it again as a whole, or move it away and train it again"
+    )
+    assert tree(shared) == before
 
 
 def test_a_run_is_found_by_name(copied, tmp_path):
