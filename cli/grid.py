@@ -137,6 +137,6 @@ def _print_runs(jobs: Sequence[Job], as_json: bool) -> None:
             rows.append([f"{job.settings.data}/{job.path.name}", *figures, status])
         title = "Runs: accuracy in %, clean and under the run's own R1 noise"
         print_table(title, ["run", "valid.", "test", f"phi {_PHI:g}", "status"], rows)
-    diverged = len(jobs) - sum(run.results.status != "diverged" for run in runs.values())
-    if diverged:
-        raise DivergedError(f"{diverged} of {len(jobs)} nets diverged; try another --lr")
+    failed = len(jobs) - sum(run.results.status not in ("diverged", "failed") for run in runs.values())
+    if failed:
+        raise DivergedError(f"{failed} of {len(jobs)} nets diverged, or are no better than a guess; try another --lr")

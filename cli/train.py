@@ -14,7 +14,8 @@ from nnlite.training.checkpoint import checkpoint_of
 from nnlite.training.diagnostics import diagnose
 from nnlite.training.loop import Epoch
 from nnlite.training.mix import mix
-from nnlite.training.runs import Run, divergence_advice, make_run
+from nnlite.training.outcome import advice, went_nowhere
+from nnlite.training.runs import Run, make_run
 from nnlite.training.settings import FIELDS, Settings, with_defaults
 
 
@@ -80,8 +81,13 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
     if run.results.status == "diverged":
         message(
             f"Error: epoch {len(run.history) + 1}: the loss is no longer finite; the net of epoch "
-            f"{run.results.best_epoch} is saved. {divergence_advice(chosen)}"
+            f"{run.results.best_epoch} is saved. {advice(chosen)}"
         )
+        sys.exit(1)
+    if run.results.status == "failed":
+        best = run.history[run.results.best_epoch - 1]
+        why = went_nowhere(run.net.to("cpu"), best, data.validation)
+        message(f"Error: {why}; the net is saved. {advice(chosen)}; one that learns too slowly needs more --epochs")
         sys.exit(1)
 
 

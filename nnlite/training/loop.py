@@ -48,7 +48,7 @@ class TrainingResult:
             often ties, and robustness still grows when clean accuracy no longer does.
         best: that epoch, or None before the first one is complete.
         history: all epochs.
-        status: "finished", "interrupted" or "diverged".
+        status: "finished", "interrupted" or "diverged"; whether a finished one led anywhere, `outcome` says.
         environment: the versions and the BLAS that it was trained with.
     """
 

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nnlite.attacks import NOISES
-from nnlite.datagrad import objectives
 from nnlite.datasets.samples import Dataset
 from nnlite.errors import DivergedError, NnliteError, printable
 from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, evaluate_attack
@@ -46,13 +45,13 @@ from nnlite.training.checkpoint import (
     write_checkpoint,
 )
 from nnlite.training.loop import Epoch, TrainingResult, TrainingState, train
+from nnlite.training.outcome import STATUSES, advice, went_nowhere
 from nnlite.training.settings import Settings, read_settings
 
 SETTINGS, HISTORY, RESULTS = "settings.json", "history.csv", "results.json"
 # The largest size of each that is read, in bytes: more than the longest settings and the most epochs take.
 LIMITS = {SETTINGS: 1 << 18, HISTORY: 1 << 23, RESULTS: 1 << 18}
 SAVED = "Interrupted after training had ended: the run is saved."
-STATUSES = ("finished", "interrupted", "diverged")
 
 FOLDER_NAME = kinds.Kind(
     "a plain folder name of at most 200 bytes",
@@ -122,9 +121,10 @@ def make_run(
 ) -> Run:
     """Train a net, attack it with its own R1 noise, write its folder below `runs`, and return the run.
 
-    An interrupted training, and one that diverged after its first epoch, is written as well, with the best net so far;
-    `results.status` says so. NnliteError where the run or a checkpoint exists, another process trains it, or nothing
-    can be written; DivergedError or KeyboardInterrupt where no epoch was completed, and then nothing is written.
+    An interrupted training, and one that diverged after its first epoch, is written as well, with the best net so far,
+    and so is a net that is no better than a guess; `results.status` says so. NnliteError where the run or a checkpoint
+    exists, another process trains it, or nothing can be written; DivergedError or KeyboardInterrupt where no epoch was
+    completed, and then nothing is written.
 
     Arguments:
         settings: all that decides the training.
@@ -158,8 +158,7 @@ def make_run(
         if trained.best is None and trained.status == "interrupted":
             raise KeyboardInterrupt("Interrupted within the first epoch: nothing was saved.")
         if trained.best is None:
-            advice = divergence_advice(settings)
-            raise DivergedError(f"epoch 1: the loss is no longer finite; nothing was saved. {advice}")
+            raise DivergedError(f"epoch 1: the loss is no longer finite; nothing was saved. {advice(settings)}")
         with defer_sigint(SAVED):
             run = _write(path, settings, trained, evaluate(trained, trained.best, settings, data))
             if trained.status != "interrupted":
@@ -170,9 +169,10 @@ def make_run(
 def evaluate(trained: TrainingResult, best: Epoch, settings: Settings, data: Dataset) -> Results:
     """Return how a training ended, with the test accuracies of its net, which is on the device of `settings`."""
     test = data.test.to(settings.device)
+    failed = trained.status == "finished" and went_nowhere(trained.net, best, data.validation.to(settings.device))
     table = evaluate_attack(trained.net, {"self": trained.net}, test, NOISES["r1"], PAPER_PHI)
     return Results(
-        status=trained.status,
+        status="failed" if failed else trained.status,
         best_epoch=best.epoch,
         validation=best.validation,
         test=float(accuracy(trained.net, test)),
@@ -188,14 +188,6 @@ def write_run(path: Path, settings: Settings, trained: TrainingResult, results: 
     """
     with defer_sigint(SAVED):
         return _write(path, settings, trained, results)
-
-
-def divergence_advice(settings: Settings) -> str:
-    """Return what to try where the loss of a training is no longer finite."""
-    advice = f"Try a smaller learning rate, such as --lr {settings.lr / 10:g}"
-    if objectives(settings.terms)[0].weight < 0:
-        advice += ", or a lambda below phi: the clean gradient has a negative weight here"
-    return advice
 
 
 def load_run(path: Path) -> Run:

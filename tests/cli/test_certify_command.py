@@ -15,7 +15,7 @@ from nnlite.training.settings import Settings
 
 PLAIN = Settings(hidden=(32,), epochs=5)
 OTHER = Settings(hidden=(32,), epochs=5, reg="dgl1", lam=0.01, phi=0.1, multitask=True, gamma=0.5)
-MULTITASK = OTHER.run_name
+MULTITASK = OTHER.method_name
 PHI = "0.1,0.02"
 
 

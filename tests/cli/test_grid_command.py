@@ -70,7 +70,14 @@ def test_a_diverged_net_has_a_row_and_the_exit_code_is_1(nnlite, lr, diverged):
     count = lr.count(",") + 1
     assert result.exit_code == 1
     assert [row[-1] for row in rows(result.stdout)] == ["finished"] * (count - diverged) + ["diverged"] * diverged
-    assert f"{diverged} of {count} nets diverged; try another --lr" in result.stderr
+    assert f"{diverged} of {count} nets diverged, or are no better than a guess; try another --lr" in result.stderr
+
+
+def test_a_net_no_better_than_a_guess_is_kept_and_the_exit_code_is_1(nnlite):
+    result = nnlite("grid", "--hidden", "64", "--epochs", 2, "--lr", "0.1,1000", "--jobs", 1)
+    assert (result.exit_code, [row[-1] for row in rows(result.stdout)]) == (1, ["finished", "failed"])
+    assert "rect-hidden64-lr1000-epochs2: no better than a guess, validation" in result.stderr
+    assert nnlite("grid", "--hidden", "64", "--epochs", 2, "--lr", "0.1,1000", "--dry-run").stdout.startswith("0 of 2")
 
 
 def test_a_dry_run_lists_and_trains_nothing(nnlite, file, tmp_path):

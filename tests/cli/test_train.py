@@ -371,3 +371,17 @@ def test_a_later_divergence_exits_1_and_keeps_the_best_net(nnlite, tmp_path):
     assert f"Error: epoch {len(run.history) + 1}: the loss is no longer finite" in result.stderr
     assert "--lr 0.1" in result.stderr
     assert one_line(result.stdout)
+
+
+def test_a_training_that_led_nowhere_exits_1_keeps_its_net_and_says_what_to_try(nnlite, tmp_path):
+    result = nnlite("train", "--hidden", 64, "--lr", 1000, "--epochs", 3)
+    run = load_run(tmp_path / "runs" / "digits" / "rect-hidden64-lr1000-epochs3")
+    assert (result.exit_code, run.results.status, len(run.history)) == (1, "failed", 3)
+    assert one_line(result.stdout)
+    assert result.stderr.splitlines()[-1].startswith("Error: the ")
+    assert "the net is saved. Try a smaller learning rate, such as --lr 100; one that learns" in result.stderr
+    assert "failed" in nnlite("runs").stdout
+    assert (
+        "is finished: there is nothing to do"
+        in nnlite("train", "--hidden", 64, "--lr", 1000, "--epochs", 3, "--resume").stderr
+    )

@@ -17,12 +17,12 @@ import safetensors.numpy
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.training import runs
+from nnlite.training.outcome import advice
 from nnlite.training.runs import (
     HISTORY,
     RESULTS,
     SETTINGS,
     WEIGHTS,
-    divergence_advice,
     find_run,
     list_records,
     list_runs,
@@ -253,18 +253,16 @@ def test_weights_that_come_back_otherwise_from_the_disk_are_an_error(digits, tmp
 
 
 def test_a_divergence_where_lambda_is_above_phi_is_told_so():
-    assert divergence_advice(Settings(lr=0.5)) == "Try a smaller learning rate, such as --lr 0.05"
-    assert divergence_advice(Settings(reg="dgl1", lam=0.2, phi=0.1)).endswith(
-        "the clean gradient has a negative weight here"
-    )
+    assert advice(Settings(lr=0.5)) == "Try a smaller learning rate, such as --lr 0.05"
+    assert advice(Settings(reg="dgl1", lam=0.2, phi=0.1)).endswith("the clean gradient has a negative weight here")
     terms = Settings(reg="datagrad", term=("l1,0.06,0.1", "l2,0.05,0.1"))
-    assert divergence_advice(terms).endswith("the clean gradient has a negative weight here")
+    assert advice(terms).endswith("the clean gradient has a negative weight here")
     for settled in (
         Settings(reg="dgl1", lam=0.1, phi=0.1),
         Settings(reg="miyato", lam=1.0, phi=0.1),  # lambda is beside the divergence, and takes nothing off
         Settings(reg="trades", lam=6.0, phi=0.1, steps=5),
     ):
-        assert "negative" not in divergence_advice(settled)
+        assert "negative" not in advice(settled)
 
 
 # --- damaged folders
