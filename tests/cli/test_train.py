@@ -322,7 +322,7 @@ def test_a_damaged_checkpoint_does_not_hide_the_runs(nnlite, tmp_path):
     (tmp_path / "runs" / "digits" / ".other.checkpoint").write_bytes(b"")
     result = nnlite("runs")
     assert result.exit_code == 0
-    assert "digits/rect" in result.stdout
+    assert RECT in result.stdout
     assert one_line(result.stderr)
     assert result.stderr.startswith("Warning: runs/digits/.other.checkpoint: the checkpoint is damaged")
 
