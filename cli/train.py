@@ -28,7 +28,7 @@ from nnlite.training.settings import FIELDS, Settings, with_defaults
 @click.option("--name", help="Name of the run.  [default: the method, and all that differs from the defaults]")
 @runs_option
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
-@click.option("--resume", is_flag=True, help="Continue the same training where it stopped, to the same weights.")
+@click.option("--resume", is_flag=True, help="Continue where a training stopped, or has ended with fewer --epochs.")
 @click.option(
     "--checkpoint-every",
     type=click.IntRange(0),
@@ -39,6 +39,10 @@ from nnlite.training.settings import FIELDS, Settings, with_defaults
 )
 def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoint_every: int, **settings: Any) -> None:
     """Train a net and keep it as a run.
+
+    With --resume a stopped training goes on, and a finished one of fewer --epochs, too, to the same weights as without
+    a stop. Epochs are part of a name, so rect goes on as rect-epochs90, and rect itself is kept; a run that --name
+    names becomes the longer one.
 
     The net of the best validation epoch is kept. At the end it is attacked with its own R1 noise.
 

@@ -126,7 +126,8 @@ def train_and_evaluate(models: Sequence[Settings]) -> list[tuple[TrainingResult,
     trained = train_stack(models, data, lambda place, epoch: report_progress((place, epoch.epoch)))
     for settings, one in zip(models, trained, strict=True):
         results = evaluate(one, one.best, settings, data[settings.seed]) if one.best else None
-        outcomes.append((dataclasses.replace(one, net=one.net.to("cpu")), results))
+        host = dataclasses.replace(one, net=one.net.to("cpu"), last=one.last and one.last.to("cpu"))
+        outcomes.append((host, results))
     return outcomes
 
 

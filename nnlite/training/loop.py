@@ -50,6 +50,8 @@ class TrainingResult:
         history: all epochs.
         status: "finished", "interrupted" or "diverged"; whether a finished one led anywhere, `outcome` says.
         environment: the versions and the BLAS that it was trained with.
+        last: the net as the last epoch left it, from which more epochs can go on; None where a training was stopped
+            within an epoch, or has diverged.
     """
 
     net: Network
@@ -57,6 +59,7 @@ class TrainingResult:
     history: list[Epoch] = field(default_factory=list)
     status: str = "finished"
     environment: dict[str, str] = field(default_factory=dict)
+    last: Network | None = None
 
 
 class TrainingState(NamedTuple):
@@ -161,6 +164,8 @@ def train_stack(
             on_checkpoint([TrainingState(*both) for both in zip(trained, last, strict=True)])
             for k in sorted(running):
                 on_epoch(k, trained[k].history[-1])
+        for k in running:
+            trained[k].last = unstack(net)[k]
     except KeyboardInterrupt:
         for k in running:
             trained[k].status = "interrupted"

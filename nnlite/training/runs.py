@@ -4,6 +4,7 @@
                        settings.json          the settings, and the environment that it was trained in
                        history.csv            one line for each epoch
                        results.json           how it ended, and its accuracies
+                       last.safetensors       the net of the last epoch, for more of them; only where another is best
 
 A folder is written under another name and then renamed, so there is never a half-written run. The checkpoint and the
 lock of a training in progress are beside it.
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,16 +40,18 @@ from nnlite.storage.weights import WEIGHTS, named_arrays, net_layout, read_net
 from nnlite.training.checkpoint import (
     check_settings,
     checkpoint_of,
+    epochs_done,
     read_checkpoint,
     read_checkpoint_settings,
     read_history,
+    warn_of_versions,
     write_checkpoint,
 )
 from nnlite.training.loop import Epoch, TrainingResult, TrainingState, train
 from nnlite.training.outcome import STATUSES, advice, went_nowhere
 from nnlite.training.settings import Settings, read_settings
 
-SETTINGS, HISTORY, RESULTS = "settings.json", "history.csv", "results.json"
+SETTINGS, HISTORY, RESULTS, LAST = "settings.json", "history.csv", "results.json", "last.safetensors"
 # The largest size of each that is read, in bytes: more than the longest settings and the most epochs take.
 LIMITS = {SETTINGS: 1 << 18, HISTORY: 1 << 23, RESULTS: 1 << 18}
 SAVED = "Interrupted after training had ended: the run is saved."
@@ -105,6 +108,7 @@ class Record:
 
 
 Found = TypeVar("Found", Run, Record)
+Read = TypeVar("Read")
 
 
 def make_run(
@@ -133,7 +137,8 @@ def make_run(
         name: the name of the run, or None for `settings.run_name`.
         overwrite: replace a run of the same name.
         resume: go on from the last checkpoint, to the same weights, bit for bit, as without the stop. A run that is
-            finished is returned.
+            finished is returned. One of the same settings but for fewer epochs goes on, too: under `name` it becomes
+            the longer run, and without a name it is kept beside that.
         checkpoint_every: the epochs from one checkpoint to the next; 0 for no checkpoints.
         on_epoch: called after each epoch.
         on_message: called with a line on what `resume` has found.
@@ -152,8 +157,14 @@ def make_run(
         if isinstance(start, Run):
             on_message(f"{path} is finished: there is nothing to do")
             return start
+        shorter = _shorter_run(path, settings) if resume and not start and name is None else None
+        if shorter:
+            start = _state_of(shorter, settings)
         if resume:
-            on_message(f"going on after epoch {start.epoch}" if start else "no checkpoint: beginning with epoch 1")
+            kept = f" of {shorter}, which is kept" if shorter else ""
+            on_message(
+                f"going on after epoch {start.epoch}{kept}" if start else "no checkpoint: beginning with epoch 1"
+            )
         trained = train(settings, data, on_epoch, resume_from=start, on_checkpoint=on_checkpoint)
         if trained.best is None and trained.status == "interrupted":
             raise KeyboardInterrupt("Interrupted within the first epoch: nothing was saved.")
@@ -203,12 +214,12 @@ def load_record(path: Path) -> Record:
     return _undisturbed(path, _read_record)
 
 
-def _undisturbed(path: Path, read: Callable[[Path], Found]) -> Found:
+def _undisturbed(path: Path, read: Callable[[Path], Read]) -> Read:
     """Return what `read` finds in `path` while no process replaces it; NnliteError."""
     for attempt in range(100):
         recover_if_abandoned(path)
         seen = identity(path)
-        found: Found | NnliteError
+        found: Read | NnliteError
         try:
             found = read(path)
         except NnliteError as error:
@@ -230,6 +241,19 @@ def _read_run(path: Path) -> Run:
         history = read_history(rows, settings)
         results = _results(parse_json(text[RESULTS]), len(history))
         return Run(path, settings, history, results, read_net(weights, settings.sizes, settings.heads))
+
+
+def _read_whole(path: Path) -> tuple[Run, Network | None, dict[str, Any]]:
+    """Return the run, the net of its last epoch where it is kept, and the versions that it was trained with."""
+    run = _read_run(path)
+    with _damage(path):
+        versions = parse_json(read_file(path / SETTINGS, LIMITS[SETTINGS]).decode("utf-8"))["versions"]
+        kinds.expect("versions", kinds.Kind("an object", lambda value: isinstance(value, dict)), versions)
+        if run.results.best_epoch == len(run.history):
+            return run, run.net, versions
+        if not (path / LAST).exists():
+            return run, None, versions
+        return run, read_net(open_arrays(path / LAST), run.settings.sizes, run.settings.heads), versions
 
 
 def _read_record(path: Path) -> Record:
@@ -388,12 +412,12 @@ def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Ru
     recover(checkpoint)
     run = load_run(path) if resume and path.exists() else None
     if run and run.settings == settings and run.results.status != "interrupted":
-        checkpoint.unlink(missing_ok=True)
+        with suppress(NnliteError):
+            if read_checkpoint_settings(checkpoint) == settings:  # and not of more epochs
+                checkpoint.unlink()
         return run
-    if resume and checkpoint.exists():
-        return read_checkpoint(checkpoint, settings)
-    if run:
-        check_settings(path, run.settings, settings)
+    if resume and (checkpoint.exists() or run):
+        return _state_of(path, settings)
     if overwrite:
         checkpoint.unlink(missing_ok=True)
     elif not resume and checkpoint.exists():
@@ -403,6 +427,42 @@ def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Ru
     elif not resume and path.exists():
         raise NnliteError(f"run: {path} exists; choose another --name (--overwrite replaces it)")
     return None
+
+
+def _shorter_run(path: Path, settings: Settings) -> Path | None:
+    """Return the run beside `path` that came furthest with these settings, but for fewer epochs; None without one."""
+    runs, found = path.parents[1], []
+    for one in {*_folders(runs, settings.data), *list_unfinished(runs, settings.data)}:
+        had = _settings_of(one)
+        if had and had.epochs < settings.epochs and replace(had, epochs=settings.epochs) == settings:
+            with suppress(NnliteError):  # a damaged one is no place to go on from
+                stopped = checkpoint_of(one)
+                found.append((epochs_done(stopped)[0] if stopped.exists() else load_record(one).epochs, one))
+    return max(found, default=(0, None))[1]
+
+
+def _state_of(path: Path, settings: Settings) -> TrainingState | None:
+    """Return the state from which the training of the run `path`, or of its checkpoint, can go on to `settings`.
+
+    None for a run that was interrupted without a checkpoint. NnliteError where its settings differ in more than fewer
+    epochs, where it diverged, and where it was written by a version that kept no last net.
+    """
+    if checkpoint_of(path).exists():
+        return read_checkpoint(checkpoint_of(path), settings)
+    run, last, versions = _undisturbed(path, _read_whole)
+    check_settings(path, run.settings, settings)
+    if run.results.status == "interrupted":
+        return None
+    if run.results.status == "diverged":
+        raise NnliteError(f"{path} diverged in epoch {len(run.history) + 1}: it has no more epochs. {advice(settings)}")
+    if last is None:
+        raise NnliteError(
+            f"{path} keeps the net of its best epoch, {run.results.best_epoch} of {len(run.history)}, but not that of "
+            f"the last, as 0.1.0 wrote it; train all {settings.epochs} epochs without --resume, under another --name"
+        )
+    warn_of_versions(str(path), versions)
+    best = run.history[run.results.best_epoch - 1]
+    return TrainingState(TrainingResult(run.net, best, run.history), last)
 
 
 def check_name(name: str) -> str:
@@ -427,6 +487,8 @@ def _write(path: Path, settings: Settings, trained: TrainingResult, results: Res
     try:
         with new_folder(path) as place:
             write_arrays(place / WEIGHTS, named_arrays(run.net))
+            if trained.last and results.best_epoch < len(trained.history):
+                write_arrays(place / LAST, named_arrays(trained.last))
             _write_json(place / SETTINGS, {"settings": dataclasses.asdict(settings), "versions": trained.environment})
             _write_json(place / RESULTS, dataclasses.asdict(results))
             with (place / HISTORY).open("w", encoding="utf-8", newline="") as file:
