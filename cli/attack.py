@@ -16,6 +16,7 @@ from nnlite.cli.options import (
     WithRows,
     data_option,
     device_option,
+    in_threads,
     json_option,
     message,
     print_json,
@@ -79,6 +80,7 @@ _ROWS = [
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Keep the images in FILE; see verify.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw accuracy against phi.")
 @click.option("--images", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw digits and predictions.")
+@in_threads
 def attack(
     adversary: str,
     victims: tuple[str, ...],

@@ -17,6 +17,7 @@ from nnlite.cli.options import (
     data_option,
     device_option,
     figures,
+    in_threads,
     json_option,
     message,
     print_json,
@@ -64,6 +65,7 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @device_option
 @json_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw accuracy against phi.")
+@in_threads
 def audit(
     run: str, data: str, runs: Path, transfer: str, device: str, as_json: bool, plot: Path | None, **asked: Any
 ) -> None:

@@ -13,6 +13,7 @@ from nnlite.cli.options import (
     data_option,
     device_option,
     figures,
+    in_threads,
     json_option,
     message,
     print_json,
@@ -67,6 +68,7 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
 @device_option
 @json_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw those of each image.")
+@in_threads
 def certify(
     names: tuple[str, ...],
     data: str,

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from nnlite.cli.options import jobs_option, json_option, print_json, print_table, runs_option, setting_options
+from nnlite.cli.options import (
+    jobs_option,
+    json_option,
+    print_json,
+    print_table,
+    runs_option,
+    setting_options,
+    threads_option,
+)
 from nnlite.cli.progress import progress
 from nnlite.errors import DivergedError
 from nnlite.evaluation.accuracy import PAPER_PHI
@@ -27,6 +35,7 @@ _PHI = PAPER_PHI[-1]
 @setting_options(*FIELDS, several=True)
 @runs_option
 @jobs_option
+@threads_option
 @click.option(
     "--stack",
     type=click.IntRange(1),
@@ -41,6 +50,7 @@ def grid(
     file: Path | None,
     runs: Path,
     jobs: int | None,
+    threads: int,
     stack: int | None,
     scheduler: str | None,
     dry_run: bool,
@@ -64,9 +74,9 @@ def grid(
     processes = jobs or default_processes(device)
     if scheduler in (None, LOCAL):
         check_fit(stacks, processes)
-    executor = partial(run_in_pool, processes=processes)
+    executor = partial(run_in_pool, processes=processes, threads=threads)
     if scheduler is not None:
-        executor = partial(run_on_cluster, address=scheduler, processes=processes)
+        executor = partial(run_on_cluster, address=scheduler, processes=processes, threads=threads)
     total, done = sum(job.cost for job in left), 0.0
     with progress("training") as show:
 

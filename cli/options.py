@@ -1,5 +1,6 @@
 """What several commands share: options, the types of their values, and how a table and a bracket are printed."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from operator import add
@@ -8,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 import numpy as np
+import threadpoolctl
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -59,10 +61,25 @@ runs_option = click.option(
     show_default=True,
     help="Folder of all runs.",
 )
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(1), help="Processes, of one thread each.  [default: one per core; on a GPU 1]"
+jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one per core; on a GPU 1]")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="BLAS threads; more may round otherwise."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def in_threads(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option --threads, and carry it out in so many BLAS threads, whatever the environment says.
+
+    One by default: the same bits on any number of cores, and no product that waits for a thread of a busy machine.
+    """
+
+    @functools.wraps(command)
+    def limited(*args: Any, threads: int, **options: Any) -> None:
+        with threadpoolctl.threadpool_limits(threads):
+            command(*args, **options)
+
+    return threads_option(limited)
 
 
 def setting_option(name: str, *, several: bool = False) -> Callable[[Command], Command]:

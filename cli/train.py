@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nnlite.cli.options import WithRows, message, runs_option, setting_options
+from nnlite.cli.options import WithRows, in_threads, message, runs_option, setting_options
 from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import load
 from nnlite.methods import METHODS
@@ -37,6 +37,7 @@ from nnlite.training.settings import FIELDS, Settings, with_defaults
     metavar="EPOCHS",
     help="Write a checkpoint for --resume after so many epochs; 0 for never.",
 )
+@in_threads
 def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoint_every: int, **settings: Any) -> None:
     """Train a net and keep it as a run.
 
@@ -76,6 +77,8 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
             on_message=show.note,
         )
     click.echo(_closing(run))
+    if run.results.status == "finished" and len(run.history) < chosen.epochs:
+        message(f"stopped: {chosen.patience} epochs without a better validation accuracy")
     for warning in diagnose(run, data):
         message(f"Warning: {warning}")
     if run.results.status == "interrupted":

@@ -91,6 +91,7 @@ def train(
 
     The same settings give the same weights on the same machine, bit for bit, whether or not the training was resumed.
     KeyboardInterrupt ends the training and keeps the best net so far, and so does a loss that is no longer finite.
+    `settings.patience` ends it where the validation accuracy no longer rises.
 
     Arguments:
         settings: all that decides the training.
@@ -124,8 +125,8 @@ def train_stack(
 ) -> list[TrainingResult]:
     """Train a net for each of `models` side by side, with the results of `train`, and return them in this order.
 
-    A net that diverges leaves the others alone. NnliteError for settings that cannot be stacked, and for a stack that
-    does not fit into memory.
+    A net that diverges, or that comes to rest, leaves the others alone. NnliteError for settings that cannot be
+    stacked, and for a stack that does not fit into memory.
 
     Arguments:
         models: settings of the same `stack_key`.
@@ -135,7 +136,8 @@ def train_stack(
         resume_from: the states to go on from, in place of either.
         on_checkpoint: called with all states after each epoch, as that of `train`.
     """
-    update, common = update_of(*models), models[0]
+    update_of(*models)  # an error, before anything else, where they cannot be stacked
+    common = models[0]
     if common.device == "cpu":
         keep_freed_memory()
     net = _first_net(models, data, [one.last for one in resume_from] or nets).to(common.device)
@@ -149,6 +151,12 @@ def train_stack(
     done = max((one.epoch for one in resume_from), default=0)
     try:
         for number in range(done + 1, common.epochs + 1):
+            for k in [k for k in running if _is_at_rest(trained[k], models[k].patience)]:
+                trained[k].last = unstack(net)[k].copy()  # the others of the stack train on, and these arrays with them
+                running.remove(k)
+            if not running:
+                break
+            update = update_of(*models, epoch=number)
             began = time.perf_counter()
             losses = _run_epoch(net, samples, update, models, number)
             for k in running - set(np.flatnonzero(np.isfinite(losses) & _are_finite(net))):
@@ -175,6 +183,17 @@ def train_stack(
             f"train fewer nets at a time, or take smaller batches"
         ) from error
     return trained
+
+
+def _is_at_rest(trained: TrainingResult, patience: int | None) -> bool:
+    """Return whether `patience` epochs have passed since the first one of the best validation accuracy.
+
+    An epoch that is as good is kept, but is no better: else a validation set that is all right would end no training.
+    """
+    if patience is None or trained.best is None:
+        return False
+    first = next(one.epoch for one in trained.history if one.validation == trained.best.validation)
+    return len(trained.history) - first >= patience
 
 
 def _copy(trained: TrainingResult, device: str) -> TrainingResult:

@@ -62,6 +62,8 @@ class Settings:
         term: the terms of Eq. 1, each as `parse_term` reads it.
         gradient: how the penalty is differentiated; the exact gradient takes no phi.
         gamma: the weight of the rotation loss (Eq. 6).
+        decay: what the learning rate is multiplied by after each epoch.
+        patience: the number of epochs without a better validation accuracy after which training stops.
     """
 
     reg: str = _setting("none", kinds.one_of(METHODS), "Method of training; nnlite train --help lists them.")
@@ -100,6 +102,14 @@ class Settings:
     gamma: float | None = _setting(None, kinds.POSITIVE, "Weight of the rotation loss, with --multitask.")
     seed: int = _setting(0, kinds.integer(0), "Seed of the weights, the shuffling and MNIST's split.")
     device: str = _setting("cpu", kinds.one_of(DEVICES), "NumPy or, with CuPy, one GPU.")
+    decay: float = _setting(
+        1.0,
+        kinds.Kind("a number above 0 and at most 1", lambda value: kinds.is_finite(value) and 0 < value <= 1),
+        "What the learning rate is multiplied by after each epoch, such as 0.95; 1 leaves it as it is.",
+    )
+    patience: int | None = _setting(
+        None, kinds.integer(1), "Stop after so many epochs without a better validation accuracy.  [default: never]"
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -174,6 +184,10 @@ class Settings:
             return name
         digest = hashlib.sha256(name.encode()).hexdigest()[:12]
         return f"{name[: LONGEST_NAME - len(digest) - 1].rstrip('-')}-{digest}"
+
+    def learning_rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 1: lr decay^(epoch - 1), as PyTorch's ExponentialLR."""
+        return self.lr * self.decay ** (epoch - 1)
 
     @property
     def auxiliary_losses(self) -> dict[str, float]:

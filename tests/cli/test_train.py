@@ -1,5 +1,6 @@
 """`nnlite train`: what it prints where, its exit codes, and that bad input leaves nothing behind."""
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -7,12 +8,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from nnlite.datasets.catalog import load
+from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.methods import METHODS
 from nnlite.training import loop as training
 from nnlite.training import runs
+from nnlite.training.environment import environment
 from nnlite.training.runs import load_run
 
 TINY = ("train", "--hidden", "16", "--epochs", "3")
@@ -385,3 +389,44 @@ def test_a_training_that_led_nowhere_exits_1_keeps_its_net_and_says_what_to_try(
         "is finished: there is nothing to do"
         in nnlite("train", "--hidden", 64, "--lr", 1000, "--epochs", 3, "--resume").stderr
     )
+
+
+def test_a_training_that_comes_to_rest_says_so(nnlite, tmp_path):
+    result = nnlite("train", "--hidden", 16, "--lr", 1, "--patience", 2)
+    run = load_run(tmp_path / "runs" / "digits" / "rect-hidden16-lr1-patience2")
+    assert (result.exit_code, run.results.status) == (0, "finished")
+    assert len(run.history) < 60
+    assert "stopped: 2 epochs without a better validation accuracy\n" in result.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blas_has_one_thread_or_as_many_as_asked_for(nnlite, tmp_path, threads):
+    more = ["--threads", threads] if threads > 1 else []
+    with threadpoolctl.threadpool_limits(3):
+        assert nnlite(*TINY, *more).exit_code == 0
+        assert environment()["BLAS threads"] == "3"  # what the caller had is not touched
+    content = json.loads((tmp_path / "runs" / "digits" / RECT / "settings.json").read_text("utf-8"))
+    assert content["versions"]["BLAS threads"] == str(threads)
+
+
+@pytest.mark.parametrize(
+    ("command", "work"),
+    [
+        ("attack --adversary mine", "attack.attack_nets"),
+        ("audit mine", "audit.audit_net"),
+        ("certify mine", "certify.load"),
+    ],
+)
+def test_attacks_audits_and_certificates_take_threads_too(nnlite, monkeypatch, command, work):
+    nnlite(*TINY, "--name", "mine")
+    seen = []
+
+    def look(*args, **kwargs):
+        seen.append(environment()["BLAS threads"])
+        raise NnliteError("enough")
+
+    monkeypatch.setattr(f"nnlite.cli.{work}", look)
+    with threadpoolctl.threadpool_limits(3):
+        for more in ([], ["--threads", 2]):
+            nnlite(*command.split(), *more)
+    assert seen == ["1", "2"]

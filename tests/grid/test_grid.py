@@ -153,7 +153,7 @@ def test_a_run_keeps_the_name_that_an_older_version_gave_it(digits, tmp_path, ba
     ("text", "words"),
     [
         ("lamm = 0.1", r"grid\.toml: unknown key 'lamm'; did you mean lam\?"),
-        ("zzz = 1", r"unknown key 'zzz'; the keys are reg, lam, .*, device, and name"),
+        ("zzz = 1", r"unknown key 'zzz'; the keys are reg, lam, .*, patience, and name"),
         ("[[models]]\n[[models]]\nlearning_rate = 1", r"grid\.toml, models 2: unknown key"),
         ("", "expected one or more settings.*found none"),
         ("models = []", "expected one or more settings.*found none"),
@@ -231,8 +231,14 @@ ALIKE = {"hidden": [8], "epochs": 3, "seed": [0, 1], "lr": [0.1, 0.3]}
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"reg": "dgl1", "lam": [0.001, 0.01], "phi": 0.1}, {"reg": "l2", "lam": [0.1, 0.2]}, {"multitask": True}],
-    ids=["rect", "dgl1", "l2", "multi-task"],
+    [
+        {},
+        {"reg": "dgl1", "lam": [0.001, 0.01], "phi": 0.1},
+        {"reg": "l2", "lam": [0.1, 0.2]},
+        {"multitask": True},
+        {"decay": [0.8, 1.0], "patience": 1, "epochs": 9, "lr": 1.0},
+    ],
+    ids=["rect", "dgl1", "l2", "multi-task", "decay and patience"],
 )
 def test_a_stack_trains_to_the_bits_of_single_runs(digits, tmp_path, monkeypatch, more):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -242,7 +248,9 @@ def test_a_stack_trains_to_the_bits_of_single_runs(digits, tmp_path, monkeypatch
     for job in jobs:
         alone = make_run(job.settings, digits, tmp_path / "alone", name=job.path.name)
         stacked = load_run(job.path)
-        assert (job.path / WEIGHTS).read_bytes() == (alone.path / WEIGHTS).read_bytes()
+        assert {path.name for path in job.path.iterdir()} == {path.name for path in alone.path.iterdir()}
+        for path in job.path.glob("*.safetensors"):
+            assert path.read_bytes() == (alone.path / path.name).read_bytes()
         assert [epoch[:3] for epoch in stacked.history] == [epoch[:3] for epoch in alone.history]
         assert stacked.results == alone.results
         assert stacked.settings == alone.settings

@@ -84,6 +84,7 @@ def stopped(digits, tmp_path):
         replace(DGL1, gradient="exact", phi=None),
         replace(QUICK, multitask=True, gamma=0.5, epochs=4),
         Settings(hidden=(), epochs=4),
+        replace(QUICK, decay=0.7, patience=4),
     ],
     ids=lambda settings: settings.method_name,
 )
@@ -197,7 +198,12 @@ def original(monkeypatch):
 
 @pytest.mark.parametrize(
     "settings",
-    [QUICK, DGL1, replace(QUICK, reg="miyato", lam=1.0, phi=0.1), replace(QUICK, multitask=True, gamma=0.5, epochs=4)],
+    [
+        QUICK,
+        replace(DGL1, decay=0.9),
+        replace(QUICK, reg="miyato", lam=1.0, phi=0.1),
+        replace(QUICK, multitask=True, gamma=0.5, epochs=4),
+    ],
     ids=lambda settings: settings.method_name,
 )
 @pytest.mark.parametrize("name", [None, "mine"])
@@ -219,6 +225,16 @@ def test_a_finished_run_goes_on_to_the_bits_of_a_longer_one(digits, tmp_path, mo
     assert names_in(runs / "digits") == sorted({short.name, run.name})  # without a name both are there
     kept = f" of {short.path}, which is kept" if name is None else ""
     assert said == [f"going on after epoch {settings.epochs}{kept}"]
+
+
+def test_a_run_that_came_to_rest_stays_at_rest_with_more_epochs(digits, tmp_path):
+    patient = replace(QUICK, epochs=40, patience=2)
+    short = make_run(patient, digits, tmp_path / "parts" / "runs")
+    assert len(short.history) < 40
+    longer = replace(patient, epochs=50)
+    make_run(longer, digits, tmp_path / "parts" / "runs", resume=True, on_epoch=lambda _: pytest.fail("trained on"))
+    make_run(longer, digits, tmp_path / "whole" / "runs")
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
 
 
 def test_the_last_net_is_kept_where_another_one_is_the_best(digits, tmp_path):

@@ -60,6 +60,11 @@ def numbers(reg):
         ({"batch_size": 0}, "batch_size"),
         ({"seed": -1}, "seed"),
         ({"hidden": (16, 0)}, "hidden"),
+        ({"decay": 0.0}, "decay"),
+        ({"decay": 1.01}, "decay"),
+        ({"decay": NAN}, "decay"),
+        ({"patience": 0}, "patience"),
+        ({"patience": 2.0}, "patience"),
         ({"hidden": (-16,)}, "hidden"),
     ],
 )
@@ -139,6 +144,7 @@ def test_a_run_is_called_by_its_method_and_numbers(reg, given, slug):
         ({"hidden": (64, 64), "epochs": 20, **NUMBERS_OF_DGL1}, "dgl1-lam0.01-phi0.1-hidden64-64-epochs20"),
         ({"hidden": (), "batch_size": 50, "device": "gpu"}, "rect-hiddennone-batch50-gpu"),
         ({"lr": 0.12345678}, "rect-lr0.12345678"),
+        ({"decay": 0.95, "patience": 10}, "rect-decay0.95-patience10"),
         ({"data": "mnist"}, "rect"),  # the data set is the folder
         ({"multitask": True, "gamma": 0.25, "seed": 7}, "mt-gamma0.25-seed7"),
         ({"reg": "datagrad", "term": ("l1, 0.01 ,0.1 ",)}, "datagrad-l1-0.01-0.1"),
@@ -150,7 +156,7 @@ def test_a_run_is_called_by_what_differs_from_the_defaults(given, name):
 
 @pytest.mark.parametrize("name", sorted(FIELDS.keys() - {"data", *EXAMPLES, "reg", "gradient", "gamma"}))
 def test_whatever_differs_is_in_the_name(name):
-    known = {"hidden": (9,), "device": "gpu", "multitask": True}
+    known = {"hidden": (9,), "device": "gpu", "multitask": True, "decay": 0.9}
     other = known[name] if name in known else (FIELDS[name].default or 0) + 2
     more = {"gamma": 0.5} if name == "multitask" else {}
     assert Settings(**{name: other}, **more).run_name != Settings().run_name
@@ -463,8 +469,13 @@ def test_settings_of_older_versions_are_read():
 
 
 def test_settings_are_written_as_version_0_1_0_wrote_them_and_those_that_came_later():
-    assert json.loads(json.dumps(dataclasses.asdict(read_settings(OLD)))) == {**OLD, "steps": None}
-    assert [name for name in dataclasses.asdict(Settings()) if name != "steps"] == list(OLD)
+    assert json.loads(json.dumps(dataclasses.asdict(read_settings(OLD)))) == {
+        **OLD,
+        "steps": None,
+        "decay": 1.0,
+        "patience": None,
+    }
+    assert [name for name in dataclasses.asdict(Settings()) if name not in ("steps", "decay", "patience")] == list(OLD)
 
 
 @pytest.mark.parametrize("key", FIRST)
