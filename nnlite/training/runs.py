@@ -287,12 +287,17 @@ def _damage(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise NnliteError(f"{path}: cannot be read ({error.strerror}); it belongs to another user") from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        if path.is_dir() and not any((path / name).exists() for name in (*LIMITS, WEIGHTS)):
+        if _is_foreign(path):
             raise NnliteError(f"{path}: no run of nnlite, it holds none of {', '.join((*LIMITS, WEIGHTS))}") from error
         what = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise NnliteError(
             f"{path}: the run folder is damaged ({what}); copy it again as a whole, or move it away and train it again"
         ) from error
+
+
+def _is_foreign(path: Path) -> bool:
+    """Return whether `path` is a folder that holds none of the files of a run."""
+    return path.is_dir() and not any((path / name).exists() for name in (*LIMITS, WEIGHTS))
 
 
 def find_run(name: str, data: str, runs: Path) -> Run:
@@ -418,6 +423,8 @@ def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Ru
         return run
     if resume and (checkpoint.exists() or run):
         return _state_of(path, settings)
+    if overwrite and _is_foreign(path):
+        raise NnliteError(f"run: {path} is no run of nnlite, and is not replaced; choose another --name")
     if overwrite:
         checkpoint.unlink(missing_ok=True)
     elif not resume and checkpoint.exists():

@@ -476,6 +476,16 @@ def test_what_is_no_run_or_a_part_of_one_is_skipped_and_said_once(shared, caplog
     assert tree(shared) == before
 
 
+def test_what_is_no_run_is_not_replaced_by_one(shared, digits):
+    before = tree(shared)
+    (shared / "detect").rename(shared / "digits" / "detect")
+    for overwrite in (False, True):
+        with pytest.raises(NnliteError, match=r"digits/detect (exists|is no run of nnlite).*choose another --name"):
+            make_run(QUICK, digits, shared, name="detect", overwrite=overwrite)
+    (shared / "digits" / "detect").rename(shared / "detect")
+    assert tree(shared) == before
+
+
 def test_a_run_is_found_by_name(copied, tmp_path):
     assert find_run("copied", "digits", tmp_path).path == copied
 
