@@ -109,12 +109,12 @@ def step(**given: Any) -> list[Race]:
     """
     if given["reg"] != "all":
         settings = _settings(given)
-        return [(f"{settings.run_name}, batch {settings.batch_size}", Workload("step", (settings,)))]
+        return [(f"{settings.method_name}, batch {settings.batch_size}", Workload("step", (settings,)))]
     for name in EXAMPLES:
         if given[name]:
             raise NnliteError(f"{name}: --reg all takes the usual numbers of each method; leave it out")
     every = [_settings({**given, "reg": reg}) for reg in METHODS]
-    return [(settings.run_name, Workload("step", (settings,))) for settings in every]
+    return [(settings.method_name, Workload("step", (settings,))) for settings in every]
 
 
 @bench.command()
@@ -137,7 +137,7 @@ def attack(noise: str, steps: int, rows: int, **given: Any) -> list[Race]:
 def epoch(images: int, **given: Any) -> list[Race]:
     """Time an epoch over images in a fixed random order."""
     settings = _settings(given)
-    title = f"{settings.run_name}, an epoch of {images:,} images, batch {settings.batch_size}"
+    title = f"{settings.method_name}, an epoch of {images:,} images, batch {settings.batch_size}"
     return [(title, Workload("epoch", (settings,), images))]
 
 
@@ -182,7 +182,7 @@ def cost(images: int, threads: int, rounds: int, as_json: bool, **given: Any) ->
         [f"{row['count']:,} {row['of']}", f"{row['ms']:.0f}", f"{row['ms_each'] / smallest[row['of']]:.2f}"]
         for row in rows
     ]
-    title = f"{settings.run_name}, {images:,} images, 1 epoch, and more of one of them"
+    title = f"{settings.method_name}, {images:,} images, 1 epoch, and more of one of them"
     found = {"title": title, "threads": threads, "rounds": rounds, "rows": rows, "machine": machine()}
     _print(found, as_json, ["", "ms", "each, to the first"], cells)
 
@@ -207,7 +207,7 @@ def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bo
         times = checkpoint_times(work, Path(place) / "checkpoint", threads, show)
     share = times[1].ratio(times[0])
     rows = [{"of": one.name, "ms": one.quartiles[1], "quartiles": one.quartiles[::2]} for one in times]
-    title = f"{settings.run_name}, {images:,} images"
+    title = f"{settings.method_name}, {images:,} images"
     found = {"title": title, "threads": threads, "rounds": rounds, "rows": rows, "share": share, "machine": machine()}
     quartiles = [[f"{ms:.0f}" for ms in one.quartiles] for one in times]
     cells = [[one.name, middle, f"{low} to {high}"] for one, (low, middle, high) in zip(times, quartiles, strict=True)]

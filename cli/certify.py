@@ -14,6 +14,7 @@ from nnlite.cli.options import (
     data_option,
     device_option,
     figures,
+    in_threads,
     json_option,
     message,
     print_csv,
@@ -72,6 +73,7 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
 @json_option
 @csv_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw those of each image.")
+@in_threads
 def certify(
     names: tuple[str, ...],
     data: str,

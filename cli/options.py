@@ -1,17 +1,19 @@
 """What several commands share: options, the types of their values, and how a table and a bracket are printed."""
 
 import csv
+import functools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from operator import add
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 import numpy as np
-from rich import box
+import threadpoolctl
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from nnlite.errors import printable
 from nnlite.evaluation.certifying import Bracket
@@ -93,8 +95,9 @@ runs_option = click.option(
     show_default=True,
     help="Folder of all runs.",
 )
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(1), help="Processes, of one thread each.  [default: one per core; on a GPU 1]"
+jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one per core; on a GPU 1]")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="BLAS threads; more may round otherwise."
 )
 
 
@@ -108,6 +111,20 @@ json_option = click.option("--json", "as_json", is_flag=True, callback=_one_form
 csv_option = click.option(
     "--csv", "as_csv", is_flag=True, callback=_one_form, help="Print CSV, a row for each figure of the table."
 )
+
+
+def in_threads(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option --threads, and carry it out in so many BLAS threads, whatever the environment says.
+
+    One by default: the same bits on any number of cores, and no product that waits for a thread of a busy machine.
+    """
+
+    @functools.wraps(command)
+    def limited(*args: Any, threads: int, **options: Any) -> None:
+        with threadpoolctl.threadpool_limits(threads):
+            command(*args, **options)
+
+    return threads_option(limited)
 
 
 def setting_option(name: str, *, several: bool = False) -> Callable[[Command], Command]:
@@ -198,17 +215,16 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) 
     """Print a table to stdout, as wide as its content needs; the first column is aligned left, the others right."""
     # the name of a run, or a text in a file, may come from a stranger
     title, head, rows = printable(title), [*map(printable, head)], [[*map(printable, row)] for row in rows]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for k, name in enumerate(head):
-        table.add_column(name, justify="right" if k else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    needed = Console(width=10_000, markup=False).measure(table).maximum
-    console = Console(width=max(needed, Console().width), highlight=False, markup=False)  # a name is no markup
-    console.print(title, style="bold", soft_wrap=True)
-    console.print()
-    console.print(table)
-    console.print()
+    widths = [max(map(cell_len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padding = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
+        return "  ".join([cells[0] + padding[0], *map(add, padding[1:], cells[1:])]).rstrip()
+
+    console = Console(highlight=False)  # its own tables take 1 ms a row, and there may be thousands of runs
+    for text, style in ((f"{title}\n", "bold"), (line(head), "bold"), ("─" * (sum(widths) + 2 * len(head) - 2), None)):
+        console.out(text, style=style)
+    console.out("\n".join([*map(line, rows), ""]))
 
 
 def figures(found: Bracket) -> dict[str, Any]:

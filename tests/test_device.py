@@ -446,24 +446,24 @@ def nnlite(*arguments):
 def test_train_and_attack_run_on_the_gpu_from_the_command_line(gpu, tmp_path):
     for device in GPU_CPU:
         common = ("--hidden", "8", "--epochs", 2, "--device", device, "--runs", tmp_path / device)
-        nnlite("train", *common)
-        nnlite("train", "--reg", "dgl1", "--lam", 0.01, "--phi", 0.1, *common)
+        nnlite("train", "--name", "rect", *common)
+        nnlite("train", "--name", "dgl1", "--reg", "dgl1", "--lam", 0.01, "--phi", 0.1, *common)
     tables = {}
     for device in GPU_CPU:
         out = nnlite("attack", "--adversary", "rect", "--device", device, "--runs", tmp_path / "gpu", "--json")
         tables[device] = json.loads(out)
-    assert tables["gpu"]["accuracy"].keys() == {"rect", "dgl1-lam0.01-phi0.1"}
+    assert tables["gpu"]["accuracy"].keys() == {"rect", "dgl1"}
     for name, figures in tables["gpu"]["accuracy"].items():
         assert figures == pytest.approx(tables["cpu"]["accuracy"][name], abs=0 if gpu.exact else 0.5)
     if gpu.exact:
         assert tables["gpu"] == tables["cpu"]
-        for name in ("rect", "dgl1-lam0.01-phi0.1"):
+        for name in ("rect", "dgl1"):
             files = [tmp_path / device / "digits" / name / "weights.safetensors" for device in GPU_CPU]
             assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_attack_draws_its_images_on_the_gpu(gpu, tmp_path):
-    nnlite("train", "--hidden", "8", "--epochs", 1, "--runs", tmp_path)
+    nnlite("train", "--hidden", "8", "--epochs", 1, "--name", "rect", "--runs", tmp_path)
     picture = tmp_path / "digits.png"
     nnlite("attack", "--adversary", "rect", "--device", "gpu", "--runs", tmp_path, "--images", picture)
     assert picture.stat().st_size > 1000

@@ -16,8 +16,8 @@ from nnlite.grid.jobs import Job
 from nnlite.storage.files import read_text
 from nnlite.storage.kinds import Kind, expect
 from nnlite.storage.texts import did_you_mean, parse_number, shown
-from nnlite.training.runs import FOLDER_NAME, check_name
-from nnlite.training.settings import FIELDS, LISTS, Settings, with_defaults
+from nnlite.training.runs import FOLDER_NAME, check_name, run_path
+from nnlite.training.settings import FIELDS, LISTS, Settings, name_part, with_defaults
 
 FILE_LIMIT = 8_000  # bytes: tomllib takes 0.2 s for one dotted key as long as the file, and 17 s for 64 kB
 JOBS_LIMIT = 10_000  # beyond that it is a mistake and not a grid
@@ -28,7 +28,7 @@ TABLES = Kind(
 )
 LIST = Kind("a list", lambda value: isinstance(value, list))
 _KEYS = list(FIELDS)
-_IN_RUN_NAME = {"reg", "gradient", "multitask", "gamma"}  # and the numbers that the method takes
+_IN_METHOD_NAME = {"reg", "gradient", "multitask", "gamma"}  # and the numbers that the method takes
 
 Table: TypeAlias = Mapping[str, Any]
 
@@ -77,13 +77,14 @@ def make_grid(tables: Sequence[Table], runs: Path, source: str) -> list[Job]:
     for block, table, place in zip(blocks, tables, places, strict=True):
         stem, own = table.get("name"), _varied(block)
         for settings in block:
-            keys = own if stem else varied - _IN_RUN_NAME - {*settings.method.takes}
-            path = runs / settings.data / _name(stem or settings.run_name, settings, keys)
+            keys = own if stem else varied - _IN_METHOD_NAME - {*settings.method.takes}
+            folder, older = runs / settings.data, _name_of_0_1_0(stem or settings.method_name, settings, keys)
+            path = run_path(folder, settings, older, name=stem and _name(stem, settings, own))
             if path in found:
                 other, where = found[path]
                 raise NnliteError(
                     f"{source}: two nets are named {settings.data}/{path.name}: {_difference(other, settings)} "
-                    f"({where}; {place}); remove one, or give its [[models]] table a name"
+                    f"({where}; {place}); change one, or give its [[models]] table a name"
                 )
             found[path] = settings, place
     return [Job(path, settings) for path, (settings, _) in found.items()]
@@ -125,16 +126,22 @@ def _varied(models: Sequence[Settings]) -> set[str]:
 
 
 def _name(stem: str, settings: Settings, keys: set[str]) -> str:
-    """Return the name of a run: the stem, and each of `keys` with its value."""
+    """Return the name of a run in a table that has a name: that name, and what varies in the table."""
     given = {key: getattr(settings, key) for key in _KEYS if key in keys}
-    parts = [f"{key.replace('_', '-')}{_short(value)}" for key, value in given.items() if value is not None]
-    return check_name("-".join([stem, *parts]))
+    return check_name("-".join([stem, *(name_part(key, value) for key, value in given.items() if value is not None)]))
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "-".join(str(one).replace(",", "-") for one in value) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _name_of_0_1_0(stem: str, settings: Settings, keys: set[str]) -> str:
+    """Return what version 0.1.0 called the run: the stem, and each of `keys`, which vary, with its value."""
+
+    def short(value: Any) -> str:
+        if isinstance(value, tuple):
+            return "-".join(str(one).replace(",", "-") for one in value) or "none"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    given = {key: getattr(settings, key) for key in _KEYS if key in keys}
+    parts = [f"{key.replace('_', '-')}{short(value)}" for key, value in given.items() if value is not None]
+    return "-".join([stem, *parts])
 
 
 def _difference(one: Settings, other: Settings) -> str:

@@ -289,6 +289,9 @@ def _facts(plan: Plan, command: str, runs: Mapping[Model, list[Run]]) -> dict[st
     diverged = [f"{run.name} after epoch {len(run.history)}" for run in every if run.results.status == "diverged"]
     if diverged:
         facts["diverged"] = f"{', '.join(diverged)}; the best net before that is used"
+    failed = [run.name for run in every if run.results.status == "failed"]
+    if failed:
+        facts["failed"] = f"{', '.join(failed)}; no better than a guess"
     return facts
 
 

@@ -94,4 +94,4 @@ def read_scores(folder: Path) -> dict[ScoreKey, Percent]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise NnliteError(f"{path}: damaged ({type(error).__name__}: {error}); delete it to attack again") from error
+        raise NnliteError(f"{path}: damaged ({type(error).__name__}: {error}); move it away to attack again") from error

@@ -15,7 +15,8 @@ def parse_json(text: str) -> Any:
     """
     try:
         content = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
-        json.dumps(content, ensure_ascii=False).encode()  # an error for half a character, which "\\ud800" is
+        if "\\u" in text:
+            json.dumps(content, ensure_ascii=False).encode()  # an error for half a character, which "\\ud800" is
         return content
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error

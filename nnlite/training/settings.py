@@ -5,7 +5,9 @@ nothing else: the options of the commands, the keys of a grid file and the names
 """
 
 import dataclasses
+import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,9 @@ DEFAULTS = {
     "steps": 10,  # Zhang et al. took as many on CIFAR-10, Madry et al. 7
     "gamma": 0.5,  # the middle of the paper's range
 }
+# What a setting is called in the name of a run, where that is not its own name: "" where the value says it all.
+CALLED = {"batch_size": "batch", "device": "", "gradient": "", "term": ""}
+LONGEST_NAME = 120  # bytes: an encrypted home folder allows 143, and a checkpoint's name is 12 longer
 FLOAT32 = np.finfo(np.float32)  # what a net is trained in
 # Every file has these. Settings that came later may be absent; their defaults are what an older version did.
 REQUIRED = {"reg", "lam", "phi", "data", "hidden", "lr", "epochs", "batch_size", "multitask", "gamma", "seed", "device"}
@@ -58,6 +63,8 @@ class Settings:
         term: the terms of Eq. 1, each as `parse_term` reads it.
         gradient: how the penalty is differentiated; the exact gradient takes no phi.
         gamma: the weight of the rotation loss (Eq. 6).
+        decay: what the learning rate is multiplied by after each epoch.
+        patience: the number of epochs without a better validation accuracy after which training stops.
     """
 
     reg: str = _setting("none", kinds.one_of(METHODS), "Method of training; nnlite train --help lists them.")
@@ -96,6 +103,14 @@ class Settings:
     gamma: float | None = _setting(None, kinds.POSITIVE, "Weight of the rotation loss, with --multitask.")
     seed: int = _setting(0, kinds.integer(0), "Seed of the weights, the shuffling and MNIST's split.")
     device: str = _setting("cpu", kinds.one_of(DEVICES), "NumPy or, with CuPy, one GPU.")
+    decay: float = _setting(
+        1.0,
+        kinds.Kind("a number above 0 and at most 1", lambda value: kinds.is_finite(value) and 0 < value <= 1),
+        "What the learning rate is multiplied by after each epoch, such as 0.95; 1 leaves it as it is.",
+    )
+    patience: int | None = _setting(
+        None, kinds.integer(1), "Stop after so many epochs without a better validation accuracy.  [default: never]"
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -144,21 +159,36 @@ class Settings:
         return self.method.terms(**{name: given[name] for name in self.method.parameters})
 
     @property
-    def run_name(self) -> str:
-        """The name of the run where the user gives none, such as dgl1-lam0.01-phi0.1, mt or mt-l1-lam0.001."""
+    def method_name(self) -> str:
+        """The method with its numbers, such as rect, dgl1-lam0.01-phi0.1, mt or mt-l1-lam0.001."""
         parts = ["mt"] if self.multitask else []
         if self.reg != "none" or not self.multitask:
             parts.append("rect" if self.reg == "none" else self.reg)
         parts += ["exact"] if self.gradient == "exact" else []
-        for name in numbers_taken(self.reg, self.gradient):
-            value = getattr(self, name)
-            if name == "term":
-                parts += [one.replace(",", "-") for one in value]
-            else:
-                parts.append(f"{name}{value}" if isinstance(value, str) else f"{name}{value:g}")
+        parts += [name_part(name, getattr(self, name)) for name in numbers_taken(self.reg, self.gradient)]
         if self.gamma not in (None, DEFAULTS["gamma"]):
-            parts.append(f"gamma{self.gamma:g}")
+            parts.append(name_part("gamma", self.gamma))
         return "-".join(parts)
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run where the user gives none: the method, and whatever else differs from the defaults.
+
+        Such as rect, rect-seed1, or dgl1-lam0.01-phi0.1-hidden64-64-epochs20. Settings that differ in more than their
+        data, which is the folder of the run, have names that differ; one too long for a file system ends in a hash.
+        """
+        other = FIELDS.keys() - {"reg", "gradient", "multitask", "gamma", "data", *EXAMPLES}
+        given = {name: getattr(self, name) for name in FIELDS if name in other}
+        parts = [name_part(name, value) for name, value in given.items() if value != FIELDS[name].default]
+        name = "-".join([self.method_name, *parts])
+        if len(name) <= LONGEST_NAME:
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        return f"{name[: LONGEST_NAME - len(digest) - 1].rstrip('-')}-{digest}"
+
+    def learning_rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 1: lr decay^(epoch - 1), as PyTorch's ExponentialLR."""
+        return self.lr * self.decay ** (epoch - 1)
 
     @property
     def auxiliary_losses(self) -> dict[str, float]:
@@ -201,6 +231,22 @@ def _check_float32(term: Term) -> None:
 def numbers_taken(reg: str, gradient: str) -> tuple[str, ...]:
     """Return the names of the numbers that a method takes: the exact gradient takes no phi."""
     return tuple(name for name in METHODS[reg].takes if (name, gradient) != ("phi", "exact"))
+
+
+def name_part(name: str, value: Any) -> str:
+    """Return a setting as it stands in the name of a run, such as lr0.2, hidden64-64 or batch50.
+
+    Numbers are written in full where six digits do not tell them apart. No character is one that a file system refuses.
+    """
+    return CALLED.get(name, name.replace("_", "-")) + _short(value)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "-".join(map(_short, value)) or "none"
+    if isinstance(value, float):
+        return short if float(short := f"{value:g}") == value else repr(value)
+    return re.sub(r"[^a-zA-Z0-9.+]+", "-", str(value)).strip("-")
 
 
 def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, Any]:

@@ -27,7 +27,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def trained(digits, tmp_path_factory):
     """Two finished runs of different nets, that no test changes."""
     folder = tmp_path_factory.mktemp("runs")
-    return folder, [make_run(settings, digits, folder) for settings in (QUICK, ROBUST)]
+    return folder, [make_run(settings, digits, folder, name=settings.method_name) for settings in (QUICK, ROBUST)]
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def test_save_replaces_no_file_and_says_so_before_the_attack(attacked, tmp_path,
     monkeypatch.setattr("nnlite.evaluation.attacking.evaluate_attack", pytest.fail)
     result = attacked("--adversary", "rect", "--save", "file")
     assert result.exit_code == 2
-    assert "file: there is such a file; choose another name, or delete it" in result.stderr
+    assert "file: there is such a file; choose another name\n" in result.stderr
     assert (tmp_path / "file").read_text() == "precious"
 
 
@@ -361,7 +361,7 @@ def test_a_net_for_images_of_another_size_exits_2(attacked, tmp_path):
     rng = np.random.default_rng(0)
     large = check_samples(rng.random((20, 784)), np.arange(20) % 10)
     data = Dataset("mnist", large, large, large, (28, 28), 10)
-    make_run(Settings(data="mnist", hidden=(8,), epochs=1), data, tmp_path / "runs")
+    make_run(Settings(data="mnist", hidden=(8,), epochs=1), data, tmp_path / "runs", name="rect")
     for options in (["--adversary", "runs/mnist/rect"], ["--adversary", "rect", "--victim", "runs/mnist/rect"]):
         result = attacked(*options)
         assert result.exit_code == 2

@@ -26,7 +26,7 @@ def test_a_random_net_passes_and_every_step_has_its_line(nnlite, penalty):
 
 
 def test_a_run_is_checked_with_test_images_and_the_figures_are_those_of_the_library(nnlite, tmp_path):
-    nnlite("train", "--hidden", 16, "--epochs", 3)
+    nnlite("train", "--hidden", 16, "--epochs", 3, "--name", "rect")
     options = ("--run", "rect", "--penalty", "l2", "--batch-size", 7, "--seed", 3, "--phi", "0.1,0.001")
     result = nnlite("gradcheck", "--datagrad", *options, "--json")
     assert result.exit_code == 0
@@ -110,7 +110,7 @@ def test_bad_input_exits_2_and_says_why(nnlite, tmp_path, options, said):
 
 
 def test_more_images_than_there_are_exits_2(nnlite):
-    nnlite("train", "--hidden", 4, "--epochs", 1)
+    nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "rect")
     result = nnlite("gradcheck", "--datagrad", "--run", "rect", "--batch-size", 501)
     assert result.exit_code == 2
     assert "500 test images" in result.stderr

@@ -102,7 +102,7 @@ def broken(nnlite, monkeypatch):
         def fail(*_):
             raise error
 
-        monkeypatch.setattr("nnlite.cli.runs.list_runs", fail)
+        monkeypatch.setattr("nnlite.cli.runs.list_records", fail)
         return nnlite(*before, "runs")
 
     return call
@@ -213,7 +213,7 @@ def test_a_reader_that_went_away_is_no_error(start, arguments):
 
 
 def test_csv_waits_for_no_reader_either(start, nnlite):
-    assert nnlite("train", "--hidden", 4, "--epochs", 1).exit_code == 0
+    assert nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "rect").exit_code == 0
     process = start("attack --adversary rect --csv")
     process.stdout.close()
     assert [line for line in process.stderr if not line.startswith("Note: ")] == []
@@ -243,7 +243,7 @@ def test_what_stdout_cannot_encode_is_spelled_out(start, tmp_path, monkeypatch, 
         process = start(arguments)
         process.stdout.buffer.read()
         assert process.wait() == 0, process.stderr.read()
-    assert (tmp_path / name / "digits" / "rect").is_dir()
+    assert (tmp_path / name / "digits" / "rect-hidden4-epochs1").is_dir()
 
 
 @pytest.mark.parametrize("arguments", ["--help", "data"])
@@ -253,12 +253,25 @@ def test_a_closed_stdout_is_no_error(tmp_path, arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("command", ["runs", "attack --adversary mine", "runs --json"])
+def test_a_folder_that_is_no_run_is_told_on_stderr_and_no_error(start, nnlite, tmp_path, command):
+    nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "mine")
+    (tmp_path / "runs" / "digits" / "predict").mkdir()
+    process = start(command)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0
+    assert "mine" in stdout
+    assert [line.partition(", it holds")[0] for line in stderr.splitlines() if "skipped" in line] == [
+        "skipped: runs/digits/predict: no run of nnlite"
+    ]
+
+
 # --- signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_an_interrupted_training_keeps_what_it_has(start, tmp_path, number):
-    process = start("train --hidden 4 --epochs 100000")
+    process = start("train --hidden 4 --epochs 100000 --name rect")
     while "epoch 2/" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(number)
