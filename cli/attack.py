@@ -1,8 +1,6 @@
 """`nnlite attack`: one run crafts noise, every run is scored on it."""
 
-import csv
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,16 @@ import numpy as np
 
 from nnlite.cli.options import (
     PHIS,
+    Choice,
     Command,
     WithRows,
+    csv_option,
     data_option,
     device_option,
+    in_threads,
     json_option,
     message,
+    print_csv,
     print_json,
     print_table,
     runs_option,
@@ -28,9 +30,10 @@ from nnlite.datasets.loading import source_name
 from nnlite.datasets.table import listed
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import AttackTable
+from nnlite.evaluation.attack_file import check_ending
 from nnlite.evaluation.attacking import attack_nets
-from nnlite.evaluation.named_attacks import NAMED_ATTACKS, NORM_NAMES, OPTIONS, choose_attack
-from nnlite.evaluation.pictures import check_format, plot_accuracy, plot_examples
+from nnlite.evaluation.named_attacks import NAMED_ATTACKS, NORM_NAMES, OPTIONS, ChosenAttack, choose_attack
+from nnlite.evaluation.pictures import check_picture, plot_accuracy, plot_examples
 from nnlite.training.runs import find_run, list_runs
 
 
@@ -68,19 +71,22 @@ _ROWS = [
 @data_option
 @click.option("--first", type=click.IntRange(1), metavar="N", help="Only the first N test images.  [default: all]")
 @click.option(
-    "--noise", type=click.Choice(_NAMES), metavar="NAME", default="r1", show_default=True, help="How it is crafted."
+    "--noise", type=Choice(_NAMES), metavar="NAME", default="r1", show_default=True, help="How it is crafted."
 )
-@click.option("--phi", type=PHIS, help=f"Sizes of noise.  [{_SIZES}]")
+@click.option("--phi", type=PHIS, help=f"Sizes of noise, such as 0.1,8/255.  [{_SIZES}]")
 @click.option("--clip/--no-clip", default=None, help=f"Keep pixels within [0, 1].  [default: yes, but not for {_FREE}]")
 @_attack_options
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Type.")
+@click.option("--dtype", type=Choice(["float32", "float64"]), default="float32", show_default=True, help="Type.")
 @device_option
 @runs_option
 @json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Keep the images in FILE; see verify.")
+@csv_option
+@click.option(
+    "--save", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="Keep the images; see verify."
+)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw accuracy against phi.")
 @click.option("--images", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw digits and predictions.")
+@in_threads
 def attack(
     adversary: str,
     victims: tuple[str, ...],
@@ -107,10 +113,10 @@ def attack(
     Noise marked [interop] is that of the Adversarial Robustness Toolbox;
     to install it, in a clone of nnlite: pip install '.[interop]'
     """  # noqa: D301 - click wants the backspace itself
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other; choose one")
     for picture in filter(None, (plot, images)):
-        check_format(picture)
+        check_picture(picture)
+    if save:
+        check_ending(save)
     given = {name: value for name, value in options.items() if value is not None}
     chosen = choose_attack(noise, phi, clip=clip, **given)
     source, data = data, source_name(data)
@@ -121,6 +127,8 @@ def attack(
     dataset = data_of(crafting, source)
     scored = on_same_data(scored, dataset, chosen=bool(victims))
     count = len(dataset.test[:first])
+    for line in _beyond_the_range(chosen, dataset.features):
+        message(line)
     if save:
         size = count * dataset.features * len(chosen.phi) * np.dtype(dtype).itemsize
         message(f"keeps {count:,} images at {len(chosen.phi)} phi, {size / 1e6:,.1f} MB, in {save}")
@@ -138,7 +146,8 @@ def attack(
             on_progress=show,
         )
 
-    table = found.table
+    table, how = found.table, {"adversary": crafting.name, "noise": f"{chosen.title}, {chosen.details}"}
+    rows = [how | row for row in table.records()]
     figures = {victim: [float(value) for value in values] for victim, values in table.accuracy.items()}
     if as_json:
         print_json(
@@ -157,13 +166,11 @@ def attack(
                 "zero_share": table.zero_share,
                 "failed": None if table.failed is None else int(table.failed),
                 "median_noise": {norm: None if math.isnan(size) else size for norm, size in _medians(table).items()},
+                "rows": rows,
             }
         )
     elif as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["victim", "adversary", "noise", *table.phi])
-        how = f"{chosen.title}, {chosen.details}"
-        writer.writerows([victim, crafting.name, how, *values] for victim, values in figures.items())
+        print_csv(rows)
     else:
         samples = f"{count:,} test {dataset.description.samples} of {data}"
         print_table(
@@ -188,6 +195,16 @@ def attack(
     if images and found.examples:
         plot_examples(found.examples, table, methods, dataset.shape, heading, images)
         message(f"drew {images}")
+
+
+def _beyond_the_range(chosen: ChosenAttack, features: int) -> Iterator[str]:
+    """Yield a warning where noise of the largest phi can make any image of `features` pixels of any other."""
+    largest, enough = max(chosen.phi), {"linf": 1.0, "l2": math.sqrt(features), None: math.inf}[chosen.attack.norm]
+    if largest > enough:
+        yield (
+            f"Warning: phi {largest:g} is beyond the data's range: pixels are in [0, 1], and at phi {enough:g} every "
+            f"pixel can already become anything. Write 8 of 255 levels of grey as 8/255."
+        )
 
 
 def _notes(table: AttackTable, adversary: str, examples: int) -> Iterator[str]:

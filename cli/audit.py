@@ -12,13 +12,17 @@ from rich.console import Console
 
 from nnlite.cli.options import (
     PHIS,
+    Choice,
     Command,
     as_lists,
+    csv_option,
     data_option,
     device_option,
     figures,
+    in_threads,
     json_option,
     message,
+    print_csv,
     print_json,
     print_table,
     runs_option,
@@ -30,7 +34,7 @@ from nnlite.evaluation.accuracy import BoolArray
 from nnlite.evaluation.auditing import Audit, AuditOptions
 from nnlite.evaluation.auditing import audit as audit_net
 from nnlite.evaluation.intervals import Limits
-from nnlite.evaluation.pictures import check_format, plot_audit
+from nnlite.evaluation.pictures import check_picture, plot_audit
 from nnlite.evaluation.verdicts import FAIL, NOT_TESTED, PASS
 from nnlite.training.runs import Run, find_run, list_runs
 
@@ -48,15 +52,17 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @click.argument("run")
 @data_option
 @runs_option
-@click.option("--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise.  [default: {PHI}]")
+@click.option(
+    "--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise, such as 0.1,8/255.  [default: {PHI}]"
+)
 @click.option("--clip/--no-clip", default=True, show_default=True, help="Keep pixels within [0, 1], or not.")
 @click.option("--examples", type=click.IntRange(1), help="Number of test images, drawn by the seed.  [default: all]")
 @_count("--steps", "steps", "Steps of PGD.")
 @_count("--restarts", "restarts", "Starts of PGD, the first at the image itself.")
-@_count("--apgd-steps", "apgd_steps", "Steps of APGD on each loss.")
+@_count("--apgd-steps", "apgd_steps", "Steps of APGD from each start.")
 @_count("--tries", "tries", "Draws of random signs.")
 @click.option(
-    "--transfer", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Noise of other runs, too."
+    "--transfer", type=Choice(["all", "none"]), default="all", show_default=True, help="Noise of other runs, too."
 )
 @_count("--queries", "square_queries", "Queries of Square for each image.")
 @_count("--square-examples", "square_examples", "Images for Square at each phi, at most.")
@@ -64,9 +70,19 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is drawn.")
 @device_option
 @json_option
+@csv_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw accuracy against phi.")
+@in_threads
 def audit(
-    run: str, data: str, runs: Path, transfer: str, device: str, as_json: bool, plot: Path | None, **asked: Any
+    run: str,
+    data: str,
+    runs: Path,
+    transfer: str,
+    device: str,
+    as_json: bool,
+    as_csv: bool,
+    plot: Path | None,
+    **asked: Any,
 ) -> None:
     """Ask what a reviewer would ask about the robustness of RUN.
 
@@ -75,7 +91,7 @@ def audit(
     truth lies between proven and worst case. The exit code is 1 if a verdict failed.
     """
     if plot:
-        check_format(plot)
+        check_picture(plot)
     options = AuditOptions(**asked)
     source, data = data, source_name(data)
     audited = find_run(run, data, runs)
@@ -92,8 +108,19 @@ def audit(
         )
     about = dataset.description
     ball = f"{about.values} within [0, 1]" if options.clip else f"{about.values} not clipped"
+    rows = [{"run": audited.name} | row for row in found.records()]
     if as_json:
-        print_json({"run": audited.name, "data": data, **_content(found), "model_info": _model_info(audited, found)})
+        print_json(
+            {
+                "run": audited.name,
+                "data": data,
+                **_content(found),
+                "model_info": _model_info(audited, found),
+                "rows": rows,
+            }
+        )
+    elif as_csv:
+        print_csv(rows)
     else:
         title = f"{audited.name} under L-infinity noise of radius phi, {ball}: accuracy in %"
         _print(found, f"{title}, {len(found.rows):,} test {about.samples} of {data}")

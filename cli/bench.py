@@ -16,6 +16,7 @@ from nnlite.bench.race import checkpoint_times, growth_times, run_race
 from nnlite.bench.report import RaceReport, machine, race_report, read_reports
 from nnlite.bench.workload import Workload
 from nnlite.cli.options import (
+    Choice,
     Command,
     device_option,
     hidden_option,
@@ -26,9 +27,10 @@ from nnlite.cli.options import (
     print_table,
     setting_options,
 )
+from nnlite.cli.progress import progress
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
-from nnlite.evaluation.pictures import check_format
+from nnlite.evaluation.pictures import check_picture
 from nnlite.grid.pool import available_cpus
 from nnlite.methods import METHODS
 from nnlite.training.runs import check_writable
@@ -67,10 +69,11 @@ def _race(command: Callable[..., list[Race]]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(against: str, threads: int, rounds: int, plot: Path | None, as_json: bool, **options: Any) -> None:
         if plot:
-            check_format(plot)
+            check_picture(plot)
         names, reports = [name.strip() for name in against.split(",") if name.strip()], []
         for title, work in command(**options):
-            timings = run_race(contestants(work, names), threads=threads, rounds=rounds, on_message=message)
+            with progress(title, still=True) as show:
+                timings = run_race(contestants(work, names), threads=threads, rounds=rounds, on_progress=show)
             reports.append(race_report(title, work, timings, threads=threads))
         several = len(reports) > 1
         if as_json:
@@ -106,16 +109,16 @@ def step(**given: Any) -> list[Race]:
     """
     if given["reg"] != "all":
         settings = _settings(given)
-        return [(f"{settings.run_name}, batch {settings.batch_size}", Workload("step", (settings,)))]
+        return [(f"{settings.method_name}, batch {settings.batch_size}", Workload("step", (settings,)))]
     for name in EXAMPLES:
         if given[name]:
             raise NnliteError(f"{name}: --reg all takes the usual numbers of each method; leave it out")
     every = [_settings({**given, "reg": reg}) for reg in METHODS]
-    return [(settings.run_name, Workload("step", (settings,))) for settings in every]
+    return [(settings.method_name, Workload("step", (settings,))) for settings in every]
 
 
 @bench.command()
-@click.option("--noise", type=click.Choice(["pgd", "pgd-l2"]), default="pgd", show_default=True, help="Attack.")
+@click.option("--noise", type=Choice(["pgd", "pgd-l2"]), default="pgd", show_default=True, help="Attack.")
 @click.option("--steps", type=click.IntRange(1), default=40, show_default=True, help="Steps of the attack.")
 @click.option("--rows", type=click.IntRange(1), default=BLOCK, show_default=True, help="Images crafted at a time.")
 @hidden_option
@@ -134,7 +137,7 @@ def attack(noise: str, steps: int, rows: int, **given: Any) -> list[Race]:
 def epoch(images: int, **given: Any) -> list[Race]:
     """Time an epoch over images in a fixed random order."""
     settings = _settings(given)
-    title = f"{settings.run_name}, an epoch of {images:,} images, batch {settings.batch_size}"
+    title = f"{settings.method_name}, an epoch of {images:,} images, batch {settings.batch_size}"
     return [(title, Workload("epoch", (settings,), images))]
 
 
@@ -168,16 +171,18 @@ def cost(images: int, threads: int, rounds: int, as_json: bool, **given: Any) ->
     model, image and epoch costs the same. The models are trained as a stack.
     """
     settings = _settings(given)
+    with progress("cost", still=True) as show:
+        times = growth_times(settings, images, threads=threads, rounds=rounds, on_progress=show)
     rows: list[dict[str, Any]] = [
         {"of": what, "count": count, "ms": timing.quartiles[1], "ms_each": timing.quartiles[1] / count}
-        for what, count, timing in growth_times(settings, images, threads=threads, rounds=rounds)
+        for what, count, timing in times
     ]
     smallest = {row["of"]: row["ms_each"] for row in reversed(rows)}
     cells = [
         [f"{row['count']:,} {row['of']}", f"{row['ms']:.0f}", f"{row['ms_each'] / smallest[row['of']]:.2f}"]
         for row in rows
     ]
-    title = f"{settings.run_name}, {images:,} images, 1 epoch, and more of one of them"
+    title = f"{settings.method_name}, {images:,} images, 1 epoch, and more of one of them"
     found = {"title": title, "threads": threads, "rounds": rounds, "rows": rows, "machine": machine()}
     _print(found, as_json, ["", "ms", "each, to the first"], cells)
 
@@ -197,11 +202,12 @@ def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bo
     """
     settings = replace(_settings(given), epochs=rounds)
     check_writable(folder)
-    with tempfile.TemporaryDirectory(prefix=".nnlite-", dir=folder) as place:
-        times = checkpoint_times(Workload("train", (settings,), images), Path(place) / "checkpoint", threads)
+    work = Workload("train", (settings,), images)
+    with tempfile.TemporaryDirectory(prefix=".nnlite-", dir=folder) as place, progress("epochs", still=True) as show:
+        times = checkpoint_times(work, Path(place) / "checkpoint", threads, show)
     share = times[1].ratio(times[0])
     rows = [{"of": one.name, "ms": one.quartiles[1], "quartiles": one.quartiles[::2]} for one in times]
-    title = f"{settings.run_name}, {images:,} images"
+    title = f"{settings.method_name}, {images:,} images"
     found = {"title": title, "threads": threads, "rounds": rounds, "rows": rows, "share": share, "machine": machine()}
     quartiles = [[f"{ms:.0f}" for ms in one.quartiles] for one in times]
     cells = [[one.name, middle, f"{low} to {high}"] for one, (low, middle, high) in zip(times, quartiles, strict=True)]
@@ -215,7 +221,7 @@ def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bo
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help=".png, .svg or .pdf.")
 def plot(files: Sequence[Path], out: Path) -> None:
     """Draw the races that --json printed, a panel for each in FILES."""
-    check_format(out)
+    check_picture(out)
     reports = [report for path in files for report in read_reports(path)]
     count = sum(len(one["contestants"]) for one in reports)
     if not 1 <= count <= BARS_LIMIT:

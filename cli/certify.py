@@ -1,7 +1,7 @@
 """`nnlite certify`: of how many images it is proven that no noise fools a run, and of how many it is not known."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,14 @@ import numpy as np
 
 from nnlite.cli.options import (
     PHIS,
+    csv_option,
     data_option,
     device_option,
     figures,
+    in_threads,
     json_option,
     message,
+    print_csv,
     print_json,
     print_table,
     runs_option,
@@ -25,7 +28,7 @@ from nnlite.datasets.description import Description
 from nnlite.datasets.loading import source_name
 from nnlite.errors import NnliteError
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, bracket
-from nnlite.evaluation.pictures import check_format, plot_radii
+from nnlite.evaluation.pictures import check_picture, plot_radii
 from nnlite.evaluation.radii import CLOSED, Radii, find_radii
 from nnlite.training.runs import Run, find_run
 
@@ -47,7 +50,9 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
 @data_option
 @runs_option
-@click.option("--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise, up to 1.  [default: {PHI}]")
+@click.option(
+    "--phi", type=PHIS, default=tuple(USUAL.phi), help=f"Sizes of noise up to 1, such as 8/255.  [default: {PHI}]"
+)
 @click.option("--clip/--no-clip", default=True, show_default=True, help="Keep pixels within [0, 1], or not.")
 @click.option(
     "--examples",
@@ -68,7 +73,9 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
 @click.option("--per-image", is_flag=True, help="Find the largest phi proven, and the smallest broken, of each image.")
 @device_option
 @json_option
+@csv_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw those of each image.")
+@in_threads
 def certify(
     names: tuple[str, ...],
     data: str,
@@ -76,6 +83,7 @@ def certify(
     per_image: bool,
     device: str,
     as_json: bool,
+    as_csv: bool,
     plot: Path | None,
     **asked: Any,
 ) -> None:
@@ -83,7 +91,7 @@ def certify(
 
     Prints for each phi the share of images that are proven correct under all noise of at most phi on each pixel, the
     share that is correct under Auto-PGD, a strong attack, and what is unknown between the two, with 95 % intervals.
-    The truth about the images lies between proven and worst case.
+    The truth about the images lies between proven and worst case. With --per-image --csv has a row for each image.
 
     \b
     exit code 0  done
@@ -91,7 +99,7 @@ def certify(
             130  interrupted; what is known of the images so far is printed
     """  # noqa: D301 - click wants the backspace itself
     if plot:
-        check_format(plot)
+        check_picture(plot)
     options = CertifyOptions(**asked)
     source, data = data, source_name(data)
     found = [find_run(name, data, runs) for name in names]
@@ -108,7 +116,7 @@ def certify(
         for run in found:
             with progress(run.name) as show:
                 brackets[run.name] = bracket(run.net.to(device), test, options, on_progress=show)
-            if not as_json:
+            if not as_json and not as_csv:
                 _print(run.name, dataset.description, brackets[run.name], options)
             _stop_if_interrupted(run.name, brackets[run.name])
             if per_image or plot:
@@ -119,6 +127,8 @@ def certify(
         stopped = error
     if as_json and brackets:
         print_json(_content(data, options, brackets, radii))
+    elif as_csv:
+        print_csv(_rows(radii or brackets))
     elif radii:
         _print_radii(radii)
     if plot and radii:
@@ -174,7 +184,12 @@ def _content(
         "seed": options.seed,
         "splits": options.splits,
         "runs": runs,
+        "rows": _rows(brackets),
     }
+
+
+def _rows(found: Mapping[str, Bracket | Radii]) -> list[dict[str, Any]]:
+    return [{"run": name} | row for name, one in found.items() for row in one.records()]
 
 
 def _per_image(found: Radii) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import click
 import numpy as np
 from click.core import ParameterSource
 
-from nnlite.cli.options import json_option, message, print_json, print_table, setting_options
+from nnlite.cli.options import Choice, json_option, message, print_json, print_table, setting_options
 from nnlite.datasets.catalog import DATASETS, fetch_dataset, locate
 from nnlite.datasets.description import SPLITS
 from nnlite.datasets.loading import load
@@ -19,7 +19,7 @@ REMOTE = [name for name, entry in DATASETS.items() if entry.mirrors]
 @click.command()
 @click.argument("source", metavar="[FILE]", required=False)
 @setting_options("label", "split", "seed")
-@click.option("--fetch", type=click.Choice(REMOTE), help="Download a data set into the cache, and check it by SHA-256.")
+@click.option("--fetch", type=Choice(REMOTE), help="Download a data set into the cache, and check it by SHA-256.")
 @json_option
 def data(
     source: str | None, label: str | None, split: tuple[float, ...], seed: int, fetch: str | None, as_json: bool

@@ -2,6 +2,9 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import click
@@ -11,6 +14,7 @@ from click.core import ParameterSource
 from nnlite.backend import Array
 from nnlite.cli.options import (
     PHIS,
+    Choice,
     data_option,
     hidden_option,
     json_option,
@@ -20,14 +24,18 @@ from nnlite.cli.options import (
     runs_option,
 )
 from nnlite.cli.own import data_of, on_same_data
+from nnlite.cli.progress import progress
 from nnlite.datasets.loading import source_name
 from nnlite.errors import NnliteError
 from nnlite.evaluation.finite_step import PHI, Convergence, convergence
-from nnlite.evaluation.pictures import check_format, plot_convergence
+from nnlite.evaluation.passes import counted
+from nnlite.evaluation.pictures import check_picture, plot_convergence
 from nnlite.gradcheck import TOLERANCE, Check, away_from_kinks, check_network, check_penalty
 from nnlite.network import Network, mlp
 from nnlite.penalties import PENALTIES
 from nnlite.training.runs import find_run
+
+DIRECTIONS = 3  # along which each array is moved by the check of a penalty
 
 
 @click.command()
@@ -41,7 +49,7 @@ from nnlite.training.runs import find_run
 @click.option("--run", help="A trained run in place of the random net: its name, or the path of its folder.")
 @data_option
 @runs_option
-@click.option("--penalty", type=click.Choice(list(PENALTIES)), default="l1", show_default=True, help="R of R(J).")
+@click.option("--penalty", type=Choice(list(PENALTIES)), default="l1", show_default=True, help="R of R(J).")
 @click.option("--phi", type=PHIS, default=PHI, help="Steps of the finite difference.  [default: 13, 1e-7 to 0.1]")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the errors against phi.")
 @json_option
@@ -71,13 +79,17 @@ def gradcheck(
     is, and how many of its ReLUs are flipped; with its ReLUs held, so that none changes side between the two points;
     and, as a smooth reference, for the same net without its ReLUs, where the error shrinks as phi does (slope 1).
     """
+    if plot and datagrad:
+        check_picture(plot)
     if not datagrad:
         _refuse(("run", "data", "runs", "penalty", "phi", "plot"), "goes with --datagrad; add it")
         rng = np.random.default_rng(seed)
-        count = batch_size or 5
-        x, y = rng.random((count, features)), rng.integers(0, classes, count)
+        examples = batch_size or 5
+        x, y = rng.random((examples, features)), rng.integers(0, classes, examples)
         net = away_from_kinks(mlp((features, *hidden, classes), rng, np.float64), x)
-        checks = check_network(net, x, y, entries=entries, seed=seed)
+        checks = _counting(
+            "backprop", net, entries, partial(check_network, x=x, y=y, entries=entries, seed=seed), x.size
+        )
         if as_json:
             print_json(_as_json(checks))
         else:
@@ -93,10 +105,10 @@ def gradcheck(
         _refuse(("data", "runs"), "goes with --run; a random net gets random inputs")
         what = "a random net"
         net, x, y = _random((features, *hidden, classes), batch_size or 100, seed)
-    if plot:
-        check_format(plot)
-    found = convergence(net, x, y, PENALTIES[penalty], phi)
-    checks = check_penalty(net, x, y, PENALTIES[penalty], seed=seed)
+    with progress("the finite difference") as show:
+        found = convergence(net, x, y, PENALTIES[penalty], phi, on_progress=show)
+    check = partial(check_penalty, x=x, y=y, penalty=PENALTIES[penalty], directions=DIRECTIONS, seed=seed)
+    checks = _counting("the exact update", net, DIRECTIONS, check)
     if as_json:
         print_json({"net": repr(net), "penalty": penalty, "examples": len(x), **_as_json(checks), **_steps(found)})
     else:
@@ -117,10 +129,10 @@ def _refuse(options: tuple[str, ...], reason: str) -> None:
             raise click.UsageError(f"--{name} {reason}")
 
 
-def _random(sizes: tuple[int, ...], count: int, seed: int) -> tuple[Network, Array, Array]:
+def _random(sizes: tuple[int, ...], examples: int, seed: int) -> tuple[Network, Array, Array]:
     """Return a net in float64 with inputs and labels, of numbers that float32 holds as they are."""
     rng = np.random.default_rng(seed)
-    x, y = rng.random((count, sizes[0]), np.float32), rng.integers(0, sizes[-1], count)
+    x, y = rng.random((examples, sizes[0]), np.float32), rng.integers(0, sizes[-1], examples)
     return mlp(sizes, rng).astype(np.float64), x.astype(np.float64), y
 
 
@@ -135,6 +147,19 @@ def _trained(run: str, data: str, runs: Path, count: int, seed: int) -> tuple[Ne
         raise NnliteError(f"batch-size: expected at most {there}, found {count:,}")
     x, y = test.batch(np.random.default_rng(seed).choice(len(test), count, replace=False))
     return net.astype(np.float64), x.astype(np.float64), y
+
+
+def _counting(
+    what: str, net: Network, entries: int, check: Callable[[Network], list[Check]], others: int = 0
+) -> list[Check]:
+    """Return the checks of a net, with progress: four forward runs for each entry that is moved.
+
+    Those are `entries` of each array of the net, or all of a smaller one, and so of an array of `others` beside them.
+    """
+    sizes = [others, *(array.size for layer in net.all_layers for array in layer.parameters.values())]
+    total, done = 4 * sum(min(entries, size) for size in sizes), count(1)
+    with progress(what) as show:
+        return check(counted(net, lambda: show(min(next(done), total), total)))
 
 
 def _exit_code(checks: list[Check]) -> int:

@@ -58,7 +58,8 @@ class Commands(click.Group):
         sys.exit(code)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; with --debug show the traceback of an error before it ends in a line."""
+        """Run the command, in colour unless NO_COLOR is set; with --debug show the traceback of an error, too."""
+        ctx.color = False if os.environ.get("NO_COLOR") else None  # rich looks by itself, click does not
         try:
             return super().invoke(ctx)
         except click.exceptions.Exit:
@@ -82,7 +83,7 @@ def _ending(error: BaseException) -> tuple[int, str]:
             return NO_READER, ""
         case click.UsageError():
             command, what = error.ctx.command_path if error.ctx else "nnlite", error.format_message()
-            code, text = BAD_INPUT, f"{what}{'' if what.endswith(('.', '?')) else '.'} See {command} --help"
+            code, text = BAD_INPUT, f"{what}{'' if what.endswith(('.', '?', '?)')) else '.'} See {command} --help"
         case NnliteError():
             code, text = FAILED if isinstance(error, DivergedError) else BAD_INPUT, str(error)
         case MemoryError():

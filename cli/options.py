@@ -1,20 +1,25 @@
 """What several commands share: options, the types of their values, and how a table and a bracket are printed."""
 
+import csv
+import functools
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from operator import add
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 import numpy as np
-from rich import box
+import threadpoolctl
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from nnlite.errors import printable
 from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.intervals import Limits
 from nnlite.methods import METHODS
+from nnlite.storage.texts import did_you_mean, parse_number
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -33,23 +38,54 @@ class WithRows(click.Command):
             formatter.write_dl(self._rows, col_max=22)
 
 
-class NumberList(click.ParamType[tuple[Any, ...]]):
-    """Numbers separated by commas, such as 784,784,784; an empty text is an empty list."""
+class Choice(click.Choice[str]):
+    """One of some names; for another one the nearest of them is told, as click does for commands and options."""
 
-    def __init__(self, number: type[int] | type[float], metavar: str) -> None:
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return what is wrong."""
+        near = did_you_mean(value, self.choices)
+        return f"{super().get_invalid_choice_message(value, ctx).removesuffix('.')}{near}."
+
+
+class Number(click.ParamType[float]):
+    """A size of noise, which may be written as a fraction, such as 8/255."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        try:
+            return parse_number(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class NumberList(click.ParamType[tuple[Any, ...]]):
+    """Numbers separated by commas, such as 784,784,784; an empty text is an empty list.
+
+    Arguments:
+        number: int, float, or a Number for sizes of noise.
+        metavar: what the help calls the list.
+    """
+
+    def __init__(self, number: type[int] | type[float] | Number, metavar: str) -> None:
         self.number, self.name = number, metavar
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         """Return a tuple of numbers."""
         if isinstance(value, tuple):
             return value
+        texts = value.split(",") if value.strip() else ()
+        if isinstance(self.number, Number):
+            return tuple(self.number.convert(text, param, ctx) for text in texts)
         try:
-            return tuple(map(self.number, value.split(","))) if value.strip() else ()
+            return tuple(map(self.number, texts))
         except ValueError:
             self.fail(f"expected {self.number.__name__} numbers separated by commas, found {value!r}", param, ctx)
 
 
-WIDTHS, PHIS, SHARES = NumberList(int, "widths"), NumberList(float, "phi,.."), NumberList(float, "shares")
+PHI = Number()
+WIDTHS, PHIS, SHARES = NumberList(int, "widths"), NumberList(PHI, "phi,.."), NumberList(float, "shares")
 INTEGERS, FLOATS = NumberList(int, "number,.."), NumberList(float, "number,..")
 
 METAVARS = {"reg": "METHOD", "data": "NAME|PATH", "label": "COLUMN"}
@@ -61,10 +97,36 @@ runs_option = click.option(
     show_default=True,
     help="Folder of all runs.",
 )
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(1), help="Processes, of one thread each.  [default: one per core; on a GPU 1]"
+jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one per core; on a GPU 1]")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="BLAS threads; more may round otherwise."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _one_form(ctx: click.Context, option: click.Parameter, value: bool) -> bool:
+    if value and any(ctx.params.get(form) for form in ("as_json", "as_csv") if form != option.name):
+        raise click.UsageError("--json and --csv exclude each other; choose one", ctx)
+    return value
+
+
+json_option = click.option("--json", "as_json", is_flag=True, callback=_one_form, help="Print JSON.")
+csv_option = click.option(
+    "--csv", "as_csv", is_flag=True, callback=_one_form, help="Print CSV, a row for each figure of the table."
+)
+
+
+def in_threads(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option --threads, and carry it out in so many BLAS threads, whatever the environment says.
+
+    One by default: the same bits on any number of cores, and no product that waits for a thread of a busy machine.
+    """
+
+    @functools.wraps(command)
+    def limited(*args: Any, threads: int, **options: Any) -> None:
+        with threadpoolctl.threadpool_limits(threads):
+            command(*args, **options)
+
+    return threads_option(limited)
 
 
 def setting_option(name: str, *, several: bool = False) -> Callable[[Command], Command]:
@@ -81,7 +143,7 @@ def setting_option(name: str, *, several: bool = False) -> Callable[[Command], C
     if name in METAVARS:
         options["metavar"] = METAVARS[name]
     if field.metadata["kind"].choices:
-        options["type"] = click.Choice(field.metadata["kind"].choices)
+        options["type"] = Choice(field.metadata["kind"].choices)
     elif name in ("hidden", "split"):
         options |= {"type": {"hidden": WIDTHS, "split": SHARES}[name], "multiple": several}
     elif name == "term":
@@ -95,6 +157,8 @@ def setting_option(name: str, *, several: bool = False) -> Callable[[Command], C
     else:
         number = (*get_args(field.type), field.type)[0]  # X of X | None
         options["type"] = {int: INTEGERS, float: FLOATS}.get(number, number) if several else number
+    if name == "phi":
+        options["type"] = PHIS if several else PHI
     return click.option(f"--{name.replace('_', '-')}", help=about, **options)
 
 
@@ -116,7 +180,7 @@ def method_options(reg: str, *more: str) -> Callable[[Command], Command]:
     """
 
     def add(command: Command) -> Command:
-        known, about = click.Choice([*METHODS, *more]), FIELDS["reg"].metadata["about"]
+        known, about = Choice([*METHODS, *more]), FIELDS["reg"].metadata["about"]
         command = setting_options(*EXAMPLES, "gradient")(command)
         return click.option("--reg", type=known, default=reg, show_default=True, metavar="METHOD", help=about)(command)
 
@@ -127,8 +191,14 @@ data_option, device_option, hidden_option = map(setting_option, ("data", "device
 
 
 def message(text: str) -> None:
-    """Print `text` in one line to stderr, the place of progress and messages."""
-    click.echo(printable(text), err=True)
+    """Print `text` as a line to stderr, the place of progress and messages."""
+    print_line(text, err=True)
+
+
+def print_line(text: str, *, err: bool = False) -> None:
+    """Print `text` as a line to stdout, or stderr; one that is too long for a terminal breaks there between words."""
+    console = Console(stderr=err, highlight=False, markup=False, emoji=False)
+    console.print(printable(text), soft_wrap=not console.is_terminal)
 
 
 def print_json(content: Any) -> None:
@@ -136,21 +206,27 @@ def print_json(content: Any) -> None:
     click.echo(json.dumps(content, indent=2))
 
 
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of the same columns as CSV to stdout; what is None is left empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    head = [list(row) for row in rows[:1]]
+    writer.writerows([*head, *(row.values() for row in rows)])
+
+
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table to stdout, as wide as its content needs; the first column is aligned left, the others right."""
     # the name of a run, or a text in a file, may come from a stranger
     title, head, rows = printable(title), [*map(printable, head)], [[*map(printable, row)] for row in rows]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for k, name in enumerate(head):
-        table.add_column(name, justify="right" if k else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    needed = Console(width=10_000, markup=False).measure(table).maximum
-    console = Console(width=max(needed, Console().width), highlight=False, markup=False)  # a name is no markup
-    console.print(title, style="bold", soft_wrap=True)
-    console.print()
-    console.print(table)
-    console.print()
+    widths = [max(map(cell_len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padding = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
+        return "  ".join([cells[0] + padding[0], *map(add, padding[1:], cells[1:])]).rstrip()
+
+    console = Console(highlight=False)  # its own tables take 1 ms a row, and there may be thousands of runs
+    for text, style in ((f"{title}\n", "bold"), (line(head), "bold"), ("─" * (sum(widths) + 2 * len(head) - 2), None)):
+        console.out(text, style=style)
+    console.out("\n".join([*map(line, rows), ""]))
 
 
 def figures(found: Bracket) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -62,15 +62,19 @@ class Progress(ABC):
 
 
 @contextmanager
-def progress(what: str, *, each: bool = False) -> Iterator[Progress]:
+def progress(what: str, *, each: bool = False, still: bool = False) -> Iterator[Progress]:
     """Show how far the work has come while the block runs, at first under the name `what`; a bar is wiped out after it.
 
-    each: whether everything that is under way is worth a line of its own, also within the first PATIENCE seconds.
+    Arguments:
+        what: what is under way.
+        each: whether everything that is under way is worth a line of its own, also within the first PATIENCE seconds.
+        still: whether the bar moves only when it is called, as nothing else may run beside what is being timed.
     """
     console = Console(stderr=True)
     if console.is_terminal and not console.is_dumb_terminal:
         bar = Bar(what, console)
-        with Live(bar, console=console, transient=True, refresh_per_second=10):
+        with Live(bar, console=console, transient=True, refresh_per_second=10, auto_refresh=not still) as live:
+            bar.refresh = live.refresh if still else bar.refresh
             yield bar
     else:
         lines = Lines(what, each)
@@ -86,6 +90,7 @@ class Bar(Progress):
     def __init__(self, what: str, console: Console) -> None:
         super().__init__(what)
         self._console = console
+        self.refresh: Callable[[], None] = lambda: None
 
     def __rich__(self) -> Table:
         """Return the line as it is now; until something is done the bar pulses, and the time is what has passed."""
@@ -101,11 +106,12 @@ class Bar(Progress):
         return line
 
     def show(self, changed: bool) -> None:
-        """Do nothing: the line is drawn ten times a second."""
+        """Draw the line, unless it is drawn ten times a second anyway."""
+        self.refresh()
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
-        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(text), highlight=False, markup=False, emoji=False)
 
 
 class Lines(Progress):

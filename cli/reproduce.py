@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from nnlite.cli.options import FLOATS, INTEGERS, device_option, hidden_option, jobs_option
+from nnlite.cli.options import FLOATS, INTEGERS, Choice, device_option, hidden_option, jobs_option
 from nnlite.cli.progress import progress
 from nnlite.datasets.catalog import DATASETS
 from nnlite.grid.pool import default_processes
@@ -19,13 +19,9 @@ ROWS = {"best": BEST_MODELS, "all": MODELS}
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, type=click.Choice([*TARGETS, "all"]), metavar="TARGET...")
-@click.option(
-    "--models", type=click.Choice(list(ROWS)), default="best", show_default=True, help="Rows: the best, or all 46."
-)
-@click.option(
-    "--data", type=click.Choice(list(DATASETS)), default="digits", show_default=True, help="Data set of images."
-)
+@click.argument("targets", nargs=-1, required=True, type=Choice([*TARGETS, "all"]), metavar="TARGET...")
+@click.option("--models", type=Choice(list(ROWS)), default="best", show_default=True, help="Rows: the best, or all 46.")
+@click.option("--data", type=Choice(list(DATASETS)), default="digits", show_default=True, help="Data set of images.")
 @click.option("--epochs", type=int, default=30, show_default=True, help="Epochs of a single-task net.")
 @click.option("--mt-epochs", type=int, default=8, show_default=True, help="Epochs of a multi-task net.")
 @click.option("--seeds", type=INTEGERS, default="0", show_default=True, help="Seeds; each one trains all nets.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nnlite.cli.options import WithRows, message, runs_option, setting_options
+from nnlite.cli.options import WithRows, in_threads, message, print_line, runs_option, setting_options
 from nnlite.cli.progress import progress
 from nnlite.datasets.loading import load, source_name
 from nnlite.methods import METHODS
@@ -14,7 +14,9 @@ from nnlite.training.checkpoint import checkpoint_of
 from nnlite.training.diagnostics import diagnose
 from nnlite.training.loop import Epoch
 from nnlite.training.mix import mix
-from nnlite.training.runs import Run, divergence_advice, make_run
+from nnlite.training.outcome import advice, went_nowhere
+from nnlite.training.progress import epoch_line
+from nnlite.training.runs import Run, make_run
 from nnlite.training.settings import FIELDS, Settings, with_defaults
 
 
@@ -24,10 +26,10 @@ from nnlite.training.settings import FIELDS, Settings, with_defaults
     rows=[(" ".join([name, *method.takes]), method.source) for name, method in METHODS.items()],
 )
 @setting_options(*FIELDS)
-@click.option("--name", help="Name of the run.  [default: method and numbers, such as dgl1-lam0.01-phi0.1]")
+@click.option("--name", help="Name of the run.  [default: the method, and all that differs from the defaults]")
 @runs_option
 @click.option("--overwrite", is_flag=True, help="Replace a run of the same name.")
-@click.option("--resume", is_flag=True, help="Continue the same training where it stopped, to the same weights.")
+@click.option("--resume", is_flag=True, help="Continue where a training stopped, or has ended with fewer --epochs.")
 @click.option(
     "--checkpoint-every",
     type=click.IntRange(0),
@@ -36,8 +38,13 @@ from nnlite.training.settings import FIELDS, Settings, with_defaults
     metavar="EPOCHS",
     help="Write a checkpoint for --resume after so many epochs; 0 for never.",
 )
+@in_threads
 def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoint_every: int, **settings: Any) -> None:
     """Train a net and keep it as a run.
+
+    With --resume a stopped training goes on, and a finished one of fewer --epochs, too, to the same weights as without
+    a stop. Epochs are part of a name, so rect goes on as rect-epochs90, and rect itself is kept; a run that --name
+    names becomes the longer one.
 
     The net of the best validation epoch is kept. At the end it is attacked with its own R1 noise.
 
@@ -59,8 +66,7 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
     with progress("training", each=True) as show:
 
         def on_epoch(epoch: Epoch) -> None:
-            figures = f"loss {epoch.loss:.4f}  validation {epoch.validation:.2f} %"
-            show(epoch.epoch, chosen.epochs, f"epoch {epoch.epoch}/{chosen.epochs}  {figures}")
+            show(epoch.epoch, chosen.epochs, epoch_line(epoch, chosen.epochs))
 
         run = make_run(
             chosen,
@@ -73,7 +79,9 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
             on_epoch=on_epoch,
             on_message=show.note,
         )
-    click.echo(_closing(run))
+    print_line(_closing(run))
+    if run.results.status == "finished" and len(run.history) < chosen.epochs:
+        message(f"stopped: {chosen.patience} epochs without a better validation accuracy")
     for warning in diagnose(run, data):
         message(f"Warning: {warning}")
     if run.results.status == "interrupted":
@@ -83,8 +91,13 @@ def train(runs: Path, name: str | None, overwrite: bool, resume: bool, checkpoin
     if run.results.status == "diverged":
         message(
             f"Error: epoch {len(run.history) + 1}: the loss is no longer finite; the net of epoch "
-            f"{run.results.best_epoch} is saved. {divergence_advice(chosen)}"
+            f"{run.results.best_epoch} is saved. {advice(chosen)}"
         )
+        sys.exit(1)
+    if run.results.status == "failed":
+        best = run.history[run.results.best_epoch - 1]
+        why = went_nowhere(run.net.to("cpu"), best, data.validation)
+        message(f"Error: {why}; the net is saved. {advice(chosen)}; one that learns too slowly needs more --epochs")
         sys.exit(1)
 
 

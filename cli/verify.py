@@ -4,10 +4,12 @@ import dataclasses
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
+from nnlite.cli.options import csv_option, json_option, message, print_csv, print_json, print_table, runs_option
+from nnlite.cli.progress import progress
 from nnlite.datasets.loading import load, reload
 from nnlite.errors import NnliteError
 from nnlite.evaluation.attack_file import AttackFile, Verification, find_weights, open_attack
@@ -23,7 +25,8 @@ from nnlite.evaluation.named_attacks import NORM_NAMES
 @click.option("--data", metavar="PATH", help="Your own data, if FILE is of them.")
 @runs_option
 @json_option
-def verify(file: Path, names: tuple[str, ...], data: str | None, runs: Path, as_json: bool) -> None:
+@csv_option
+def verify(file: Path, names: tuple[str, ...], data: str | None, runs: Path, as_json: bool, as_csv: bool) -> None:
     """Check the images that nnlite attack --save kept in FILE, without the attack's code.
 
     Compares them with the clean images: those in FILE must be finite, within phi of the clean ones, equal to them at
@@ -41,9 +44,12 @@ def verify(file: Path, names: tuple[str, ...], data: str | None, runs: Path, as_
         raise NnliteError("run: expected runs of different names, found one twice")
     source, recorded = data or attack.record.data, attack.record.source
     dataset = reload(source, recorded, str(file)) if recorded else load(source)
-    found = verify_file(attack, dataset.test, weights)
+    with progress(f"checking {file.name}") as show:
+        found = verify_file(attack, dataset.test, weights, on_progress=show)
     if as_json:
         print_json(_content(attack, found))
+    elif as_csv:
+        print_csv(_rows(attack, found))
     else:
         _print(attack, found, file)
     for score in found.scores:
@@ -56,10 +62,7 @@ def verify(file: Path, names: tuple[str, ...], data: str | None, runs: Path, as_
 
 
 def _content(attack: AttackFile, found: Verification) -> dict[str, object]:
-    images = [
-        {name: value if value is None or math.isfinite(value) else None for name, value in vars(size).items()}
-        for size in found.sizes  # NaN is no JSON
-    ]
+    images = [{name: _finite(value) for name, value in vars(size).items()} for size in found.sizes]
     return {
         "record": dataclasses.asdict(attack.record),
         "examples": attack.shape[0],
@@ -77,7 +80,35 @@ def _content(attack: AttackFile, found: Verification) -> dict[str, object]:
             {"phi": None if failure.k is None else attack.record.phi[failure.k], "text": failure.text}
             for failure in found.failures
         ],
+        "rows": _rows(attack, found),
     }
+
+
+def _rows(attack: AttackFile, found: Verification) -> list[dict[str, Any]]:
+    """Return a row for each phi and run, or for each phi where no run was given."""
+    failed = {failure.k for failure in found.failures}
+    scores: list[tuple[str | None, list[float] | None, list[float] | None]] = [
+        (score.run.name, _percent(score.recorded, attack), _percent(score.found, attack)) for score in found.scores
+    ]
+    return [
+        {
+            "run": name,
+            "phi": size.phi,
+            "norm": _finite(size.norm),
+            "lowest": _finite(size.low),
+            "highest": _finite(size.high),
+            "recorded": recorded and recorded[k],
+            "found": right and right[k],
+            "passed": k not in failed,
+        }
+        for name, recorded, right in scores or [(None, None, None)]
+        for k, size in enumerate(found.sizes)
+    ]
+
+
+def _finite(value: float | None) -> float | None:
+    """Return None for NaN and infinity, which are no JSON."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _percent(counts: tuple[int, ...] | None, attack: AttackFile) -> list[float] | None:

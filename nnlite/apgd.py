@@ -1,22 +1,24 @@
-"""Auto-PGD: projected gradient descent that sets its own stride (Croce and Hein 2020), towards one loss after another.
+"""Auto-PGD: projected gradient descent that sets its own stride (Croce and Hein 2020), from many starts.
 
 No fixed stride suits every image: the one that breaks this image steps over what would break the next. Here each search
-begins with strides of twice the radius, and halves them where the loss no longer rises. Nor does one loss find
-everything: the cross-entropy pulls towards all wrong classes at once, a margin z_t - z_y towards one. So after the
-cross-entropy each wrong class has its turn, the likeliest first, on the images that nothing has broken before. And a
-net trained on single steps may have learned to withstand just what its gradient at the image points to.
+begins with strides of twice the radius, and halves them where the loss no longer rises. Nor does one start find
+everything: a net trained on single steps may have learned to withstand just what its gradient at the image points to.
+To a net random points of the ball are nearly alike, as their noise cancels. So a start is the far side of the ball
+along the gradient of a random mixture of the logits (Tashiro et al. 2020, arXiv:2003.06878). And where the
+cross-entropy is flat the margin is not, so the losses take turns.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnlite.attacks import STEEPEST, Crafted, check_count, in_unit_ball, input_gradient, project
+from nnlite.attacks import STEEPEST, Crafted, check_batch, check_count, project
 from nnlite.backend import Array, get_xp
 from nnlite.errors import NnliteError
+from nnlite.inputs import UNIT, Box
 from nnlite.losses import Loss, margin, softmax_cross_entropy, targeted_margin
 from nnlite.network import Network
 
@@ -34,18 +36,19 @@ class APGD:
 
     Arguments:
         norm: "linf" or "l2".
-        steps: How many, from each start on each loss.
-        restarts: How many starts "ce" and "margin" have: the image itself, the far side of the ball against its
-            gradient, then random points. Each class of "targets" has the first alone.
-        losses: Of LOSSES, in order: "ce", the cross-entropy; "margin", z_t - z_y of the wrong class t that is likeliest
-            at each point; "targets", z_t - z_y of each wrong class t in turn.
-        clip: Whether pixels stay within [0, 1].
+        steps: How many, from each start.
+        restarts: How many starts "ce" and "margin" have together: the image itself, the far side of the ball against
+            its gradient, then those along mixtures of the logits. With more than one, the far side towards each wrong
+            class is looked at as well, which is the worst case of a net without a ReLU.
+        losses: Of LOSSES. "ce", the cross-entropy, and "margin", z_t - z_y of the wrong class t that is likeliest at
+            each point, take turns from start to start; "targets" is z_t - z_y of each wrong class t, from the image.
+        clip: Whether pixels stay within the box of the data.
     """
 
     norm: str = "linf"
     steps: int = 70
-    restarts: int = 4
-    losses: tuple[str, ...] = ("ce", "targets")
+    restarts: int = 10
+    losses: tuple[str, ...] = ("ce", "margin")
     clip: bool = True
 
     def __post_init__(self) -> None:
@@ -56,85 +59,106 @@ class APGD:
         for name in ("steps", "restarts"):
             object.__setattr__(self, name, check_count(name, getattr(self, name)))
 
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+    def craft(
+        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
+    ) -> Crafted:
         """Return for each phi a misclassified image, or else the one of the highest value of the first loss."""
-        xp = get_xp(x)
+        xp, limits = get_xp(x), check_batch(net, x, y, box if self.clip else None)
         logits = net.logits(x)
         left = logits.argmax(axis=-1) == y
-        away = STEEPEST[self.norm](-input_gradient(net, x, y))  # where the gradient at the image misleads, it counts
-        searches = self._searches(logits, y, [xp.zeros_like(x), away], lambda: in_unit_ball(self.norm, x, rng))
+        searches = self._searches(logits, y, rng)
         point, images = xp.broadcast_to(x, (*left.shape, x.shape[-1])), {0.0: x}
         for radius in sorted({float(size) for size in phi if size}, reverse=True):
-            images[radius] = point = project(point, x, radius, self.norm, clip=self.clip)
+            images[radius] = point = project(point, x, radius, self.norm, limits)
             broken = xp.zeros_like(left)
-            for number, (loss, against, start) in enumerate(searches):
+            for number, search in enumerate(searches):
                 tried = left & ~broken
                 rows = xp.flatnonzero(tried.reshape(-1, tried.shape[-1]).any(axis=0))
                 if not rows.size:
                     break
                 centre, old, tried = x[..., rows, :], point[..., rows, :], tried[..., rows]
-                begin = xp.broadcast_to(centre + radius * start[..., rows, :], old.shape)
-                found, hit = self._climb(net, loss, centre, begin, y[..., rows, None], against[..., rows, :], radius)
+                search = search._replace(against=search.against[..., rows, :], mixture=search.mixture[..., rows, :])
+                rise = net.backward(net.forward(centre), search.mixture, loss=MIXTURE).dx
+                begin = xp.broadcast_to(centre + radius * STEEPEST[self.norm](rise), old.shape)
+                own = limits and limits.take(rows)
+                found, hit = self._climb(net, search, centre, begin, y[..., rows, None], radius, own)
                 point[..., rows, :] = xp.where((tried & (hit | (number == 0)))[..., None], found, old)
                 broken[..., rows] |= tried & hit
             left = broken
         return Crafted([images[float(size)] for size in phi])
 
-    def _searches(
-        self, logits: Array, y: Array, first: Sequence[Array], draw: Callable[[], Array]
-    ) -> list[tuple[Loss, Array, Array]]:
-        """Return each search: its loss, what that is taken against, and where in the unit ball it starts.
-
-        A loss is taken against labels (..., N, 1), or pairs of y and t (..., N, 2).
-        """
+    def _searches(self, logits: Array, y: Array, rng: np.random.Generator) -> list["_Search"]:
+        """Return all searches in their order."""
         xp, found = get_xp(logits, y), []
-        classes = xp.arange(logits.shape[-1])
-        wrong = xp.where(y[..., None] == classes, np.inf, -logits).argsort(axis=-1)  # the likeliest first, y last
-        y = xp.broadcast_to(y, logits.shape[:-1])
-        for name in self.losses:
-            if name == "targets":
-                pairs = (xp.stack([y, wrong[..., k]], axis=-1) for k in range(len(classes) - 1))
-                found += [(LOSSES[name], pair, first[0]) for pair in pairs]
-            else:
-                starts = [*first, *(draw() for _ in range(self.restarts - len(first)))]
-                found += [(LOSSES[name], y[..., None], start) for start in starts[: self.restarts]]
+        classes, still = xp.eye(logits.shape[-1], dtype=logits.dtype), xp.zeros_like(logits)
+        wrong = xp.where(classes[y] > 0, np.inf, -logits).argsort(axis=-1)[..., :-1]  # the likeliest first
+        y = xp.broadcast_to(y, logits.shape[:-1]).astype(wrong.dtype)
+        pairs = [xp.stack([y, wrong[..., k]], axis=-1) for k in range(wrong.shape[-1])]
+        plain = [LOSSES[name] for name in self.losses if name != "targets"]
+        if plain:
+            away = -softmax_cross_entropy(logits, y)[1]  # where the gradient at the image misleads, it counts
+            drawn = rng.uniform(-1, 1, (max(0, self.restarts - 2), *logits.shape[-2:])).astype(logits.dtype)
+            for k, mixture in enumerate([still, away, *map(xp.asarray, drawn)][: self.restarts]):
+                found.append(_Search(plain[k % len(plain)], y[..., None], mixture, self.steps))
+            towards = (classes[pair[..., 1]] - classes[pair[..., 0]] for pair in pairs)
+            found[1:1] = (
+                [_Search(plain[0], y[..., None], mixture, 0) for mixture in towards] if self.restarts > 1 else []
+            )
+        if "targets" in self.losses:
+            found += [_Search(targeted_margin, pair, still, self.steps) for pair in pairs]
         return found
 
     def _climb(
-        self, net: Network, loss: Loss, x: Array, start: Array, y: Array, against: Array, radius: float
+        self, net: Network, search: "_Search", x: Array, start: Array, y: Array, radius: float, box: Box | None
     ) -> tuple[Array, Array]:
         """Return from each start the first misclassified point, else that of the highest loss, and which of the two."""
         xp = get_xp(x)
-        at = _look(net, loss, project(start, x, radius, self.norm, clip=self.clip), y, against)
+        at = _look(net, search.loss, project(start, x, radius, self.norm, box), y, search.against)
         full, none = xp.full_like(at.loss, 2 * radius), xp.zeros_like(at.loss)
-        now = _Search(x, y, against, at, at, at.point, full, at.loss, none, at.fooled & False)
+        now = _State(x, box, y, search.against, at, at, at.point, full, at.loss, none, at.fooled & False)
         found, hit = at.point.copy(), at.fooled[..., 0].copy()
-        rows, checked, checks = xp.arange(x.shape[-2]), 0, _checks(self.steps)
-        for step in range(1, self.steps + 1):
+        rows, checked, checks = xp.arange(x.shape[-2]), 0, _checks(search.steps)
+        for step in range(1, search.steps + 1):
             moved = self._moved(now, radius, MOMENTUM if step > 1 else 1)
-            at = _look(net, loss, moved, now.y, now.against)
+            at = _look(net, search.loss, moved, now.y, now.against)
             rises = now.rises + (at.loss > now.at.loss)
             now = now._replace(at=at, best=at.over(now.best), before=now.at.point, rises=rises)
             if step in checks:
                 now, checked = now.checked(step - checked), step
             done = now.best.fooled[..., 0].reshape(-1, rows.size).all(axis=0)
             left = xp.flatnonzero(~done)
-            if left.size < 0.75 * rows.size or step == self.steps:  # to drop rows copies the others
+            if left.size < 0.75 * rows.size or step == search.steps:  # to drop rows copies the others
                 found[..., rows, :], hit[..., rows] = now.best.point, now.best.fooled[..., 0]
                 if not left.size:
                     break
                 now, rows = now.take(left), rows[left]
         return found, hit
 
-    def _moved(self, now: "_Search", radius: float, momentum: float) -> Array:
+    def _moved(self, now: "_State", radius: float, momentum: float) -> Array:
         """Return the next points: a step of each stride along the gradient, beside a share of the step before."""
         moved = STEEPEST[self.norm](now.at.dx)
         moved *= now.stride
         moved += now.at.point
-        project(moved, now.x, radius, self.norm, clip=self.clip, out=moved)
+        project(moved, now.x, radius, self.norm, now.box, out=moved)
         moved *= momentum
         moved += (1 - momentum) * (2 * now.at.point - now.before)
-        return project(moved, now.x, radius, self.norm, clip=self.clip, out=moved)
+        return project(moved, now.x, radius, self.norm, now.box, out=moved)
+
+
+class _Search(NamedTuple):
+    """A search from one start.
+
+    Arguments:
+        loss: What is climbed.
+        against: What it is taken against: labels (..., N, 1), or pairs of y and t (..., N, 2).
+        mixture: The weights of the logits (..., N, C) along whose gradient the start lies.
+        steps: How many.
+    """
+
+    loss: Loss
+    against: Array
+    mixture: Array
+    steps: int
 
 
 class _Look(NamedTuple):
@@ -150,11 +174,12 @@ class _Look(NamedTuple):
         return _chosen(~best.fooled & (self.fooled | (self.loss > best.loss)), self, best)
 
 
-class _Search(NamedTuple):
+class _State(NamedTuple):
     """Where N searches are.
 
     Arguments:
         x: The centres of the balls, (..., N, D).
+        box: What pixels may not leave, or None.
         y: The true classes, (..., N, 1).
         against: What the loss is taken against, (..., N, 1 or 2).
         at: Where each search is.
@@ -167,6 +192,7 @@ class _Search(NamedTuple):
     """
 
     x: Array
+    box: Box | None
     y: Array
     against: Array
     at: _Look
@@ -177,7 +203,7 @@ class _Search(NamedTuple):
     rises: Array
     halved: Array
 
-    def checked(self, steps: int) -> "_Search":
+    def checked(self, steps: int) -> "_State":
         """Return the searches after a checkpoint, `steps` after the last: stuck ones at their best, strides halved."""
         xp = get_xp(self.stride)
         stuck = (self.rises < RISES * steps) | (~self.halved & (self.best.loss == self.best_loss))
@@ -189,14 +215,28 @@ class _Search(NamedTuple):
             halved=stuck,
         )
 
-    def take(self, rows: Array) -> "_Search":
+    def take(self, rows: Array) -> "_State":
         """Return the searches of these rows."""
-        parts: Any = (_Look(*(a[..., rows, :] for a in p)) if isinstance(p, _Look) else p[..., rows, :] for p in self)
-        return _Search(*parts)
+
+        def taken(part: Any) -> Any:
+            if isinstance(part, _Look):
+                return _Look(*map(taken, part))
+            return part and part.take(rows) if part is None or isinstance(part, Box) else part[..., rows, :]
+
+        return _State(*map(taken, self))
+
+
+def _mixture(logits: Array, w: Array) -> tuple[Array, Array]:
+    """Return the sum of the logits (..., N, C), each with its own weight, and its derivative."""
+    return (w * logits).sum(axis=-1), get_xp(logits, w).broadcast_to(w, logits.shape)
+
+
+MIXTURE = Loss("mixture of logits", _mixture)
 
 
 def _look(net: Network, loss: Loss, point: Array, y: Array, against: Array) -> _Look:
-    seen = net.run(point, against if against.shape[-1] > 1 else against[..., 0], loss=loss)
+    labels = against if against.shape[-1] > 1 else against[..., 0]
+    seen = net.backward(net.forward(point), labels, loss=loss)
     return _Look(point, seen.dx, seen.loss[..., None], seen.logits.argmax(axis=-1)[..., None] != y)
 
 

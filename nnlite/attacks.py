@@ -9,14 +9,14 @@ An attack is a value that crafts. It forms no weight gradient, and draws only fr
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from numbers import Integral
 from typing import Any, Protocol
 
 import numpy as np
 
-from nnlite.backend import Array, Number, get_xp, per_model
+from nnlite.backend import Array, Number, brief, get_xp, per_model, to_host
 from nnlite.errors import NnliteError
+from nnlite.inputs import UNIT, Box, check_images
 from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import Network
 from nnlite.penalties import L1, L2, L2_NORM, LINF, Penalty
@@ -42,10 +42,11 @@ class Crafted:
     zeros: Array | None = None
     failed: Array | None = None
     smallest: Array | None = None
+    __repr__ = brief()
 
 
 class Attack(Protocol):
-    """What every attack has: the norm that measures phi, whether pixels stay within [0, 1], and `craft`.
+    """What every attack has: the norm that measures phi, whether pixels stay within the box of the data, and `craft`.
 
     norm is "linf" or "l2", or None where phi is no radius, as for R2 noise.
     """
@@ -56,8 +57,13 @@ class Attack(Protocol):
     @property
     def clip(self) -> bool: ...  # noqa: D102
 
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
-        """Return what becomes of the images x (..., N, D) with labels y (..., N) at each phi; at phi 0 they are x."""
+    def craft(
+        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
+    ) -> Crafted:
+        """Return what becomes of the images x (..., N, D) with labels y (..., N) at each phi; at phi 0 they are x.
+
+        NnliteError where x or y does not fit the net, or x lies outside the box that `clip` keeps pixels in.
+        """
         ...
 
 
@@ -74,11 +80,14 @@ class Noise:
         """The norm in which no step is longer than phi: "linf" for R1; None for R2, whose size follows the gradient."""
         return self.penalty.ball if self.penalty.ball in NORMS else None
 
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+    def craft(
+        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
+    ) -> Crafted:
         """Return x + phi dR/dJ for each phi, from one backward pass."""
+        limits = check_batch(net, x, y, box if self.clip else None)
         dx = input_gradient(net, x, y, self.loss)
         direction = self.penalty.gradient(dx)
-        return Crafted([perturb(x, direction, size, clip=self.clip) for size in phi], zeros=(dx == 0).sum())
+        return Crafted([perturb(x, direction, size, limits) for size in phi], zeros=(dx == 0).sum())
 
 
 R1, R2 = Noise(L1), Noise(L2)
@@ -97,7 +106,7 @@ class PGD:
         restarts: The first starts at the image itself; each other one at a random point of the ball, for the images
             that are still classified correctly.
         stride: The size of a step as a share of phi; by default 2.5 / steps.
-        clip: Whether pixels stay within [0, 1].
+        clip: Whether pixels stay within the box of the data.
     """
 
     norm: str = "linf"
@@ -119,28 +128,34 @@ class PGD:
         """The size of a step as a share of phi."""
         return 2.5 / self.steps if self.stride is None else float(self.stride)
 
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+    def craft(
+        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
+    ) -> Crafted:
         """Return the end point that is kept of each image for each phi; the same random starts, scaled, serve all."""
+        limits = check_batch(net, x, y, box if self.clip else None)
         starts = [in_unit_ball(self.norm, x, rng) for _ in range(self.restarts - 1)]
-        return Crafted([self._best(net, x, y, size, starts) if size else x for size in map(float, phi)])
+        return Crafted([self._best(net, x, y, size, starts, limits) if size else x for size in map(float, phi)])
 
-    def _best(self, net: Network, x: Array, y: Array, radius: float, starts: Sequence[Array]) -> Array:
+    def _best(self, net: Network, x: Array, y: Array, radius: float, starts: Sequence[Array], box: Box | None) -> Array:
         xp = get_xp(x)
-        best, loss, fooled = self._end(net, x, x, y, radius)
+        best, loss, fooled = self._end(net, x, x, y, radius, box)
         for start in starts:
             rows = xp.flatnonzero(~fooled.reshape(-1, fooled.shape[-1]).all(axis=0))
             if not rows.size:
                 break
             centre = x[..., rows, :]
-            begin = project(centre + radius * start[..., rows, :], centre, radius, self.norm, clip=self.clip)
-            again = self._end(net, centre, begin, y[..., rows], radius)
+            limits = box and box.take(rows)
+            begin = project(centre + radius * start[..., rows, :], centre, radius, self.norm, limits)
+            again = self._end(net, centre, begin, y[..., rows], radius, limits)
             better = ~fooled[..., rows] & (again[2] | (again[1] > loss[..., rows]))
             best[..., rows, :] = xp.where(better[..., None], again[0], best[..., rows, :])
             loss[..., rows] = xp.where(better, again[1], loss[..., rows])
             fooled[..., rows] |= again[2]
         return best
 
-    def climb(self, gradient: Callable[[Array], Array], x: Array, start: Array, radius: Number) -> Array:
+    def climb(
+        self, gradient: Callable[[Array], Array], x: Array, start: Array, radius: Number, box: Box | None
+    ) -> Array:
         """Return the end point (..., N, D) of all steps.
 
         Arguments:
@@ -148,18 +163,21 @@ class PGD:
             x: The centre of the ball, (..., N, D).
             start: Where the first gradient is taken, (..., N, D).
             radius: Above 0; a number, or one for each model, (S, 1, 1).
+            box: What pixels may not leave, or None.
         """
         stride, point = radius * self.share, start
         for _ in range(self.steps):
             moved = STEEPEST[self.norm](gradient(point))
             moved *= stride  # in place: the array is our own, and the time of an attack goes into arrays like it
             moved += point
-            point = project(moved, x, radius, self.norm, clip=self.clip, out=moved)
+            point = project(moved, x, radius, self.norm, box, out=moved)
         return point
 
-    def _end(self, net: Network, x: Array, start: Array, y: Array, radius: float) -> tuple[Array, Array, Array]:
+    def _end(
+        self, net: Network, x: Array, start: Array, y: Array, radius: float, box: Box | None
+    ) -> tuple[Array, Array, Array]:
         """Return the end point of all steps from `start`, its loss, and whether it is misclassified."""
-        point = self.climb(partial(input_gradient, net, y=y), x, start, radius)
+        point = self.climb(lambda at: net.backward(net.forward(at), y).dx, x, start, radius, box)
         logits = net.logits(point)
         loss, _ = softmax_cross_entropy(logits, y)
         return point, loss, logits.argmax(axis=-1) != y
@@ -170,26 +188,28 @@ def input_gradient(net: Network, x: Array, y: Array, loss: Loss = softmax_cross_
     return net.run(x, y, loss=loss).dx
 
 
-def perturb(x: Array, direction: Array, phi: Number, *, clip: bool = False) -> Array:
-    """Return x + phi direction, clipped to [0, 1] on request."""
+def perturb(x: Array, direction: Array, phi: Number, box: Box | None = None) -> Array:
+    """Return x + phi direction, moved into the box if there is one."""
     moved = x + per_model(phi, direction) * direction
-    return moved.clip(0, 1) if clip else moved
+    return moved if box is None else box.clip(moved)
 
 
-def project(point: Array, x: Array, radius: Number, norm: str, *, clip: bool, out: Array | None = None) -> Array:
-    """Return `point` moved into the ball around x, and with `clip` into [0, 1].
+def project(
+    point: Array, x: Array, radius: Number, norm: str, box: Box | None = None, *, out: Array | None = None
+) -> Array:
+    """Return `point` moved into the ball around x, and into the box if there is one.
 
     Arguments:
         point: (..., N, D).
-        x: The centre of the ball, (..., N, D), within [0, 1].
+        x: The centre of the ball, (..., N, D), within the box.
         radius: Above 0; a number of any kind, or one for each model, (S, 1, 1).
         norm: "linf" or "l2".
-        clip: Whether to stay within [0, 1].
+        box: What pixels may not leave, like x, or None.
         out: Where to write the result; it may be `point` itself.
     """
     xp = get_xp(point, x)
-    if norm == "l2" and clip:  # into [0, 1] first: what lies beyond would use up the radius
-        point = point.clip(0, 1, out=out)
+    if norm == "l2" and box is not None:  # into the box first: what lies beyond would use up the radius
+        point = box.clip(point, out=out)
     moved = xp.subtract(point, x, out=out)
     radius = per_model(radius, moved)
     if norm == "linf":
@@ -199,9 +219,20 @@ def project(point: Array, x: Array, radius: Number, norm: str, *, clip: bool, ou
         least = float(np.finfo(moved.dtype).tiny)
         moved *= radius / xp.maximum(L2_NORM.value(moved)[..., None], radius).clip(least, None)
     moved += x
-    if clip:
-        moved.clip(0, 1, out=moved)
-    return moved
+    return moved if box is None else box.clip(moved, out=moved)
+
+
+def check_batch(net: Network, x: Array, y: Array, box: Box | None) -> Box | None:
+    """Return the box like x; NnliteError where images or labels do not fit the net, or images the box."""
+    check_images(x, net.features)
+    if net.stacked and x.shape[:-2] not in ((), net.stacked):
+        raise NnliteError(f"x: expected images (N, {x.shape[-1]}), or stacked as the net is, found {x.shape}")
+    net.check_labels(x, y)
+    box = box and box.like(x)
+    if box is not None and x.size and not float(to_host(box.beyond(x))) <= 0:  # so that NaN fails, too
+        found = f"found {x.min():g} to {x.max():g}"
+        raise NnliteError(f"x: expected pixels within {box}, {found}; give the Box of your data, or clip=False")
+    return box
 
 
 def in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:

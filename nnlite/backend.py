@@ -4,7 +4,9 @@ Everything else asks `get_xp` for the module of the arrays at hand, so the same 
 devices. A mixture of the two is an error here, never a silent copy between host and device.
 """
 
+import reprlib
 import sys
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +18,29 @@ Array: TypeAlias = npt.NDArray[Any]  # or a CuPy array, which has the same metho
 Number: TypeAlias = float | Array  # one for all models of a stack, or one for each of them, (S,)
 
 DEVICES = ("cpu", "gpu")
+
+
+class _Short(reprlib.Repr):
+    """Texts cut short; of an array its dtype and shape, or what it holds where that is one short row."""
+
+    def repr_ndarray(self, array: Array, level: int) -> str:  # reprlib goes by the name of the type, also CuPy's
+        if array.ndim == 1 and array.size <= 8:
+            return f"[{', '.join(f'{entry:g}' for entry in to_host(array).tolist())}]"
+        return f"{array.dtype} {array.shape}"
+
+
+SHORT = _Short()
+SHORT.maxtuple, SHORT.maxdict, SHORT.maxother, SHORT.maxstring = 8, 12, 200, 200
+
+
+def brief(*names: str) -> Callable[[Any], str]:
+    """Return a __repr__ that a notebook has room for: the type and these attributes, by default all fields, short."""
+
+    def show(value: Any) -> str:
+        shown = (f"{name}={SHORT.repr(getattr(value, name))}" for name in names or vars(value))
+        return f"{type(value).__name__}({', '.join(shown)})"
+
+    return show
 
 
 def get_xp(*arrays: Array) -> Any:

@@ -22,19 +22,29 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from nnlite.attacks import check_batch
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.errors import NnliteError
+from nnlite.inputs import UNIT, Box
 from nnlite.layers import Dense, Layer, ReLU
 from nnlite.network import Network, unstack
 
 EPS, TINY = 2.0**-52, 2.0**-1022  # of float64: the gap above 1, and the smallest normal number
 BLOCK = 128  # ReLUs in a backward pass: its coefficients stay in the cache, and wide nets need little memory
 
-Box: TypeAlias = tuple[Array, Array]  # all x with low <= x <= high, each (width,)
+Range: TypeAlias = tuple[Array, Array]  # all x with low <= x <= high, each (width,)
 
 
 def margins(
-    net: Network, x: Array, y: Array, phi: float, *, clip: bool = True, allowance: bool = True, splits: int = 256
+    net: Network,
+    x: Array,
+    y: Array,
+    phi: float,
+    *,
+    clip: bool = True,
+    allowance: bool = True,
+    splits: int = 256,
+    box: Box = UNIT,
 ) -> Array:
     """Return lower bounds of the margins z_y - z_t of the logits over all noise within phi, (..., N, C), in float64.
 
@@ -42,32 +52,37 @@ def margins(
 
     Arguments:
         net: One model, or a stack; of Dense and ReLU layers only.
-        x: The images, (..., N, D); within [0, 1] where clip is set.
+        x: The images, (..., N, D); within the box where clip is set.
         y: Labels (..., N).
         phi: The largest noise on a pixel, at least 0.
-        clip: Whether noise keeps pixels within [0, 1].
+        clip: Whether noise keeps pixels within the box.
         allowance: Whether the bounds hold in the arithmetic of the net's dtype, for the net and for an attack that adds
             its noise there. If not, they hold for the exact net, up to their own rounding.
         splits: How many ReLUs may be split for one image, to raise bounds that are not above 0; 0 for CROWN alone.
+        box: What pixels may be; arrays are rounded to the dtype of x, as an attack rounds them.
 
     NnliteError for another layer, a phi below 0 or not finite, images or labels that do not fit, and a net whose sums
     may leave the range or the precision of its dtype.
     """
-    _check(net, x, y, phi, clip)
+    check_batch(net, x, y, box if clip else None)
+    if not 0 <= phi < np.inf:
+        raise NnliteError(f"phi: expected a finite number of at least 0, found {phi}")
     info, labels = np.finfo(net.dtype), to_host(y)
+    net.check_labels(x, labels)  # on the host their values are seen, too
     # in float64, and with the columns of W contiguous
     models = [model.map(lambda array: array.astype(np.float64, order="F")) for model in unstack(net)]
-    xp, x, u = get_xp(x), x.astype(np.float64), float(info.eps) / 2 * allowance
-    stack, one_hot = cast(Dense, net.layers[-1]).W.shape[:-2], xp.eye(net.sizes[-1])
+    xp, u, limits = get_xp(x), float(info.eps) / 2 * allowance, box.like(x)
+    x, stack, one_hot = x.astype(np.float64), net.stacked, xp.eye(net.sizes[-1])
+    limits = limits.like(x)
     bounds = xp.zeros((*(stack or x.shape[:-2]), x.shape[-2], len(one_hot))) + np.inf
     reach = phi + 3 * u * (abs(x) + phi)  # roundings of x, of the noise, and of their sum
-    low, high = (end.clip(0, 1) if clip else end for end in (x - reach, x + reach))
+    low, high = (limits.clip(end) if clip else end for end in (x - reach, x + reach))
     for place in np.ndindex(bounds.shape[:-1]):
         image = place[-labels.ndim :]  # the models of a stack may share their images
         model, label = models[place[0] if stack else 0], int(labels[image])
-        box, others = (low[image], high[image]), xp.flatnonzero(one_hot[label] == 0)
-        steps = _steps(model.layers, box, info, allowance)
-        bounds[(*place, others)] = _branch(box, steps, (one_hot[label] - one_hot)[others], splits)
+        within, others = (low[image], high[image]), xp.flatnonzero(one_hot[label] == 0)
+        steps = _steps(model.layers, within, info, allowance)
+        bounds[(*place, others)] = _branch(within, steps, (one_hot[label] - one_hot)[others], splits)
     return bounds
 
 
@@ -115,7 +130,7 @@ class _Relaxed:
         return _Relaxed(*(xp.concatenate([xp.where(chosen, to, line) for to in (on, 0.0)]) for line, on in pairs))
 
 
-def _steps(chain: Sequence[Layer], box: Box, info: "np.finfo[Any]", allowance: bool) -> list[_Affine | _Relaxed]:
+def _steps(chain: Sequence[Layer], box: Range, info: "np.finfo[Any]", allowance: bool) -> list[_Affine | _Relaxed]:
     """Return what each layer does to the box of one image; ReLUs that are off on all of it are left out."""
     xp, steps, (low, high) = get_xp(*box), cast(list[_Affine | _Relaxed], []), box
     kept: Array | slice = slice(None)  # what of low and high, which bound all inputs of a layer, is not left out
@@ -150,7 +165,7 @@ def _steps(chain: Sequence[Layer], box: Box, info: "np.finfo[Any]", allowance: b
     return steps
 
 
-def _branch(box: Box, steps: Sequence[_Affine | _Relaxed], a: Array, splits: int) -> Array:
+def _branch(box: Range, steps: Sequence[_Affine | _Relaxed], a: Array, splits: int) -> Array:
     """Return lower bounds as `_least` does, those that are not above 0 raised by branch and bound.
 
     At the x where a bound is reached, a ReLU loses what its upper line lies above it. The one that loses most is split:
@@ -180,7 +195,7 @@ def _branch(box: Box, steps: Sequence[_Affine | _Relaxed], a: Array, splits: int
     return bounds
 
 
-def _least(box: Box, steps: Sequence[_Affine | _Relaxed], a: Array) -> tuple[Array, list[Array]]:
+def _least(box: Range, steps: Sequence[_Affine | _Relaxed], a: Array) -> tuple[Array, list[Array]]:
     """Return a lower bound of a y for each row of a (R, out), where y is what `steps` make of an x in the box.
 
     And the coefficients of x, and of what each step makes of it.
@@ -191,16 +206,3 @@ def _least(box: Box, steps: Sequence[_Affine | _Relaxed], a: Array) -> tuple[Arr
         total = total + c
         passed.insert(0, a)
     return total + a @ (low / 2 + high / 2) - abs(a) @ (high / 2 - low / 2), passed
-
-
-def _check(net: Network, x: Array, y: Array, phi: float, clip: bool) -> None:
-    """Raise NnliteError for what does not fit the net."""
-    stack, classes, labels = cast(Dense, net.layers[-1]).W.shape[:-2], net.sizes[-1], to_host(y)
-    if not 0 <= phi < np.inf:
-        raise NnliteError(f"phi: expected a finite number of at least 0, found {phi}")
-    if x.ndim < 2 or x.shape[-1] != net.sizes[0] or (stack and x.shape[:-2] not in ((), stack)):
-        raise NnliteError(f"x: expected images (N, {net.sizes[0]}), or stacked as the net is, found {x.shape}")
-    if clip and not to_host((x >= 0) & (x <= 1)).all():
-        raise NnliteError("x: expected pixels within [0, 1]; scale them, or let noise go beyond with clip=False")
-    if labels.shape != x.shape[:-1] or labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < classes)).all():
-        raise NnliteError(f"y: expected integers {x.shape[:-1]} below {classes}, found {labels.dtype} {labels.shape}")

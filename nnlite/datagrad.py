@@ -31,6 +31,7 @@ import numpy as np
 
 from nnlite.backend import Array, Number, per_model
 from nnlite.errors import NnliteError
+from nnlite.inputs import check_images
 from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import MAIN, Labels, Network, Pass, Weighted
 from nnlite.penalties import Penalty
@@ -138,14 +139,16 @@ def weighted_passes(
         gamma: The weight of each auxiliary task's loss (Eq. 6).
         rng: For searches that draw.
 
-    NnliteError for a phi so small that x + phi y rounds to x where x is 1; not looked for where it is one for each
-    model, which may be on a GPU.
+    NnliteError for images or labels that do not fit, and for a phi so small that x + phi y rounds to x where x is 1;
+    not looked for where it is one for each model, which may be on a GPU.
     """
     labels = y if isinstance(y, Mapping) else {MAIN: y}
+    check_images(x, net.features)
     seen = net.forward(x)
     passes: list[Weighted] = []
     for one in objectives(terms, lam0, gamma):
         target = net.chain(one.task)[-1].forward(seen.inputs[-1]) if one.loss.own_target else labels[one.task]
+        net.check_labels(x, target, one.task, one.loss)
         needs_dx = any(isinstance(term.penalty, Penalty) for term in one.terms)
         clean = net.backward(seen, target, one.task, one.loss, needs_dx)
         passes.append((one.weight, clean))
@@ -157,7 +160,7 @@ def weighted_passes(
                 if isinstance(term.phi, (int, float, np.generic)) and abs(term.phi) <= np.finfo(x.dtype).eps / 2:
                     raise NnliteError(f"phi: expected a step that moves a pixel of 1 in {x.dtype}, found {term.phi}")
                 adversarial = x + per_model(term.phi, direction) * direction
-                shifted = net.run(adversarial, target, task=one.task, loss=one.loss, input_gradient=False)
+                shifted = net.backward(net.forward(adversarial), target, one.task, one.loss, input_gradient=False)
                 passes.append((term.weight, shifted))
                 if one.loss.of_target is not None:
                     through = net.backward(seen, shifted.logits, one.task, one.loss.of_target, input_gradient=False)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeAlias
 
-from nnlite.backend import Array, get_xp
+from nnlite.backend import Array, brief, get_xp
 from nnlite.errors import NnliteError
 
 Parameters: TypeAlias = dict[str, Array]
@@ -54,6 +54,7 @@ class Dense:
     W: Array
     b: Array
     piecewise_linear: ClassVar[bool] = True
+    __repr__ = brief()
 
     @property
     def parameters(self) -> Parameters:

@@ -2,7 +2,7 @@
 
 For a wrong class, the target, the noise minimises
 
-    c |r|^2 + loss(x + r, target)    with x + r in [0, 1]
+    c |r|^2 + loss(x + r, target)    with x + r in the box of the data
 
 by box-constrained L-BFGS (SciPy's L-BFGS-B) with the input gradient of the net. The larger c, the smaller r; so a
 search finds the largest c whose minimiser is still classified as the target. Examples share no variables, so a whole
@@ -17,8 +17,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.attacks import Crafted, check_count
+from nnlite.attacks import Crafted, check_batch, check_count
 from nnlite.backend import Array, Number, get_xp, to_host
+from nnlite.inputs import UNIT, Box
 from nnlite.network import Network
 from nnlite.penalties import L2_NORM
 
@@ -42,22 +43,24 @@ class LBFGS:
         for name in ("searches", "iterations"):
             object.__setattr__(self, name, check_count(name, getattr(self, name)))
 
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+    def craft(
+        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
+    ) -> Crafted:
         """Return for each phi the nearest image that was found, where it is within phi of x, and x elsewhere.
 
         An image that is misclassified already needs no noise. `failed` is true where no noise was found, and where the
         noise had not converged, so that it may be larger than necessary.
         """
-        xp = get_xp(x, y)
+        limits, xp = check_batch(net, x, y, box) or box, get_xp(x, y)
         logits = net.logits(x)
-        nearest, converged = self._nearest(net, x, runner_up(logits, y))
+        nearest, converged = self._nearest(net, x, runner_up(logits, y), limits)
         right = logits.argmax(axis=-1) == y
         nearest = xp.where(right[..., None], nearest, x)
         length = L2_NORM.value(nearest - x)
         images = [xp.where((length <= size)[..., None], nearest, x) for size in map(float, phi)]
         return Crafted(images, failed=right & ~converged, smallest=nearest)
 
-    def _nearest(self, net: Network, x: Array, target: Array) -> tuple[Array, Array]:
+    def _nearest(self, net: Network, x: Array, target: Array, box: Box) -> tuple[Array, Array]:
         """Return the image of the largest c that worked, or x where none did, and whether it has converged.
 
         c goes up or down tenfold until it has worked and failed once, then to the geometric mean of the two. So it is
@@ -68,7 +71,7 @@ class LBFGS:
         c, worked, failed = zero + 1, zero, zero + np.inf
         nearest, converged = x, zero > 0
         for _ in range(self.searches):
-            found, solved = minimise(net, x, target, c, self.iterations)
+            found, solved = minimise(net, x, target, c, self.iterations, box)
             works = net.predict(found) == target
             nearest = xp.where(works[..., None], found, nearest)
             converged = xp.where(works, solved, converged)
@@ -84,7 +87,7 @@ def runner_up(logits: Array, y: Array) -> Array:
     return xp.where(right, -np.inf, logits).argmax(axis=-1)
 
 
-def minimise(net: Network, x: Array, target: Array, c: Number, iterations: int) -> tuple[Array, Array]:
+def minimise(net: Network, x: Array, target: Array, c: Number, iterations: int, box: Box = UNIT) -> tuple[Array, Array]:
     """Return the minimiser x_hat of c |x_hat - x|^2 + loss(x_hat, target), (..., N, D), and where it has converged.
 
     An example has converged where the projected gradient of |r|^2 + loss / c is at most TOLERANCE times 2 |r|, with
@@ -93,10 +96,11 @@ def minimise(net: Network, x: Array, target: Array, c: Number, iterations: int) 
 
     Arguments:
         net: One model, or a stack.
-        x: (N, D) or (..., N, D), within [0, 1], where x_hat stays, too.
+        x: (N, D) or (..., N, D), within the box, where x_hat stays, too.
         target: Classes (..., N), with the leading axis of a stack.
         c: A number above 0, or one for each example, (..., N).
         iterations: Of L-BFGS, at most.
+        box: What pixels may be.
     """
     from scipy.optimize import Bounds, minimize  # slow to import, and only this needs it
 
@@ -105,15 +109,18 @@ def minimise(net: Network, x: Array, target: Array, c: Number, iterations: int) 
     origin = np.broadcast_to(to_host(x).astype(np.float64), shape)
     weight = np.broadcast_to(c if isinstance(c, (int, float)) else to_host(c), target.shape)[..., None]
 
+    ends = box.map(to_host)
+    low, high = (np.broadcast_to(end, shape).ravel() for end in (ends.low, ends.high))
+
     def objective(point: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         noise = point.reshape(shape) - origin
-        at = net.run(xp.asarray(point.reshape(shape).astype(net.dtype)), target)
+        at = net.backward(net.forward(xp.asarray(point.reshape(shape).astype(net.dtype))), target)
         value = float((noise * noise).sum() + (to_host(at.loss) / weight[..., 0]).sum())
         return value, (2 * noise + to_host(at.dx) / weight).ravel()
 
     limits = {"maxiter": iterations, "gtol": 0, "ftol": 1e-10}
-    point = minimize(objective, origin.ravel(), method="L-BFGS-B", jac=True, bounds=Bounds(0, 1), options=limits).x
+    point = minimize(objective, origin.ravel(), method="L-BFGS-B", jac=True, bounds=Bounds(low, high), options=limits).x
     gradient = objective(point)[1]
-    left, pull = (point - gradient).clip(0, 1) - point, 2 * (point.reshape(shape) - origin)
+    left, pull = (point - gradient).clip(low, high) - point, 2 * (point.reshape(shape) - origin)
     converged = L2_NORM.value(left.reshape(shape)) <= TOLERANCE * L2_NORM.value(pull)
     return xp.asarray(point.reshape(shape).astype(net.dtype)), xp.asarray(converged)

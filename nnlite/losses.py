@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nnlite.backend import Array, get_xp
+from nnlite.inputs import check_labels
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Loss:
         own_target: Whether y is the net's own clean output, logits (..., N, C), and not labels.
         of_target: The same loss as a function of that target, called as of_target(target, logits), where the gradient
             goes through the clean output as well. None where the target is held fixed.
+        check: (y, shape, classes) -> None; raises NnliteError for a y that does not fit images of this shape, (..., N),
+            and so many classes. None for a loss of any y.
     """
 
     name: str
@@ -33,9 +36,12 @@ class Loss:
     tangent: Callable[[Array, Array, Array], Array] | None = None
     own_target: bool = False
     of_target: "Loss | None" = None
+    check: Callable[[Array, tuple[int, ...], int], None] | None = None
 
     def __call__(self, logits: Array, y: Array) -> tuple[Array, Array]:
-        """Return the loss and its derivative at the logits."""
+        """Return the loss and its derivative at the logits; NnliteError where `check` refuses y."""
+        if self.check is not None:
+            self.check(y, logits.shape[:-1], logits.shape[-1])
         return self.function(logits, y)
 
 
@@ -117,6 +123,11 @@ def _targeted_margin(logits: Array, classes: Array) -> tuple[Array, Array]:
     return (dlogits * logits).sum(axis=-1), dlogits
 
 
+def _check_pairs(y: Array, shape: tuple[int, ...], classes: int) -> None:
+    for k in (0, 1):
+        check_labels(y[..., k], shape, classes)
+
+
 def _beside_largest(logits: Array) -> tuple[Array, Array, Array, Array]:
     """Return where the largest logit is, the logits less it, their exponentials, and the sum of the others', (..., 1).
 
@@ -129,10 +140,10 @@ def _beside_largest(logits: Array) -> tuple[Array, Array, Array, Array]:
     return largest, shifted, exp, xp.where(largest, 0, exp).sum(axis=-1, keepdims=True)
 
 
-softmax_cross_entropy = Loss("softmax cross-entropy", _softmax_cross_entropy, softmax_tangent)
+softmax_cross_entropy = Loss("softmax cross-entropy", _softmax_cross_entropy, softmax_tangent, check=check_labels)
 kl_divergence = Loss("KL divergence", _kl_divergence, softmax_tangent, own_target=True)
-margin = Loss("margin", _margin)
-targeted_margin = Loss("targeted margin", _targeted_margin)
+margin = Loss("margin", _margin, check=check_labels)
+targeted_margin = Loss("targeted margin", _targeted_margin, check=_check_pairs)
 #: The loss of TRADES (Zhang et al. 2019): the same divergence, whose gradient goes through p as well as through q.
 free_kl_divergence = replace(
     kl_divergence, name="KL divergence, target free", of_target=Loss("KL divergence, of its target", _kl_of_target)

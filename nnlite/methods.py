@@ -16,6 +16,7 @@ from nnlite.attacks import PGD, in_unit_ball
 from nnlite.backend import Array, Number, get_xp, per_model
 from nnlite.datagrad import DirectionSearch, Term
 from nnlite.errors import NnliteError
+from nnlite.inputs import UNIT
 from nnlite.layers import Gradients
 from nnlite.lbfgs import minimise, runner_up
 from nnlite.losses import free_kl_divergence, kl_divergence
@@ -143,7 +144,7 @@ class PGDSearch:
             return net.run(point, y, task=clean.task, loss=clean.loss_function).dx
 
         x, radius = clean.inputs[0], per_model(phi, clean.deltas[0])  # deltas have the axis of a stack, x may not
-        return (PGD(steps=self.steps).climb(gradient, x, self.start(x, radius, _given(rng)), radius) - x) / radius
+        return (PGD(steps=self.steps).climb(gradient, x, self.start(x, radius, _given(rng)), radius, UNIT) - x) / radius
 
 
 def uniform_start(x: Array, radius: Number, rng: np.random.Generator) -> Array:

@@ -20,9 +20,10 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import Array, Number, get_xp, per_model, to_device
+from nnlite.backend import Array, Number, brief, get_xp, per_model, to_device
 from nnlite.errors import NnliteError
 from nnlite.init import he_normal
+from nnlite.inputs import check_images
 from nnlite.layers import Dense, Layer, Parameters, ReLU, expect_methods, is_piecewise_linear, with_parameters
 from nnlite.losses import Loss, softmax_cross_entropy
 
@@ -39,6 +40,7 @@ class Activations:
     """
 
     inputs: tuple[Array, ...]
+    __repr__ = brief()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,6 +83,7 @@ class Pass(Backprop):
     loss_function: Loss
     logits: Array
     loss: Array
+    __repr__ = brief("task", "loss", "logits", "inputs", "deltas", "input_gradient")
 
     @property
     def inputs(self) -> tuple[Array, ...]:
@@ -98,6 +101,7 @@ class Tangent(Backprop):
 
     of: Pass
     inputs: tuple[Array, ...]
+    __repr__ = brief("inputs", "deltas", "input_gradient", "of")
 
 
 Weighted: TypeAlias = tuple[Number, Pass | Tangent]
@@ -143,6 +147,16 @@ class Network:
         return (dense[0].W.shape[-2], *(layer.W.shape[-1] for layer in dense))
 
     @property
+    def stacked(self) -> tuple[int, ...]:
+        """The leading axis of a stack of S nets, (S,), or () for one net."""
+        return cast(Dense, self.layers[-1]).W.shape[:-2]
+
+    @property
+    def features(self) -> int | None:
+        """How wide the inputs are, D; None where only a layer of your own knows."""
+        return self.sizes[0] if isinstance(self.layers[0], Dense) else None
+
+    @property
     def dtype(self) -> np.dtype[np.floating]:
         """The type of the weights: float32 to train, float64 to check."""
         return cast(Dense, self.layers[-1]).W.dtype
@@ -163,8 +177,17 @@ class Network:
         return Activations(tuple(inputs))
 
     def logits(self, x: Array, task: str = MAIN) -> Array:
-        """Return the logits (..., N, C) of `task` at x (..., N, D)."""
+        """Return the logits (..., N, C) of `task` at x (..., N, D); NnliteError where x does not fit."""
+        check_images(x, self.features)
         return self.chain(task)[-1].forward(self.forward(x).inputs[-1])
+
+    def check_labels(self, x: Array, y: Array, task: str = MAIN, loss: Loss = softmax_cross_entropy) -> None:
+        """Raise NnliteError where the loss of a task cannot be taken against y at the images x (..., N, D)."""
+        if not isinstance(loss, Loss):
+            raise NnliteError(f"loss: expected a Loss, found {loss!r}; make it one: Loss(name, function, tangent)")
+        if loss.check is not None:
+            classes = cast(Dense, self.chain(task)[-1]).W.shape[-1]
+            loss.check(y, (*(self.stacked or x.shape[:-2]), x.shape[-2]), classes)
 
     def predict(self, x: Array) -> Array:
         """Return the predicted class of each example, (..., N)."""
@@ -173,11 +196,23 @@ class Network:
     def run(
         self, x: Array, y: Array, *, task: str = MAIN, loss: Loss = softmax_cross_entropy, input_gradient: bool = True
     ) -> Pass:
-        """Run forward at x (..., N, D), and backward from the loss against y (..., N) to the inputs; see `backward`."""
+        """Run forward at x (..., N, D), and backward from the loss against y (..., N) to the inputs; see `backward`.
+
+        NnliteError where x or y does not fit.
+        """
+        check_images(x, self.features)
+        self.check_labels(x, y, task, loss)
         return self.backward(self.forward(x), y, task, loss, input_gradient)
 
-    def backward(self, activations: Activations, y: Array, task: str, loss: Loss, input_gradient: bool = True) -> Pass:
-        """Run from what each layer saw to the loss of a task, and back to the inputs.
+    def backward(
+        self,
+        activations: Activations,
+        y: Array,
+        task: str = MAIN,
+        loss: Loss = softmax_cross_entropy,
+        input_gradient: bool = True,
+    ) -> Pass:
+        """Run from what each layer saw to the loss of a task, and back to the inputs; y is not looked at again.
 
         Arguments:
             activations: What `forward` returned.
@@ -188,7 +223,7 @@ class Network:
         """
         chain, inputs = self.chain(task), activations.inputs
         logits = chain[-1].forward(inputs[-1])
-        values, dlogits = loss(logits, y)
+        values, dlogits = loss.function(logits, y)
         deltas = [dlogits]
         for layer, seen in zip(chain[:0:-1], inputs[:0:-1], strict=True):
             deltas.append(layer.backward(seen, deltas[-1]))
@@ -283,6 +318,10 @@ def mlp(
     """
     if len(sizes) < 2 or min(sizes) < 1:
         raise NnliteError(f"sizes: expected two or more widths of at least 1, found {tuple(sizes)}")
+    if min(sizes[-1], *(heads or {}).values(), sizes[-1]) < 2:
+        raise NnliteError(f"sizes: expected two or more classes, found {tuple(sizes)}, heads {dict(heads or {})}")
+    if np.dtype(dtype).kind != "f":
+        raise NnliteError(f"dtype: expected a float, found {np.dtype(dtype)}; take float32, or float64 to check")
 
     def dense(fan_in: int, fan_out: int) -> Dense:
         return Dense(he_normal(rng, fan_in, fan_out, dtype), np.zeros(fan_out, dtype))
@@ -301,8 +340,7 @@ def stack(nets: Sequence[Network]) -> Network:
 
 def unstack(net: Network) -> list[Network]:
     """Return the nets of a stack, which share its arrays; or the one net that is none."""
-    W = cast(Dense, net.layers[-1]).W
-    return [net.map(itemgetter(k)) for k in range(len(W))] if W.ndim == 3 else [net]
+    return [net.map(itemgetter(k)) for k in range(*net.stacked)] if net.stacked else [net]
 
 
 def _stacked(layers: Sequence[Layer]) -> Layer:

@@ -14,6 +14,7 @@ from nnlite.apgd import APGD, LOSSES, _checks
 from nnlite.attacks import PGD
 from nnlite.errors import NnliteError
 from nnlite.evaluation.promises import check_crafted
+from nnlite.inputs import UNIT
 from nnlite.layers import Dense
 from nnlite.losses import softmax_cross_entropy
 from nnlite.network import Network, stack, unstack
@@ -142,7 +143,7 @@ def test_it_keeps_its_promises(case, norm, clip, restarts):
     phi = (0.0, 0.3, 0.1)
     attack = APGD(norm, 7, restarts, tuple(LOSSES), clip)
     crafted = attack.craft(net, x, y, phi, rng())
-    check_crafted(attack, x, phi, crafted)
+    check_crafted(attack, x, phi, crafted, UNIT)
     assert all(image.dtype == x.dtype for image in crafted.images)
     wrong = net.predict(x) != y
     noise = [image - x for image in crafted.images]

@@ -28,6 +28,7 @@ from nnlite.evaluation.promises import check_crafted
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.gradcheck import numerical_gradient
 from nnlite.init import generator
+from nnlite.inputs import UNIT
 from nnlite.layers import Dense
 from nnlite.losses import softmax_cross_entropy
 from nnlite.network import Network, stack
@@ -67,7 +68,7 @@ def test_the_input_gradient_is_that_of_each_example_alone():
 def test_clipping_keeps_the_range_and_no_clipping_leaves_it():
     x, direction = np.array([[0.0, 1.0, 0.5]]), np.array([[-1.0, 1.0, 1.0]])
     assert perturb(x, direction, 0.1).tolist() == [[-0.1, 1.1, 0.6]]
-    assert perturb(x, direction, 0.1, clip=True).tolist() == [[0.0, 1.0, 0.6]]
+    assert perturb(x, direction, 0.1, UNIT).tolist() == [[0.0, 1.0, 0.6]]
 
 
 def test_random_signs_are_phi_or_minus_phi_until_one_fools(trained):
@@ -112,7 +113,7 @@ def test_pgd_stays_in_the_ball_and_in_the_range(case, pgd, phi, clip, dtype):
 def test_no_point_of_the_ball_is_nearer_than_the_projection(norm):
     x = rng().random((50, 4))
     points = x + rng().normal(scale=0.2, size=(50, 4))
-    nearest = into_ball(points, x, 0.3, norm, clip=False)
+    nearest = into_ball(points, x, 0.3, norm)
     inside = SIZES[norm](points - x) <= 0.3
     assert inside.any()
     assert nearest[inside] == pytest.approx(points[inside], abs=1e-15)
@@ -123,7 +124,7 @@ def test_no_point_of_the_ball_is_nearer_than_the_projection(norm):
 
 def test_what_lies_beyond_the_range_does_not_use_up_the_radius():
     x, point = np.array([[0.95, 0.5], [0.05, 0.5]]), np.array([[5.0, 0.6], [-5.0, 0.6]])
-    assert into_ball(point, x, 0.3, "l2", clip=True) == pytest.approx(np.array([[1.0, 0.6], [0.0, 0.6]]))
+    assert into_ball(point, x, 0.3, "l2", UNIT) == pytest.approx(np.array([[1.0, 0.6], [0.0, 0.6]]))
 
 
 def test_what_an_attack_does_that_is_told_nothing():
@@ -135,7 +136,7 @@ def test_what_an_attack_does_that_is_told_nothing():
 def test_an_image_for_each_phi_no_less():
     x = np.full((1, 4), 0.3)
     with pytest.raises(ValueError, match=r"zip\(\)"):
-        check_crafted(Fake(0.1), x, (0.1, 0.2), Fake(0.1).craft(None, x, None, (0.1,), None))
+        check_crafted(Fake(0.1), x, (0.1, 0.2), Fake(0.1).craft(None, x, None, (0.1,), None), UNIT)
 
 
 def test_of_end_points_with_one_loss_the_first_is_kept():
@@ -148,10 +149,10 @@ def test_of_end_points_with_one_loss_the_first_is_kept():
 def test_projecting_writes_where_it_is_told_and_nowhere_else(norm, clip):
     x, point = rng().random((5, 4)), rng().normal(size=(5, 4))
     before = x.copy(), point.copy()
-    expected = into_ball(point, x, 0.3, norm, clip=clip)
+    expected = into_ball(point, x, 0.3, norm, UNIT if clip else None)
     assert (x == before[0]).all()
     assert (point == before[1]).all()
-    assert into_ball(point, x, 0.3, norm, clip=clip, out=point) is point
+    assert into_ball(point, x, 0.3, norm, UNIT if clip else None, out=point) is point
     assert (point == expected).all()
 
 
@@ -181,7 +182,7 @@ def test_clipped_pgd_in_l2_is_the_worst_of_many_points():
     net, x, y = Network((Dense(W, np.zeros(2)),)), rng().random((10, 3)), rng().integers(0, 2, 10)
     crafted = PGD("l2", steps=1000, stride=0.01).craft(net, x, y, (0.4,), rng()).images[0]
     loss = softmax_cross_entropy(net.logits(crafted), y)[0]
-    others = into_ball(x + rng().uniform(-0.4, 0.4, (20000, 10, 3)), x, 0.4, "l2", clip=True)
+    others = into_ball(x + rng().uniform(-0.4, 0.4, (20000, 10, 3)), x, 0.4, "l2", UNIT)
     best = softmax_cross_entropy(net.logits(others), np.broadcast_to(y, (20000, 10)))[0].max(axis=0)
     assert (loss >= best - 1e-3).all()
 
@@ -308,7 +309,7 @@ class Fake:
     failed: tuple[bool, ...] | None = None
     smallest: int = 0  # so many examples get noise in `smallest`
 
-    def craft(self, net, x, y, phi, rng):
+    def craft(self, net, x, y, phi, rng, box=None):
         image = x + self.noise
         return Crafted(
             [image] * len(phi),
@@ -322,8 +323,8 @@ class Fake:
     [
         (Fake(0.11), "expected a norm of 0.1"),
         (Fake(0.06, "l2"), "expected a norm of 0.1"),  # 0.06 on each of four pixels is 0.12 long
-        (Fake(0.09, clip=True), "expected [0, 1]"),
-        (Fake(-0.09, clip=True), "expected [0, 1]"),
+        (Fake(0.09, clip=True), "expected pixels within [0, 1]"),
+        (Fake(-0.09, clip=True), "expected pixels within [0, 1]"),
         (Fake(np.nan), "found nan"),
         (Fake(np.inf, None), "found inf"),
     ],
@@ -331,7 +332,7 @@ class Fake:
 def test_noise_beyond_its_promise_is_an_error(made, words):
     x = np.array([[0.0, 1.0, 0.5, 0.5]])
     with pytest.raises(AssertionError) as error:
-        check_crafted(made, x, (0.1,), made.craft(None, x, None, (0.1,), None))
+        check_crafted(made, x, (0.1,), made.craft(None, x, None, (0.1,), None), UNIT)
     assert words in str(error.value)
     net = biased_mlp([4, 2], rng())
     with pytest.raises(AssertionError):
@@ -343,7 +344,7 @@ def test_noise_beyond_its_promise_is_an_error(made, words):
 @pytest.mark.parametrize("made", [Fake(0.1), Fake(0.05, "l2"), Fake(7.0, None), Fake(0.1, clip=True)])
 def test_noise_within_its_promise_passes(made):
     x = np.full((1, 4), 0.3, np.float32)
-    check_crafted(made, x, (0.1,), made.craft(None, x, None, (0.1,), None))
+    check_crafted(made, x, (0.1,), made.craft(None, x, None, (0.1,), None), UNIT)
 
 
 def test_the_slack_is_16_roundings_of_phi_and_of_the_pixels():
@@ -351,10 +352,10 @@ def test_the_slack_is_16_roundings_of_phi_and_of_the_pixels():
     for noise, passes in ((phi + 80 * eps, True), (phi + 84 * eps, False)):
         made = Fake(noise)
         if passes:
-            check_crafted(made, x, (phi,), made.craft(None, x, None, (phi,), None))
+            check_crafted(made, x, (phi,), made.craft(None, x, None, (phi,), None), UNIT)
         else:
             with pytest.raises(AssertionError, match="expected a norm of 4 at most"):
-                check_crafted(made, x, (phi,), made.craft(None, x, None, (phi,), None))
+                check_crafted(made, x, (phi,), made.craft(None, x, None, (phi,), None), UNIT)
 
 
 # The table
@@ -434,7 +435,7 @@ def test_failures_and_the_size_of_the_smallest_noise_are_told():
 def test_nets_that_do_not_know_all_classes_are_refused(trained):
     data, net = trained
     small = Network((Dense(np.zeros((64, 7), np.float32), np.zeros(7, np.float32)),))
-    words = "expected labels below 7, the number of its classes, found 9"
+    words = "y: expected classes from 0 to 6, found 0 to 9"
     for call in (evaluate_attack, first_of_each_class):
         with pytest.raises(NnliteError, match=f"adversary: {words}"):
             call(small, {"net": net}, data.test, R1)

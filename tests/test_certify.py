@@ -523,15 +523,15 @@ REFUSED = {
     "phi below 0": ({"phi": -0.1}, "phi: expected a finite number of at least 0, found -0.1"),
     "phi inf": ({"phi": np.inf}, "phi: .*found inf"),
     "phi NaN": ({"phi": np.nan}, "phi: .*found nan"),
-    "a pixel above 1": ({"x": np.full((1, 2), 1.1)}, r"x: expected pixels within \[0, 1\]; .* clip=False"),
+    "a pixel above 1": ({"x": np.full((1, 2), 1.1)}, r"x: expected pixels within \[0, 1\], found .* clip=False"),
     "a pixel below 0": ({"x": np.full((1, 2), -0.1)}, r"x: expected pixels within \[0, 1\]"),
     "a pixel NaN": ({"x": np.full((1, 2), np.nan)}, r"x: expected pixels within \[0, 1\]"),
-    "one image": ({"x": np.zeros(2), "y": np.array(0)}, r"x: expected images \(N, 2\), .* found \(2,\)"),
-    "width": ({"x": np.zeros((1, 3))}, r"x: expected images \(N, 2\), .* found \(1, 3\)"),
-    "a label too many": ({"y": np.zeros(2, int)}, r"y: expected integers \(1,\) below 2, found int64 \(2,\)"),
-    "a label too large": ({"y": np.array([2])}, "y: expected integers"),
-    "a label below 0": ({"y": np.array([-1])}, "y: expected integers"),
-    "float labels": ({"y": np.zeros(1)}, "y: expected integers .*found float64"),
+    "one image": ({"x": np.zeros(2), "y": np.array(0)}, r"x: expected \(N, 2\), .* found \(2,\)"),
+    "width": ({"x": np.zeros((1, 3))}, r"x: expected \(N, 2\), .* found \(1, 3\)"),
+    "a label too many": ({"y": np.zeros(2, int)}, r"y: expected an array \(1,\), .* found shape \(2,\)"),
+    "a label too large": ({"y": np.array([2])}, "y: expected classes from 0 to 1, found 2"),
+    "a label below 0": ({"y": np.array([-1])}, "y: expected classes from 0 to 1, found -1"),
+    "float labels": ({"y": np.zeros(1)}, "y: expected integers, found float64"),
 }
 
 

@@ -28,6 +28,7 @@ from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets import Samples
 from nnlite.evaluation.accuracy import accuracy, evaluate_attack, first_of_each_class
 from nnlite.init import generator
+from nnlite.inputs import UNIT
 from nnlite.lbfgs import LBFGS
 from nnlite.network import mlp, stack
 from nnlite.penalties import L1, L2, add_weight_penalty
@@ -255,7 +256,7 @@ def test_float64_values_per_model_leave_a_float32_attack_in_float32(gpu):
     dx = input_gradient(net, x, y)
     for phi in (0.1, to_device(PHI, "gpu")):
         for clip in (False, True):
-            assert perturb(x, dx, phi, clip=clip).dtype == np.float32
+            assert perturb(x, dx, phi, UNIT if clip else None).dtype == np.float32
 
 
 def test_a_net_moves_to_the_gpu_and_back_unchanged(gpu):
@@ -313,8 +314,8 @@ def test_the_table_of_an_attack_is_that_of_the_cpu(gpu, digits, nets, penalty, c
 def test_an_attack_copies_to_the_host_once_for_each_block_and_each_victim(cupy, digits, nets):
     moved, samples = on("gpu", nets), digits.train.to("gpu")
     evaluate_attack(moved["rect"], moved, samples, R1, (0.0, 0.1, 0.2))
-    # The largest label; size, lowest and highest pixel at each phi; who stands, at each phi; the count of zeros.
-    assert cupy.copied_to_host == [(), *5 * [(3, 3)], *2 * [(3, 1097)], ()]
+    # The labels; size at each phi, and how far beyond the box; who stands, at each phi; the count of zeros.
+    assert cupy.copied_to_host == [(1097,), *5 * [(3, 2)], *2 * [(3, 1097)], ()]
 
 
 ITERATED = [
@@ -445,24 +446,24 @@ def nnlite(*arguments):
 def test_train_and_attack_run_on_the_gpu_from_the_command_line(gpu, tmp_path):
     for device in GPU_CPU:
         common = ("--hidden", "8", "--epochs", 2, "--device", device, "--runs", tmp_path / device)
-        nnlite("train", *common)
-        nnlite("train", "--reg", "dgl1", "--lam", 0.01, "--phi", 0.1, *common)
+        nnlite("train", "--name", "rect", *common)
+        nnlite("train", "--name", "dgl1", "--reg", "dgl1", "--lam", 0.01, "--phi", 0.1, *common)
     tables = {}
     for device in GPU_CPU:
         out = nnlite("attack", "--adversary", "rect", "--device", device, "--runs", tmp_path / "gpu", "--json")
         tables[device] = json.loads(out)
-    assert tables["gpu"]["accuracy"].keys() == {"rect", "dgl1-lam0.01-phi0.1"}
+    assert tables["gpu"]["accuracy"].keys() == {"rect", "dgl1"}
     for name, figures in tables["gpu"]["accuracy"].items():
         assert figures == pytest.approx(tables["cpu"]["accuracy"][name], abs=0 if gpu.exact else 0.5)
     if gpu.exact:
         assert tables["gpu"] == tables["cpu"]
-        for name in ("rect", "dgl1-lam0.01-phi0.1"):
+        for name in ("rect", "dgl1"):
             files = [tmp_path / device / "digits" / name / "weights.safetensors" for device in GPU_CPU]
             assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_attack_draws_its_images_on_the_gpu(gpu, tmp_path):
-    nnlite("train", "--hidden", "8", "--epochs", 1, "--runs", tmp_path)
+    nnlite("train", "--hidden", "8", "--epochs", 1, "--name", "rect", "--runs", tmp_path)
     picture = tmp_path / "digits.png"
     nnlite("attack", "--adversary", "rect", "--device", "gpu", "--runs", tmp_path, "--images", picture)
     assert picture.stat().st_size > 1000

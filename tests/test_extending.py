@@ -91,7 +91,7 @@ def test_one_row_adds_a_penalty_to_the_command_line(nnlite_with):
         ["train", *NET, "--reg", "datagrad", "--term", "cosh,0.01,0.1", "--term", "cosh,0.01,exact"],
     )
     assert "cosh" in checked
-    assert trained.startswith("runs/digits/datagrad-cosh-0.01-0.1-cosh-0.01-exact: best epoch")
+    assert trained.startswith("runs/digits/datagrad-cosh-0.01-0.1-cosh-0.01-exact-hidden8-epochs2: best epoch")
 
 
 # A method
@@ -112,13 +112,13 @@ def test_one_row_adds_a_method_to_the_command_line(nnlite_with, tmp_path):
         ["train", *NET, *numbers, "--phi", "0.1"],
         ["train", *NET, *numbers, "--gradient", "exact"],
         ["train", *NET, "--reg", "datagrad", "--term", "l1,0.01,0.1", "--term", "l2,0.01,0.1", "--name", "terms"],
-        ["attack", "--adversary", "both-lam0.01-phi0.1", "--plot", "accuracy.png"],
+        ["attack", "--adversary", "both-lam0.01-phi0.1-hidden8-epochs2", "--plot", "accuracy.png"],
     )
     assert "both lam phi" in " ".join(listed.split())
-    assert trained.startswith("runs/digits/both-lam0.01-phi0.1: best epoch")
-    assert exact.startswith("runs/digits/both-exact-lam0.01: best epoch")
+    assert trained.startswith("runs/digits/both-lam0.01-phi0.1-hidden8-epochs2: best epoch")
+    assert exact.startswith("runs/digits/both-exact-lam0.01-hidden8-epochs2: best epoch")
     runs = tmp_path / "runs" / "digits"
-    one, same = (runs / name / "weights.safetensors" for name in ("both-lam0.01-phi0.1", "terms"))
+    one, same = (runs / name / "weights.safetensors" for name in ("both-lam0.01-phi0.1-hidden8-epochs2", "terms"))
     assert one.read_bytes() == same.read_bytes()
     assert (tmp_path / "accuracy.png").stat().st_size > 1000
 
@@ -129,6 +129,7 @@ ATTACK = """
 from dataclasses import dataclass
 import numpy as np
 from nnlite.attacks import Crafted, project
+from nnlite.inputs import UNIT
 from nnlite.evaluation.named_attacks import NAMED_ATTACKS, OPTIONS, NamedAttack, Option
 
 @dataclass(frozen=True)
@@ -140,9 +141,9 @@ class Shift:
     def parameters(self):
         return {"pixels": self.pixels}
 
-    def craft(self, net, x, y, phi, rng):
+    def craft(self, net, x, y, phi, rng, box=UNIT):
         shifted = np.roll(x, self.pixels, axis=-1)
-        return Crafted([project(shifted, x, size, "linf", clip=True) if size else x for size in phi])
+        return Crafted([project(shifted, x, size, "linf", box) if size else x for size in phi])
 
 OPTIONS["pixels"] = Option(int, "How far")
 NAMED_ATTACKS["shift"] = NamedAttack("Shift", "linf", Shift, "the image shifted", {"pixels": 1}, phi=(0.0, 0.5, 1.0))
@@ -154,7 +155,7 @@ def test_one_row_adds_an_attack_to_the_command_line(nnlite_with):
     listed, _, table, told, checked = nnlite_with(
         ATTACK,
         ["attack", "--help"],
-        ["train", *NET],
+        ["train", *NET, "--name", "rect"],
         shift,
         [*shift, "--pixels", "3", "--save", "FILE", "--json"],
         ["verify", "FILE", "--run", "rect"],

@@ -96,7 +96,7 @@ def test_a_multi_task_net_learns_both_tasks(small_digits):
 
 def test_a_multi_task_run_is_kept_whole(small_digits, tmp_path):
     run = make_run(Settings(**SMALL), small_digits, tmp_path)
-    assert run.name == "mt"
+    assert run.name == "mt-hidden16-epochs2"
     back = load_run(run.path)
     assert back.settings == run.settings
     for one, other in zip(back.net.all_layers, run.net.all_layers, strict=True):
@@ -143,8 +143,8 @@ def test_the_command_line_trains_and_attacks_two_tasks(nnlite):
     result = nnlite("train", "--multitask", "--reg", "dgl1", "--lam", 0.1, "--phi", 0.1, "--hidden", 8, "--epochs", 1)
     assert result.exit_code == 0, result.stderr
     assert "digit loss + 0.5 x rotation loss" in result.stderr
-    assert "mt-dgl1-lam0.1-phi0.1" in result.stdout
-    assert nnlite("attack", "--adversary", "mt-dgl1-lam0.1-phi0.1").exit_code == 0
+    assert "mt-dgl1-lam0.1-phi0.1-hidden8-epochs1" in result.stdout
+    assert nnlite("attack", "--adversary", "mt-dgl1-lam0.1-phi0.1-hidden8-epochs1").exit_code == 0
 
 
 def test_gamma_alone_is_refused(nnlite):

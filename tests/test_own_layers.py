@@ -296,11 +296,11 @@ def test_a_loss_without_a_tangent_has_no_exact_gradient():
     assert len(weighted_passes(net, x, y, [Term(L2, 1.0, 0.1, loss=unknown)])) == 3
     with pytest.raises(NnliteError, match="phi: squared error has no tangent"):
         Term(L2, 1.0, None, loss=unknown)
-    for bare in (unknown, squared_error):
-        with pytest.raises(NnliteError, match=r"loss: .*squared.error.* has no tangent"):
-            net.tangent(net.run(x, y, loss=bare), x)
-    with pytest.raises(NnliteError, match="loss: expected a Loss, found <function squared_error"):
-        Term(L2, 1.0, 0.1, loss=squared_error)
+    with pytest.raises(NnliteError, match=r"loss: .*squared.error.* has no tangent"):
+        net.tangent(net.run(x, y, loss=unknown), x)
+    for call in (lambda: Term(L2, 1.0, 0.1, loss=squared_error), lambda: net.run(x, y, loss=squared_error)):
+        with pytest.raises(NnliteError, match="loss: expected a Loss, found <function squared_error"):
+            call()
 
 
 # Values that were rebuilt, or sent to another process, mean the same

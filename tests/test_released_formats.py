@@ -12,6 +12,7 @@ import pytest
 import safetensors.numpy
 
 from nnlite.errors import NnliteError
+from nnlite.grid import read_grid
 from nnlite.paper.reproduction import Plan, Reproduction
 from nnlite.paper.scores import read_scores
 from nnlite.storage.weights import named_arrays
@@ -149,9 +150,20 @@ def test_an_attack_file_with_one_pixel_changed_fails(nnlite, released):
 def test_a_grid_means_the_same_trainings(nnlite):
     found = json.loads(nnlite("grid", RELEASED / "grid.toml", "--dry-run", "--json").stdout)
     planned = written(RELEASED / "grid.json")
-    assert [training["path"] for training in found] == [training["path"] for training in planned]
     for training, other in zip(found, planned, strict=True):
         assert other["settings"].items() <= training["settings"].items()
+
+
+def test_a_grid_finds_its_runs_under_the_names_that_they_had(nnlite):
+    planned = written(RELEASED / "grid.json")
+    for training in planned[::2]:
+        folder = Path(training["path"])
+        folder.mkdir(parents=True)
+        (folder / "settings.json").write_text(json.dumps({"settings": training["settings"]}), "utf-8")
+    found = [Path(job.path) for job in read_grid(RELEASED / "grid.toml", Path("runs"))]
+    assert found[::2] == [Path(training["path"]) for training in planned[::2]]
+    for path, training in zip(found[1::2], planned[1::2], strict=True):  # a table with a name keeps it
+        assert (path == Path(training["path"])) == path.name.startswith("two-terms")
 
 
 def test_a_reproduction_goes_on_by_its_plan_and_keeps_its_scores(released):
@@ -181,19 +193,21 @@ def test_a_report_of_bench_is_drawn(nnlite, tmp_path):
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "settings.json", "history.csv", "results.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut off"])
-def test_a_run_that_is_half_moved_ends_in_one_error(nnlite, released, file, damage):
+def test_a_run_that_is_half_moved_ends_in_one_error_or_is_skipped(nnlite, released, caplog, file, damage):
     path = released / "trained" / "digits" / "rect" / file
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    for command in (["runs"], ["attack", "--adversary", path.parent]):
-        error = one_error(nnlite(*command, "--runs", released / "trained"))
-        if damage == "missing":
-            assert f"{file} is missing" in error or "expected the name or path of a run" in error
-        else:
-            assert f"{path.parent}: the run folder is damaged (" in error
-            assert error.endswith("); delete it, or train it again with --overwrite")
+    error = one_error(nnlite("attack", "--adversary", path.parent, "--runs", released / "trained"))
+    if damage == "missing":
+        assert f"{file} is missing" in error or "expected the name or path of a run" in error
+    else:
+        assert f"{path.parent}: the run folder is damaged (" in error
+        assert error.endswith("); copy it again as a whole, or move it away and train it again")
+    listed = nnlite("runs", "--runs", released / "trained", "--json")
+    assert {run["name"] for run in json.loads(listed.stdout)} == {*RUNS} - {"rect"}
+    assert caplog.messages[-1].startswith(f"skipped: {path.parent}: the run folder is damaged (")
 
 
 @each_stopped

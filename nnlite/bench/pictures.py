@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnlite.bench.peers import MATMULS
 from nnlite.bench.report import RaceReport
-from nnlite.evaluation.pictures import COLOURS, drawing, dress
+from nnlite.evaluation.pictures import COLOURS, drawing, dress, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def plot_times(reports: Sequence[RaceReport], path: Path) -> None:
+def plot_times(reports: Sequence[RaceReport], path: Path | str | None = None) -> "Figure":
     """Draw the times of races in panels one below another, fastest first; nnlite is blue.
 
     A bar is a median, the line in it the quartiles, and the dotted line the matrix products alone.
@@ -34,7 +38,7 @@ def plot_times(reports: Sequence[RaceReport], path: Path) -> None:
                     fontsize=9,
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
                 )
-            axes.set_yticks(range(len(rows)), [one["name"] for one in rows])
+            axes.set_yticks(range(len(rows)), [plain(one["name"]) for one in rows])
             axes.tick_params(axis="y", length=0)
             axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0, 1.12 * max(one["quartiles"][1] for one in rows)))
             threads = f"{report['threads']} thread{'s' if report['threads'] > 1 else ''}"
@@ -42,3 +46,4 @@ def plot_times(reports: Sequence[RaceReport], path: Path) -> None:
             axes.grid(visible=False)
         panels[-1].set_xlabel("ms, median and quartiles; dotted: the matrix products alone")
         figure.tight_layout(h_pad=1)
+    return figure

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from nnlite.training.settings import Settings
 # Rounding alone makes 1e-6. Where it changes the side of a ReLU for one example, or the sign of one J_s, it makes up to
 # 4e-3 after three steps; after many it grows without bound.
 TOLERANCE = 1e-2
+OnProgress = Callable[[int, int, str], None]  # is told how much is done, of how much, and what is under way
 TURN, REST = 0.5, 0.3  # seconds; a pool of threads spins on after its work, and would disturb the next contestant
 
 
@@ -63,7 +65,7 @@ def run_race(
     *,
     threads: int,
     rounds: int,
-    on_message: Callable[[str], None] = lambda text: None,
+    on_progress: OnProgress = lambda done, total, what: None,
 ) -> list[Timing]:
     """Time the contestants in turns and return their timings in the same order.
 
@@ -74,7 +76,7 @@ def run_race(
         contestants: nnlite first.
         threads: how many threads, and processors, each has.
         rounds: how many turns each has.
-        on_message: is called with a line on what is being done.
+        on_progress: is called between turns, with how many are done, and of how many, and with what is being done.
     """
     cpus = available_cpus()
     if threads > len(cpus):
@@ -86,22 +88,31 @@ def run_race(
             for one in contestants
             if one.build
         }
-        differences = _compare(contestants, processes, on_message)
+        differences = _compare(contestants, processes, partial(on_progress, 0, rounds * len(processes)))
         counts = {name: max(1, round(TURN / process.ask("time", 1))) for name, process in processes.items()}
         seconds: dict[str, list[float]] = {name: [] for name in processes}
         names = list(processes)
         for number in range(rounds):
             for name in names[number % len(names) :] + names[: number % len(names)]:
+                turn = sum(map(len, seconds.values()))
+                on_progress(turn, rounds * len(names), "timing in turns")
                 time.sleep(REST)
                 seconds[name].append(processes[name].ask("time", counts[name]))
     return [Timing(one.name, tuple(seconds.get(one.name, ())), differences.get(one.name)) for one in contestants]
 
 
-def growth_times(settings: Settings, images: int, *, threads: int, rounds: int) -> list[tuple[str, int, Timing]]:
+def growth_times(
+    settings: Settings,
+    images: int,
+    *,
+    threads: int,
+    rounds: int,
+    on_progress: OnProgress = lambda done, total, what: None,
+) -> list[tuple[str, int, Timing]]:
     """Return the times of training runs with 1, 2 and 4 times the models, the images and the epochs of the smallest.
 
     As (what grows, how many of it, timing). The smallest run has one model, `images` and one epoch; several models are
-    trained as a stack.
+    trained as a stack. `on_progress` is that of `run_race`.
     """
     one = replace(settings, epochs=1)
     works = [
@@ -110,18 +121,24 @@ def growth_times(settings: Settings, images: int, *, threads: int, rounds: int) 
         *(("epochs", count, Workload("train", (replace(one, epochs=count),), images)) for count in (1, 2, 4)),
     ]
     contestants = [Contestant(f"{what} {count}", "nnlite.bench.peers.own:build", work) for what, count, work in works]
-    timings = run_race(contestants, threads=threads, rounds=rounds)
+    timings = run_race(contestants, threads=threads, rounds=rounds, on_progress=on_progress)
     return [(what, count, timing) for (what, count, _), timing in zip(works, timings, strict=True)]
 
 
-def checkpoint_times(work: Workload, path: Path, threads: int) -> tuple[Timing, Timing]:
-    """Return the times of the epochs of a training run, and of the checkpoint that it writes to `path` after each."""
+def checkpoint_times(
+    work: Workload, path: Path, threads: int, on_progress: OnProgress = lambda done, total, what: None
+) -> tuple[Timing, Timing]:
+    """Return the times of the epochs of a training run, and of the checkpoint that it writes to `path` after each.
+
+    on_progress: is called with the epochs that are done, and of how many, and with what is being done, after each.
+    """
     written = []
 
     def on_checkpoint(state: TrainingState) -> None:
         start = time.perf_counter()
         write_checkpoint(path, work.settings, state)
         written.append(time.perf_counter() - start)
+        on_progress(state.epoch, work.settings.epochs, "epochs")
 
     with threadpoolctl.threadpool_limits(threads):
         history = train(work.settings, work.data(), on_checkpoint=on_checkpoint).history

@@ -13,7 +13,7 @@ from nnlite.bench.peers import LIBRARIES, MATMULS
 from nnlite.bench.race import Timing
 from nnlite.bench.workload import UNITS, Workload
 from nnlite.errors import NnliteError
-from nnlite.storage.files import read_file
+from nnlite.storage.files import read_text
 from nnlite.storage.kinds import Kind, expect, integer, number, sequence, text
 from nnlite.storage.texts import parse_json
 from nnlite.training.environment import environment
@@ -62,7 +62,7 @@ def race_report(title: str, work: Workload, timings: Sequence[Timing], *, thread
 def read_reports(path: Path) -> list[RaceReport]:
     """Return the race reports in a JSON file that holds one or a list; NnliteError for any other file."""
     try:
-        content = parse_json(read_file(path, REPORT_LIMIT).decode("utf-8"))
+        content = parse_json(read_text(path, REPORT_LIMIT))
         return [_checked(one) for one in (content if isinstance(content, list) else [content])]
     except OSError as error:
         raise NnliteError(f"{path}: cannot be read ({error.strerror}); give a file that --json has printed") from error

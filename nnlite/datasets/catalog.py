@@ -22,6 +22,7 @@ from nnlite.datasets.idx import IDX_IMAGES, IDX_LABELS, read_idx
 from nnlite.datasets.samples import Dataset, Samples, check_samples
 from nnlite.errors import NnliteError
 from nnlite.init import generator
+from nnlite.storage.texts import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def fetch_dataset(entry: Entry) -> Path:
 
 def _entry(name: str) -> Entry:
     if name not in DATASETS:
-        raise NnliteError(f"data: expected one of {', '.join(DATASETS)}, found {name!r}")
+        raise NnliteError(f"data: expected one of {', '.join(DATASETS)}, found {name!r}{did_you_mean(name, DATASETS)}")
     return DATASETS[name]
 
 

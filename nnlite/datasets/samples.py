@@ -14,9 +14,10 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import Array, to_device
+from nnlite.backend import Array, brief, to_device
 from nnlite.datasets.description import Description, Split
 from nnlite.errors import NnliteError
+from nnlite.inputs import UNIT, Box
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +29,15 @@ class Samples:
         labels: (N,), integers.
         white: the pixel value that means 1.
         auxiliary: the labels (N,) of each auxiliary task, by its name.
+        box: what pixels may be, in the units of `batch`.
     """
 
     images: Array
     labels: Array
     white: float
     auxiliary: Mapping[str, Array] = field(default_factory=dict)
+    box: Box = UNIT
+    __repr__ = brief()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,6 +83,7 @@ class Dataset:
     classes: int
     source: Description | None = None
     notes: tuple[str, ...] = ()
+    __repr__ = brief()
 
     def __post_init__(self) -> None:
         for name, samples in (("train", self.train), ("validation", self.validation), ("test", self.test)):

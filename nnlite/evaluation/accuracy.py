@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.attacks import NORMS, Attack
-from nnlite.backend import Array, get_xp, to_host
+from nnlite.backend import Array, brief, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.promises import check_crafted
 from nnlite.init import generator
+from nnlite.inputs import check_labels
 from nnlite.network import Network
 
 PAPER_PHI = (0.0, 0.005, 0.01, 0.05, 0.1)
@@ -50,6 +51,16 @@ class AttackTable:
     failed: npt.NDArray[np.int64] | None = None
     lengths: dict[str, FloatArray] = field(default_factory=dict)
     norm: str | None = "linf"
+    __repr__ = brief()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each accuracy, by plain names, as a data frame or a CSV file takes them."""
+        found = []
+        for victim, values in self.accuracy.items():
+            for place, value in np.ndenumerate(values):  # (phi,), or (phi, S)
+                model = {"model": place[1]} if place[1:] else {}
+                found.append({"victim": victim, **model, "phi": self.phi[place[0]], "accuracy": float(value)})
+        return found
 
 
 def draw(count: int, number: int, seed: int) -> IntArray:
@@ -66,7 +77,7 @@ def percent(marked: BoolArray) -> FloatArray:
 
 def accuracy(net: Network, samples: Samples) -> FloatArray:
     """Return the percentage of `samples` that `net` classifies correctly, shape () or (S,)."""
-    _check_features(net, samples, "net")
+    _check_fit({"net": net}, samples)
     correct = []
     for start in range(0, len(samples), BLOCK):
         x, y = samples.batch(slice(start, start + BLOCK), net.dtype)
@@ -106,15 +117,15 @@ def evaluate_attack(
     AssertionError: noise that is larger than the attack promises.
     """
     phi = check_phi(phi)
-    _check_fit({"adversary": adversary, **victims}, samples)
+    _check_fit({"adversary": adversary, **victims}, samples, labels=_on_host(samples.labels))
     right: dict[str, list[Array]] = {name: [] for name in victims}
     zeros, entries, failed = [], 0, []
     lengths: dict[str, list[Array]] = {"l2": [], "linf": []}
     for start in range(0, len(samples), block):
         on_progress(start, len(samples))
         x, y = samples.batch(slice(start, start + block), adversary.dtype)
-        crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack", start))
-        check_crafted(attack, x, phi, crafted)
+        crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack", start), samples.box)
+        check_crafted(attack, x, phi, crafted, samples.box)
         if keep:
             keep(start, crafted.images)
         xp = get_xp(x)
@@ -151,6 +162,7 @@ class Examples:
     images: Array
     labels: Array
     predictions: dict[str, Array]
+    __repr__ = brief()
 
 
 def first_of_each_class(
@@ -164,12 +176,12 @@ def first_of_each_class(
 ) -> Examples:
     """Craft noise for the first image of each class, chosen by nothing else, and say what each victim sees."""
     phi = check_phi(phi)
-    _check_fit({"adversary": adversary, **victims}, samples)
+    _check_fit({"adversary": adversary, **victims}, samples, labels=_on_host(samples.labels))
     labels = to_host(samples.labels)
     rows = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)])
     x, y = samples.batch(get_xp(samples.images).asarray(rows), adversary.dtype)
-    crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack"))
-    check_crafted(attack, x, phi, crafted)
+    crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack"), samples.box)
+    check_crafted(attack, x, phi, crafted, samples.box)
     return Examples(
         phi=phi,
         images=np.stack([to_host(image) for image in crafted.images], axis=1),
@@ -206,22 +218,25 @@ def check_phi(phi: Sequence[float]) -> tuple[float, ...]:
     return sizes
 
 
-def _check_fit(nets: Mapping[str, Network], samples: Samples) -> None:
-    """Raise NnliteError unless all nets were made for images of this size, and know all classes of `samples`."""
-    classes = int(to_host(samples.labels.max())) + 1
+def _check_fit(nets: Mapping[str, Network], samples: Samples, *, labels: Any = None) -> None:
+    """Raise NnliteError unless there are samples, and all nets were made for images of this size and these labels.
+
+    labels: those of the samples on the host, where their values can be looked at.
+    """
+    count, features = samples.images.shape
+    if not count:
+        raise NnliteError("samples: expected one image or more, found none")
     for name, net in nets.items():
-        _check_features(net, samples, name)
-        if net.sizes[-1] < classes:
+        if net.sizes[0] != features:
             raise NnliteError(
-                f"{name}: expected labels below {net.sizes[-1]}, the number of its classes, found {classes - 1}; "
+                f"{name}: expected images of {net.sizes[0]} pixels, for which it was made, found {features}; "
                 f"choose nets and data that belong together"
             )
+        try:
+            check_labels(samples.labels if labels is None else labels, (count,), net.sizes[-1])
+        except NnliteError as error:
+            raise NnliteError(f"{name}: {error}, or choose nets and data that belong together") from error
 
 
-def _check_features(net: Network, samples: Samples, name: str) -> None:
-    found = samples.images.shape[-1]
-    if net.sizes[0] != found:
-        raise NnliteError(
-            f"{name}: expected images of {net.sizes[0]} pixels, for which it was made, found {found}; "
-            f"choose nets and data that belong together"
-        )
+def _on_host(labels: Any) -> Any:
+    return to_host(labels) if hasattr(labels, "dtype") else labels

@@ -13,7 +13,7 @@ there can hide itself; its few lines of plain NumPy are meant to be read.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,10 +31,11 @@ from nnlite.layers import Dense
 from nnlite.network import Network
 from nnlite.storage import kinds
 from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, Writer, check_layout, new_arrays, open_arrays
-from nnlite.storage.texts import parse_json
+from nnlite.storage.texts import did_you_mean, parse_json
 from nnlite.storage.weights import WEIGHTS, read_any_net
 
 FORMAT, KEY, SPLIT = 2, "nnlite-attack", "test"
+ENDING = ".safetensors"
 BLOCK = 250  # examples at a time, as in nnlite.evaluation.accuracy: products of other shapes may round otherwise
 INT64 = DTYPES["I64"]
 
@@ -129,9 +130,10 @@ def new_attack(
 ) -> Iterator[AttackWriter]:
     """Yield an AttackWriter for the images `rows` of `split`; only a block that ends without an error leaves a file.
 
-    dtype: that of the images, float32 or float64. NnliteError: a record that could not be read back, a file that
-    exists already or cannot be written.
+    dtype: that of the images, float32 or float64. NnliteError: a record that could not be read back, a name of another
+    kind of file, a file that exists already or cannot be written.
     """
+    check_ending(path)
     text = json.dumps(asdict(record))
     try:
         _record(parse_json(text))
@@ -143,9 +145,17 @@ def new_attack(
         yield AttackWriter(writer)
 
 
-def open_attack(path: Path) -> AttackFile:
+def check_ending(path: Path) -> None:
+    """Raise NnliteError where the name of an attack file ends like that of a file of another kind."""
+    if path.suffix.lower() not in ("", ENDING):
+        raise NnliteError(
+            f"save: an attack file is safetensors: expected a name that ends in {ENDING}, found {path.name!r}"
+        )
+
+
+def open_attack(path: Path | str) -> AttackFile:
     """Read the record of an attack file; NnliteError for another kind of file, or parts that do not fit together."""
-    arrays = open_arrays(path)
+    arrays = open_arrays(Path(path))
     try:
         if KEY not in arrays.metadata:
             raise ValueError(f"its metadata hold no text {KEY}")
@@ -207,7 +217,8 @@ def find_weights(name: str, data: str, runs: Path) -> tuple[str, Weights]:
     for folder in (runs / data / name, Path(name)):
         if name and os.path.isfile(folder / WEIGHTS):  # False, not an error, for a name too long
             return folder.resolve().name, load_weights(folder)
-    raise NnliteError(f"run: expected the name of a run on {data} below {runs}, or its path, found {name!r}")
+    near = did_you_mean(name, (path.name for path in (runs / data).glob("[!.]*")))
+    raise NnliteError(f"run: expected the name of a run on {data} below {runs}, or its path, found {name!r}{near}")
 
 
 @dataclass(frozen=True)
@@ -251,12 +262,19 @@ class Verification:
     failures: list[Failure] = field(default_factory=list)
 
 
-def verify(file: AttackFile, split: Samples, runs: Mapping[str, Weights]) -> Verification:
+def verify(
+    file: AttackFile,
+    split: Samples,
+    runs: Mapping[str, Weights],
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verification:
     """Compare the images of an attack file with the clean ones of `split`, and have `runs`, by name, classify them.
 
     The norm is computed in float64; it may exceed phi by `slack`, as the attack rounded its pixels. A run that the
-    file names must classify exactly as many images correctly as recorded. NnliteError: a split or a run for images of
-    another size, rows that the split does not have.
+    file names must classify exactly as many images correctly as recorded. `on_progress` is called with how many images
+    are done, and of how many at all phi together. NnliteError: a split or a run for images of another size, rows that
+    the split does not have.
     """
     record, rows = file.record, _rows(file, split)
     for name, weights in runs.items():
@@ -281,6 +299,7 @@ def verify(file: AttackFile, split: Samples, runs: Mapping[str, Weights]) -> Ver
     for k, phi in enumerate(record.phi):
         measured = []
         for start in range(0, len(rows), BLOCK):
+            on_progress(k * len(rows) + start, len(record.phi) * len(rows))
             block = slice(start, start + BLOCK)
             image, (clean, labels) = file.arrays.read(f"images{k}", block), split.batch(rows[block], file.dtype)
             with np.errstate(all="ignore"):  # what is not finite is a failure of its own

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nnlite.backend import brief
 from nnlite.datasets.samples import Dataset, Samples
-from nnlite.evaluation.accuracy import AttackTable, Examples, evaluate_attack, first_of_each_class
+from nnlite.evaluation.accuracy import BLOCK, AttackTable, Examples, evaluate_attack, first_of_each_class
 from nnlite.evaluation.attack_file import NetId, Record, clean_sha256, new_attack, weights_of, weights_sha256
 from nnlite.evaluation.named_attacks import ChosenAttack
+from nnlite.evaluation.passes import BlockProgress
 from nnlite.network import Network
 
 
@@ -19,6 +21,7 @@ class Attacked:
 
     table: AttackTable
     examples: Examples | None
+    __repr__ = brief()
 
 
 def attack_nets(
@@ -30,9 +33,9 @@ def attack_nets(
     first: int | None = None,
     dtype: str = "float32",
     device: str = "cpu",
-    save: Path | None = None,
+    save: Path | str | None = None,
     with_examples: bool = False,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[float, int], None] = lambda done, total: None,
 ) -> Attacked:
     """Craft noise for the test images of `data`, and return how every victim does under it.
 
@@ -46,22 +49,23 @@ def attack_nets(
         device: Where they do, "cpu" or "gpu".
         save: The attack file that keeps the images; None to drop them.
         with_examples: Whether the first image of each class is attacked once more, to be drawn.
-        on_progress: Called with the number of images that are done, and of all.
+        on_progress: Called with the number of images that are done, which may be a fraction, and of all.
 
     NnliteError: as `evaluate_attack`, and for a file that exists already or cannot be written.
     """
     clean, seed = data.test[:first], chosen.seed or 0
     net = adversary[1].astype(dtype).to(device)
     nets = {name: victim.astype(dtype).to(device) for name, victim in victims.items()}
-    asked = net, nets, clean.to(device), chosen.attack, chosen.phi
+    asked = nets, clean.to(device), chosen.attack, chosen.phi
+    show = BlockProgress(net, chosen.attack, len(chosen.phi), BLOCK, on_progress)
     if save is None:
-        table = evaluate_attack(*asked, seed=seed, on_progress=on_progress)
+        table = evaluate_attack(show.net, *asked, seed=seed, on_progress=show)
     else:
         record = _record(chosen, adversary, victims, data, clean)
-        with new_attack(save, record, clean, np.arange(len(clean)), dtype) as file:
-            table = evaluate_attack(*asked, seed=seed, keep=file.keep, on_progress=on_progress)
+        with new_attack(Path(save), record, clean, np.arange(len(clean)), dtype) as file:
+            table = evaluate_attack(show.net, *asked, seed=seed, keep=file.keep, on_progress=show)
             file.score(np.stack([correct.sum(axis=-1) for correct in table.correct.values()]))
-    return Attacked(table, first_of_each_class(*asked, seed=seed) if with_examples else None)
+    return Attacked(table, first_of_each_class(net, *asked, seed=seed) if with_examples else None)
 
 
 def _record(

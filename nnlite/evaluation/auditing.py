@@ -15,7 +15,7 @@ import numpy as np
 
 from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, project
-from nnlite.backend import Array, get_xp, to_host
+from nnlite.backend import Array, brief, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation import verdicts as ask
@@ -30,16 +30,18 @@ from nnlite.evaluation.accuracy import (
     evaluate_attack,
     percent,
 )
-from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove
-from nnlite.evaluation.intervals import Limits, wilson
+from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove, within
+from nnlite.evaluation.intervals import Limits, rows_of, wilson
+from nnlite.evaluation.passes import BlockProgress
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.evaluation.verdicts import FAIL, Verdict, all_correct
+from nnlite.inputs import UNIT, Box
 from nnlite.network import Network
 
 LARGE = 0.5  # a phi at which every image can become the same grey one
 AT_A_TIME = 100  # examples under attack, or in certificates, so that progress moves
 
-OnProgress = Callable[[int, int, str], None]  # is told how many images are done, of how many, and under which attack
+OnProgress = Callable[[float, int, str], None]  # is told how many images are done, of how many, and under which attack
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ ATTACKS = {
     ),
     "apgd": AuditAttack(
         "APGD",
-        lambda asked: f"APGD, {asked.apgd_steps} steps a loss",
+        lambda asked: f"APGD, {asked.apgd_steps} steps, 10 starts",
         lambda asked: APGD(steps=asked.apgd_steps, clip=asked.clip),
     ),
     "transfer": AuditAttack("noise of", lambda asked: "R1 noise", lambda asked: replace(R1, clip=asked.clip), "others"),
@@ -131,6 +133,7 @@ class FollowUp:
     tried: BoolArray
     broken: BoolArray
     why_not: str = ""
+    __repr__ = brief()
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +163,7 @@ class Audit:
     parameters: dict[str, Any]
     rows: IntArray
     interrupted: bool = False
+    __repr__ = brief("phi", "accuracy", "failed", "bracket", "rows", "interrupted")
 
     @property
     def worst(self) -> BoolArray:
@@ -178,6 +182,20 @@ class Audit:
     def intervals(self) -> dict[str, Limits]:
         """The 95 % interval of each accuracy over the examples."""
         return {name: wilson(values, len(self.rows)) for name, values in self.accuracy.items()}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each accuracy, with its interval, as a data frame or a CSV file takes them.
+
+        Attacks come first, then the worst case, and what is proven and unknown of the examples of `bracket`.
+        """
+        found = [
+            row | {"examples": len(self.rows)} for row in rows_of("attack", self.phi, self.accuracy, self.intervals)
+        ]
+        if self.bracket is None:
+            return found
+        kept = {name: values for name, values in self.bracket.accuracy.items() if name != "worst"}
+        more = rows_of("attack", self.bracket.phi, kept, self.bracket.intervals)
+        return found + [row | {"examples": len(self.bracket.rows)} for row in more]
 
     @property
     def failed(self) -> bool:
@@ -208,7 +226,7 @@ def audit(
         samples: The images and their labels.
         others: The nets that craft the transferred noise, by name; there may be none.
         options: What is asked.
-        on_progress: Called with how many images are done, of how many, and under which attack.
+        on_progress: Called with how many images are done, which may be a fraction, of how many, and under which attack.
 
     NnliteError: nets that do not fit the samples, a stack, or a net that is right on none of the samples.
     """
@@ -286,13 +304,13 @@ class _Trial:
 
         k = ask.undecided(percent(self.white), float(percent(self.clean.right)))
         left = all_correct(self.correct)
-        again = APGD(steps=2 * asked.apgd_steps, losses=("ce",), clip=asked.clip)
+        again = APGD(steps=2 * asked.apgd_steps, restarts=2, clip=asked.clip)
         doubled = {f"APGD, {again.steps} steps": again}
         self.follow_ups["more steps"] = self.tried_on("more steps", doubled, {k: np.flatnonzero(left[k])})
         left &= ~self.follow_ups["more steps"].broken
         stride = PGD(steps=asked.steps, restarts=2, stride=0.5, clip=asked.clip)
-        plain = APGD(steps=asked.apgd_steps, losses=("margin",), clip=asked.clip)
-        search: dict[str, Attack] = {"PGD, strides of phi / 2": stride, "APGD on the plain margin": plain}
+        targets = APGD(steps=(asked.apgd_steps + 1) // 2, losses=("targets",), clip=asked.clip)
+        search: dict[str, Attack] = {"PGD, strides of phi / 2": stride, "APGD towards each class": targets}
         self.follow_ups["search"] = self.tried_on("another search", search, {k: np.flatnonzero(left[k])})
 
         square, why_not = _square(asked, self.samples.images.shape[-1])
@@ -319,14 +337,18 @@ class _Trial:
         """
         correct, rows = np.zeros((len(phi), len(tried)), bool), np.flatnonzero(tried)
         if rows.size:
+            adversary = self.net if crafting is None else crafting
+            show = BlockProgress(
+                adversary, attack, len(phi), AT_A_TIME, lambda done, total: self.on_progress(done, total, what)
+            )
             table = evaluate_attack(
-                self.net if crafting is None else crafting,
+                show.net,
                 {"net": self.net},
                 self.samples[get_xp(self.samples.labels).asarray(rows)],
                 attack,
                 phi,
                 seed=self.options.seed,
-                on_progress=lambda done, total: self.on_progress(done, total, what),
+                on_progress=show,
                 block=AT_A_TIME,
             )
             correct[:, rows] = table.correct["net"]
@@ -353,11 +375,14 @@ class _Trial:
             return None, "none was asked for"
         blocks = []
         for start in range(0, len(places), AT_A_TIME):
-            self.on_progress(start, len(places), "certificates")
             some = places[start : start + AT_A_TIME]
-            x, y = self.samples.batch(get_xp(self.samples.labels).asarray(some), self.net.dtype)
+            show = within(
+                start, len(some), len(places), lambda done, total: self.on_progress(done, total, "certificates")
+            )
+            show(0)
+            samples = self.samples[get_xp(self.samples.labels).asarray(some)]
             try:
-                blocks.append(prove(self.net, x, y, worst[:, some], asked))
+                blocks.append(prove(self.net, samples, worst[:, some], asked, show))
             except NnliteError as error:
                 return None, str(error)
         return Bracket(asked.sizes, np.concatenate(blocks, axis=-1), worst[:, places], places), ""
@@ -397,11 +422,11 @@ class _InBall:
     def clip(self) -> bool:
         return self.noise.clip
 
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
-        images = self.noise.craft(net, x, y, phi, rng).images
-        return Crafted(
-            [project(image, x, size, self.norm, clip=self.clip) for image, size in zip(images, phi, strict=True)]
-        )
+    def craft(
+        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
+    ) -> Crafted:
+        images, limits = self.noise.craft(net, x, y, phi, rng, box).images, box.like(x) if self.clip else None
+        return Crafted([project(image, x, size, self.norm, limits) for image, size in zip(images, phi, strict=True)])
 
 
 def _look(net: Network, samples: Samples) -> _Clean:

@@ -12,13 +12,13 @@ that breaks it first it is tried all the same: that it is not proven there is th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nnlite.apgd import APGD
 from nnlite.attacks import check_count
-from nnlite.backend import Array, get_xp, to_host
+from nnlite.backend import Array, brief, get_xp, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
@@ -32,11 +32,14 @@ from nnlite.evaluation.accuracy import (
     evaluate_attack,
     percent,
 )
-from nnlite.evaluation.intervals import Limits, wilson
+from nnlite.evaluation.intervals import Limits, rows_of, wilson
+from nnlite.evaluation.passes import BlockProgress
 from nnlite.network import Network
 
 CERTIFY_PHI = (0.01, 0.02, 0.05, 0.1)
 BLOCK = 25  # images at a time: what is finished is kept in blocks
+
+OnShare = Callable[[float], None]  # is told which share of some work is done
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Bracket:
     stands: BoolArray
     rows: IntArray
     interrupted: bool = False
+    __repr__ = brief("phi", "accuracy", "rows", "interrupted")
 
     @property
     def accuracy(self) -> dict[str, FloatArray]:
@@ -110,6 +114,10 @@ class Bracket:
         """The 95 % intervals of `accuracy`, for all images that these were drawn from."""
         return {name: wilson(values, len(self.rows)) for name, values in self.accuracy.items()}
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each figure of `accuracy`, with its interval, as a data frame or a CSV file takes them."""
+        return rows_of("bound", self.phi, self.accuracy, self.intervals)
+
     @property
     def contradictions(self) -> BoolArray:
         """Which images are both proven and broken, bool (phi, N): there may be none, or nnlite is wrong."""
@@ -121,7 +129,7 @@ def bracket(
     samples: Samples,
     options: CertifyOptions = CertifyOptions(),
     *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[float, int], None] = lambda done, total: None,
 ) -> Bracket:
     """Certify and attack the images that the options draw, and return what is known of them.
 
@@ -132,12 +140,12 @@ def bracket(
         net: One net, not a stack, of Dense and ReLU layers; of several heads it is the main one that is asked.
         samples: The images and their labels.
         options: What is asked.
-        on_progress: Called with how many images are done, and of how many, before each block of them and at the end.
+        on_progress: Called with how many images are done, which may be a fraction, and of how many.
 
     NnliteError: a stack, a layer that has no relaxation, and samples that do not fit the net.
     """
     rows, samples = drawn(net, samples, options)
-    (proven, stands), interrupted = in_blocks(lambda block: _ask(net, block, options), samples, on_progress)
+    (proven, stands), interrupted = in_blocks(lambda block, show: _ask(net, block, options, show), samples, on_progress)
     return Bracket(options.sizes, proven, stands, rows[: proven.shape[-1]], interrupted)
 
 
@@ -151,17 +159,22 @@ def drawn(net: Network, samples: Samples, options: CertifyOptions) -> tuple[IntA
 
 
 def in_blocks(
-    ask: Callable[[Samples], tuple[Array, ...]], samples: Samples, on_progress: Callable[[int, int], None]
+    ask: Callable[[Samples, OnShare], tuple[Array, ...]],
+    samples: Samples,
+    on_progress: Callable[[float, int], None],
 ) -> tuple[list[Array], bool]:
     """Return what `ask` finds of the samples, asked in blocks and joined (..., N), and whether it was interrupted.
 
-    After KeyboardInterrupt N counts the samples of the blocks that are finished; with none of them it goes on.
+    `ask` is given something to call with the share of its block that is done. After KeyboardInterrupt N counts the
+    samples of the blocks that are finished; with none of them it goes on.
     """
     found, interrupted = [], False
     try:
         for start in range(0, len(samples), BLOCK):
-            on_progress(start, len(samples))
-            found.append(ask(samples[start : start + BLOCK]))
+            block = samples[start : start + BLOCK]
+            show = within(start, len(block), len(samples), on_progress)
+            show(0)
+            found.append(ask(block, show))
         on_progress(len(samples), len(samples))
     except KeyboardInterrupt:
         if not found:
@@ -170,28 +183,42 @@ def in_blocks(
     return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)], interrupted
 
 
-def prove(net: Network, x: Array, y: Array, stands: BoolArray, options: CertifyOptions) -> BoolArray:
+def within(start: int, count: int, total: int, on_progress: Callable[[float, int], None]) -> OnShare:
+    """Return what tells `on_progress` the images done, given the share of the `count` images from `start` on."""
+    return lambda share: on_progress(start + share * count, total)
+
+
+def prove(
+    net: Network,
+    samples: Samples,
+    stands: BoolArray,
+    options: CertifyOptions,
+    on_share: OnShare = lambda share: None,
+) -> BoolArray:
     """Return which of N images are proven at each of `options.sizes`, bool (phi, N).
 
     Arguments:
         net: One net, not a stack.
-        x: The images, (N, D).
-        y: Their labels, (N,).
+        samples: The images and their labels.
         stands: Which images an attack leaves correct, bool (phi, N).
         options: What is asked.
+        on_share: Called with the share that is done, before each phi.
     """
-    proven = np.zeros_like(stands)
-    left = np.arange(len(y))
+    (x, y), proven, left = samples.batch(slice(None), net.dtype), np.zeros_like(stands), np.arange(len(samples))
+    asked = {"clip": options.clip, "splits": options.splits, "box": samples.box}
     for k, size in enumerate(options.sizes):
+        on_share(k / len(options.sizes))
         some = get_xp(x).asarray(left)
-        proven[k, left] = to_host(is_proven(net, x[some], y[some], size, clip=options.clip, splits=options.splits))
+        proven[k, left] = to_host(is_proven(net, x[some], y[some], size, **asked))
         left = np.flatnonzero(proven[k] & stands[k])
     return proven
 
 
-def _ask(net: Network, samples: Samples, options: CertifyOptions) -> tuple[BoolArray, BoolArray]:
+def _ask(net: Network, samples: Samples, options: CertifyOptions, on_share: OnShare) -> tuple[BoolArray, BoolArray]:
     """Return which of a block of samples are proven, and which stand, at each phi: (phi, N) each."""
-    phi, (x, y) = options.sizes, samples.batch(slice(None), net.dtype)
-    is_proven(net, x[:1], y[:1], 0.0, clip=options.clip)  # first of all, as it refuses what has no proof
-    stands = evaluate_attack(net, {"net": net}, samples, APGD(clip=options.clip), phi).correct["net"]
-    return prove(net, x, y, stands, options), stands
+    phi, attack, count = options.sizes, APGD(clip=options.clip), len(samples)
+    is_proven(net, *samples[:1].batch(slice(None), net.dtype), 0.0, box=samples.box)  # refuses what has no proof
+    # the attack is half of it, the certificates are the rest
+    show = BlockProgress(net, attack, len(phi), count, lambda done, total: on_share(done / total / 2))
+    stands = evaluate_attack(show.net, {"net": net}, samples, attack, phi, on_progress=show).correct["net"]
+    return prove(net, samples, stands, options, lambda share: on_share((1 + share) / 2)), stands

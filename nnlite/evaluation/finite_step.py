@@ -1,13 +1,14 @@
 """How far DataGrad's finite difference is from the derivative that it stands for, that of Eq. 3, for each step phi."""
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import Array
+from nnlite.backend import Array, brief
 from nnlite.errors import NnliteError
 from nnlite.gradcheck import expect_float64, penalty_gradient, with_gates_held
 from nnlite.layers import Parameters, ReLU
@@ -47,6 +48,7 @@ class Convergence:
     flips: npt.NDArray[np.int64]
     relus: int
     exact32: float
+    __repr__ = brief()
 
     @property
     def share(self) -> FloatArray:
@@ -58,10 +60,19 @@ class Convergence:
         return np.diff(np.log(errors)) / np.diff(np.log(self.phi))
 
 
-def convergence(net: Network, x: Array, y: Array, penalty: Penalty, phi: Sequence[float] = PHI) -> Convergence:
+def convergence(
+    net: Network,
+    x: Array,
+    y: Array,
+    penalty: Penalty,
+    phi: Sequence[float] = PHI,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Convergence:
     """Compare the finite difference with the exact derivative of the batch mean of R(J), at each of `phi`, in order.
 
     net: one model in float64 whose numbers float32 can hold, such as a trained one; so with x (N, D). y: (N,).
+    on_progress: called with how many differences are done, and of how many, before each of them.
     NnliteError for another type, a phi outside [1e-7, 1], or a derivative that is 0 or not finite.
     """
     expect_float64(net, x)
@@ -72,10 +83,15 @@ def convergence(net: Network, x: Array, y: Array, penalty: Penalty, phi: Sequenc
     smooth = Network(tuple(layer for layer in net.layers if not isinstance(layer, ReLU)), net.heads)
     net32, x32 = net.astype(np.float32), x.astype(np.float32)
     exact, exact_smooth = (_flat(penalty_gradient(each, x, y, penalty)) for each in (net, smooth))
+    done = itertools.count()
 
     def compared(of: Network, at: Array, reference: FloatArray) -> FloatArray:
         """Return errors and cosines, (2, phi)."""
-        return np.array([_compare(_flat(penalty_gradient(of, at, y, penalty, step)), reference) for step in steps]).T
+        found = []
+        for step in steps:
+            on_progress(next(done), 4 * len(steps))
+            found.append(_compare(_flat(penalty_gradient(of, at, y, penalty, step)), reference))
+        return np.array(found).T
 
     clean = net.run(x, y)
     direction = penalty.gradient(clean.dx)

@@ -7,7 +7,8 @@ as linear, would be 0. Strides and gamma fall along half a cosine, so that the p
 
 Two things differ from the paper. There the first balls end at the linear estimate, and points may approach the border
 from within and never cross it; here gamma is added. And there no ball is wider than the best noise is long. But a point
-is clipped to [0, 1] after the projection, which shortens its noise: the ball that makes the best noise may be wider.
+is moved into the box of the data after the projection, which shortens its noise: the ball that makes the best noise may
+be wider.
 """
 
 import math
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnlite.attacks import NORMS, Crafted, check_count, project
+from nnlite.attacks import NORMS, Crafted, check_batch, check_count, project
 from nnlite.backend import Array, get_xp
 from nnlite.errors import NnliteError
+from nnlite.inputs import UNIT, Box
 from nnlite.losses import margin
 from nnlite.network import Network
 from nnlite.penalties import L1, L2_NORM
@@ -35,7 +37,7 @@ class FMN:
     Arguments:
         norm: What is to be small, "linf" or "l2".
         steps: How many points are looked at; the first is the image itself.
-        clip: Whether pixels stay within [0, 1].
+        clip: Whether pixels stay within the box of the data.
     """
 
     norm: str = "linf"
@@ -47,17 +49,19 @@ class FMN:
             raise NnliteError(f"norm: expected one of {', '.join(DUALS)}, found {self.norm!r}")
         object.__setattr__(self, "steps", check_count("steps", self.steps))
 
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+    def craft(
+        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
+    ) -> Crafted:
         """Return for each phi the nearest image that was found, where it is within phi of x, and x elsewhere.
 
         An image that is misclassified already needs no noise. `failed` is true where no misclassified image was found.
         """
-        xp = get_xp(x, y)
-        nearest, length = self._nearest(net, x, y)
+        limits, xp = check_batch(net, x, y, box if self.clip else None), get_xp(x, y)
+        nearest, length = self._nearest(net, x, y, limits)
         images = [xp.where(length <= size, nearest, x) for size in map(float, phi)]
         return Crafted(images, failed=length[..., 0] == np.inf, smallest=nearest)
 
-    def _nearest(self, net: Network, x: Array, y: Array) -> tuple[Array, Array]:
+    def _nearest(self, net: Network, x: Array, y: Array, box: Box | None) -> tuple[Array, Array]:
         """Return the nearest misclassified image (..., N, D) and its distance (..., N, 1); x and inf where none is."""
         xp, measure, dual = get_xp(x, y), NORMS[self.norm], DUALS[self.norm]
         models = net.predict(x).shape
@@ -66,7 +70,7 @@ class FMN:
         length = radius + np.inf
         for step in range(self.steps):
             fall = (1 + math.cos(math.pi * step / self.steps)) / 2
-            seen, size = net.run(point, y, loss=margin), measure(point - x)[..., None]
+            seen, size = net.backward(net.forward(point), y, loss=margin), measure(point - x)[..., None]
             fooled = (seen.logits.argmax(axis=-1) != y)[..., None]
             closer = fooled & (size < length)
             nearest, length = xp.where(closer, point, nearest), xp.where(closer, size, length)
@@ -76,6 +80,6 @@ class FMN:
             wider = (1 + GAMMA * fall) * xp.where(length == np.inf, xp.maximum(radius, border), radius)
             radius = xp.where(fooled, (1 - GAMMA * fall) * radius, wider)
             stride = STRIDES[1] + (STRIDES[0] - STRIDES[1]) * fall
-            point = project(point + stride * L2_NORM.gradient(seen.dx), x, radius, self.norm, clip=False)
-            point = point.clip(0, 1) if self.clip else point
+            point = project(point + stride * L2_NORM.gradient(seen.dx), x, radius, self.norm)
+            point = point if box is None else box.clip(point)
         return nearest, length

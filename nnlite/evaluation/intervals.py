@@ -1,7 +1,8 @@
 """Confidence intervals of an accuracy, which is a proportion of the images that it was counted on."""
 
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,26 @@ class Limits(NamedTuple):
 
     low: npt.NDArray[np.float64]
     high: npt.NDArray[np.float64]
+
+
+def rows_of(
+    column: str, phi: Sequence[float], accuracy: Mapping[str, npt.NDArray[np.float64]], intervals: Mapping[str, Limits]
+) -> list[dict[str, Any]]:
+    """Return a row for each accuracy in percent and its interval, by plain names.
+
+    Arguments:
+        column: What the keys of `accuracy` are.
+        phi: The sizes of noise.
+        accuracy: By name, (phi,) each.
+        intervals: The intervals of `accuracy`.
+    """
+    return [
+        {column: name, "phi": size, "accuracy": value, "low": low, "high": high}
+        for name, values in accuracy.items()
+        for size, value, low, high in zip(
+            phi, values.tolist(), *(part.tolist() for part in intervals[name]), strict=True
+        )
+    ]
 
 
 def wilson(accuracy: float | npt.NDArray[np.float64], images: int) -> Limits:

@@ -15,6 +15,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, check_phi
 from nnlite.evaluation.fmn import FMN
 from nnlite.lbfgs import LBFGS
+from nnlite.storage.texts import did_you_mean
 
 L2_PHI = (0.0, 0.25, 0.5, 1.0, 2.0)  # phi on each of D pixels is sqrt(D) phi long, so the paper's sizes are tiny here
 NORM_NAMES = {"l2": "L2", "linf": "L-infinity"}
@@ -107,7 +108,8 @@ def choose_attack(
     name = next((known for known, row in NAMED_ATTACKS.items() if name in row.aliases), name)
     row = NAMED_ATTACKS.get(name)
     if row is None:
-        raise NnliteError(f"noise: expected one of {', '.join(NAMED_ATTACKS)}, found {name!r}")
+        near = did_you_mean(name, NAMED_ATTACKS)
+        raise NnliteError(f"noise: expected one of {', '.join(NAMED_ATTACKS)}, found {name!r}{near}")
     for option in options:
         if option not in row.options:
             able = ", ".join(other for other, takes in NAMED_ATTACKS.items() if option in takes.options)
@@ -136,7 +138,7 @@ def _art(name: str, norm: str, summary: str, **options: int) -> NamedAttack:
 
 _PHI = {"linf": PAPER_PHI, "l2": L2_PHI}
 _PGD: dict[str, float | None] = {"steps": 40, "restarts": 1, "stride": None, "seed": 0}
-_APGD = {"steps": 70, "restarts": 4, "seed": 0}
+_APGD = {"steps": 70, "restarts": 10, "seed": 0}
 _FMN = {"steps": 100}
 
 NAMED_ATTACKS = {
@@ -144,11 +146,14 @@ NAMED_ATTACKS = {
     "r2": NamedAttack("R2", None, partial(replace, R2), "one step phi 2J", clip=False),
     "pgd": NamedAttack("PGD", "linf", PGD, "projected gradient descent", _PGD, clip=True),
     "pgd-l2": NamedAttack("PGD", "l2", partial(PGD, "l2"), "projected gradient descent", _PGD, clip=True, phi=L2_PHI),
-    "apgd": NamedAttack(
-        "APGD", "linf", APGD, "PGD that sets its strides, on the cross-entropy and each margin", _APGD, clip=True
-    ),
-    "apgd-ce": NamedAttack(
-        "APGD-CE", "linf", partial(APGD, losses=("ce",)), "the same, on the cross-entropy alone", _APGD, clip=True
+    "apgd": NamedAttack("APGD", "linf", APGD, "PGD that sets its strides, from many starts", _APGD, clip=True),
+    "apgd-t": NamedAttack(
+        "APGD-T",
+        "linf",
+        partial(APGD, losses=("targets",)),
+        "the same, from the image towards each class in turn",
+        {"steps": 70},
+        clip=True,
     ),
     "apgd-l2": NamedAttack("APGD", "l2", partial(APGD, "l2"), "as apgd", _APGD, clip=True, phi=L2_PHI),
     "lbfgs": NamedAttack(

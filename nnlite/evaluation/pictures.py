@@ -5,9 +5,13 @@ differ in their line and marker. What follows the first line of a title is set s
 only when something is drawn.
 """
 
+import io
 import itertools
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +24,15 @@ from nnlite.evaluation.auditing import ATTACKS, Audit
 from nnlite.evaluation.finite_step import Convergence
 from nnlite.evaluation.radii import Radii
 from nnlite.methods import METHODS
-from nnlite.storage.files import new_file
+from nnlite.storage.files import expect_writable, new_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg", ".pdf")
+SETTINGS = {"svg.hashsalt": "nnlite"}  # beside Matplotlib's own
+LOOK: dict[str, Any] = {"bbox_inches": "tight", "facecolor": "white"}
 COLOURS = {  # Okabe and Ito's for the paper's own methods, Tol's muted palette for the earlier works, and two more
     "none": "#000000",
     "l1": "#E69F00",
@@ -54,35 +60,74 @@ _L2_AXIS = "length of the noise in the L2 norm, phi (1 is the whole range of one
 # -- what every picture is drawn with
 
 
-def check_format(path: Path) -> None:
-    """Raise NnliteError unless the name of `path` ends in one of FORMATS."""
+def check_picture(path: Path | str) -> None:
+    """Raise NnliteError unless the name of `path` ends in one of FORMATS and a file can be written there."""
+    path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise NnliteError(f"picture: expected a name that ends in {', '.join(FORMATS)}, found {path.name!r}; rename it")
+    with _told(path):
+        expect_writable(path)
 
 
 @contextmanager
-def drawing(width: float, height: float, path: Path) -> Iterator["Figure"]:
-    """Give an empty figure of this size in inches to draw into, and write it to `path` at the end of the block.
+def drawing(width: float, height: float, path: Path | str | None) -> Iterator["Figure"]:
+    """Give an empty figure of this size in inches to draw into; it is written to `path` at the end of the block.
 
-    A $ in a name is drawn as it is and starts no formula. The same figure makes the same file, byte by byte.
+    Without a path nothing is written, and a notebook shows the figure. Whatever the user has told Matplotlib,
+    the same figure makes the same file, byte by byte. Text between two $ is a formula, so names go through `plain`.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+    with _own_settings():
+        from matplotlib.figure import Figure
 
-    with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": "nnlite"}):
-        figure = Figure(figsize=(width, height), dpi=130)
+        figure: Any = Figure(figsize=(width, height), dpi=130)
         yield figure
+        if path is None:
+            figure._repr_png_ = partial(_as_png, figure)
+            return
+        path = Path(path)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
-        try:
-            with new_file(path, replace=True) as place:
-                figure.savefig(place, bbox_inches="tight", facecolor="white", metadata=metadata)
-        except OSError as error:
-            raise NnliteError(f"picture: cannot write {path} ({error.strerror}); choose another place") from error
+        with _told(path), new_file(path, replace=True) as place:
+            figure.savefig(place, **LOOK, metadata=metadata)
+
+
+def plain(text: str) -> str:
+    """Return `text` with its $ escaped, so that it is drawn as it is; a name may come from a stranger."""
+    return text.replace("$", r"\$")
+
+
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """Draw with Matplotlib's own settings and SETTINGS, whatever the user's are."""
+    chosen = "" if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", "")
+    import matplotlib.style
+
+    if chosen:  # it may name what is not installed here, as a notebook's does; then the import would have failed
+        os.environ["MPLBACKEND"] = chosen
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = chosen
+    with matplotlib.style.context(["default", SETTINGS]):
+        yield
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn an error of the system into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise NnliteError(f"picture: cannot write {path} ({error.strerror}); choose another place") from error
+
+
+def _as_png(figure: "Figure") -> bytes:
+    place = io.BytesIO()
+    with _own_settings():
+        figure.savefig(place, format="png", **LOOK)
+    return place.getvalue()
 
 
 def dress(axes: "Axes", title: str) -> None:
     """Give axes their title, its second line small below it, a light grid, and a legend where a line has a label."""
-    heading, _, note = title.partition("\n")
+    heading, _, note = plain(title).partition("\n")
     axes.set_title(heading, loc="left", fontsize=11, fontweight="bold", pad=20 if note else 6)
     axes.annotate(note, (0, 1), (0, 6), "axes fraction", "offset points", fontsize=9, color="0.35")
     axes.grid(axis="y", color="0.9")
@@ -119,19 +164,22 @@ def blank_axes(figure: "Figure", left: float, right: float, bottom: float, top: 
 # -- the pictures of the evaluation
 
 
-def plot_accuracy(table: AttackTable, methods: Mapping[str, str], title: str, path: Path) -> None:
+def plot_accuracy(
+    table: AttackTable, methods: Mapping[str, str], title: str, path: Path | str | None = None
+) -> "Figure":
     """Draw accuracy in percent against phi, one line for each victim; `methods` names each victim's method."""
     styles = _styles(table.accuracy, methods)
     with drawing(7.2, 4.2, path) as figure:
         axes = figure.subplots()
         for name, values in sorted(table.accuracy.items(), key=lambda item: -item[1][-1]):
             colour, line, marker = styles[name]
-            axes.plot(table.phi, values, color=colour, linestyle=line, marker=marker, markersize=5, label=name)
+            axes.plot(table.phi, values, color=colour, linestyle=line, marker=marker, markersize=5, label=plain(name))
         axes.set(xlabel=_L2_AXIS if table.norm == "l2" else PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
         dress(axes, title)
+    return figure
 
 
-def plot_audit(audit: Audit, title: str, path: Path) -> None:
+def plot_audit(audit: Audit, title: str, path: Path | str | None = None) -> "Figure":
     """Draw accuracy in percent against phi, one line for each attack; a thick black one is the worst case."""
     okabe_and_ito = ("#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#0072B2", "#F0E442")
     pairs = zip(itertools.cycle(okabe_and_ito), itertools.cycle(MARKERS), strict=False)
@@ -146,9 +194,15 @@ def plot_audit(audit: Audit, title: str, path: Path) -> None:
         axes.axhline(audit.chance, color="0.5", linestyle=":", label="chance")
         axes.set(xlabel=PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
         dress(axes, title)
+    return figure
 
 
-def plot_radii(found: Mapping[str, Radii], methods: Mapping[str, str], notes: Mapping[str, str], path: Path) -> None:
+def plot_radii(
+    found: Mapping[str, Radii],
+    methods: Mapping[str, str],
+    notes: Mapping[str, str],
+    path: Path | str | None = None,
+) -> "Figure":
     """Draw for each run the radii of its images, sorted by the broken one: proven below, unknown between the two.
 
     Arguments:
@@ -157,12 +211,12 @@ def plot_radii(found: Mapping[str, Radii], methods: Mapping[str, str], notes: Ma
         notes: A line about each run.
         path: Where the picture is written.
     """
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
     sizes = np.concatenate([radii.broken for radii in found.values()])
     height = 1.1 * float(sizes[np.isfinite(sizes)].max(initial=0)) or 1.0
     with drawing(max(3.6 * len(found), 5.0), 4.0, path) as figure:
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
+
         panels = figure.subplots(1, len(found), sharey=True, squeeze=False, gridspec_kw={"wspace": 0.15})[0]
         for axes, (name, radii) in zip(panels, found.items(), strict=True):
             order = np.lexsort((radii.proven, radii.broken))
@@ -178,9 +232,10 @@ def plot_radii(found: Mapping[str, Radii], methods: Mapping[str, str], notes: Ma
         handles = [Line2D([], [], color="0.2"), Patch(color="0.2", alpha=0.25), Patch(color="0.2")]
         words = ["broken from here on", "unknown", "proven"]
         figure.legend(handles, words, frameon=False, loc="center left", bbox_to_anchor=(0.91, 0.55))
+    return figure
 
 
-def plot_convergence(found: Convergence, title: str, path: Path) -> None:
+def plot_convergence(found: Convergence, title: str, path: Path | str | None = None) -> "Figure":
     """Draw the errors of the finite difference against phi, and below them the share of ReLUs that change side."""
     phi, some = np.array(found.phi), found.flips > 0
     with drawing(7.2, 5.6, path) as figure:
@@ -195,17 +250,20 @@ def plot_convergence(found: Convergence, title: str, path: Path) -> None:
         flips.set(yscale="log", xlabel="phi, the step of the finite difference", ylabel="ReLUs that\nchange side, %")
         for axes, heading in ((errors, title), (flips, "")):
             axes.axvspan(0.005, 0.1, color="0.93", zorder=0)
-            for axis in (axes.xaxis, axes.yaxis):  # log labels are formulas by default, and `drawing` draws none
-                axis.set_major_formatter("{x:g}")
-                axis.set_minor_formatter("")
             dress(axes, heading)
         flips.text(0.022, 0.06, "phi of the paper", transform=flips.get_xaxis_transform(), ha="center", fontsize=9)
         figure.align_ylabels()
+    return figure
 
 
 def plot_examples(
-    examples: Examples, table: AttackTable, methods: Mapping[str, str], shape: tuple[int, ...], title: str, path: Path
-) -> None:
+    examples: Examples,
+    table: AttackTable,
+    methods: Mapping[str, str],
+    shape: tuple[int, ...],
+    title: str,
+    path: Path | str | None = None,
+) -> "Figure":
     """Draw a strip of images for each phi, and below each image the predictions of all victims.
 
     A wrong prediction is white on the colour of the victim's method. Each line ends in the victim's accuracy on the
@@ -216,7 +274,7 @@ def plot_examples(
     block = 1 + line * len(victims) + 0.35
     height = block * len(examples.phi)
     label_width = 0.13 * max(map(len, [*victims, "phi = 0.005"])) + 0.3
-    heading, *notes = title.splitlines()
+    heading, *notes = plain(title).splitlines()
     of_each = "the first test image of each class" if len(shape) > 1 else "the first test row of each class, as bars"
     colour_key = "white on colour: a wrong prediction"
     notes += [f"{of_each}; {colour_key}"] if count > 5 else [of_each, colour_key]  # beside the head of the last column
@@ -232,7 +290,7 @@ def plot_examples(
                 draw_image(axes, examples.images[column, row].reshape(shape), column, top)
             for k, name in enumerate(victims):
                 y, colour = top + 1 + line * (k + 0.5), colour_of(methods[name])
-                axes.text(-0.2, y, name, ha="right", va="center", fontsize=9, color=colour)
+                axes.text(-0.2, y, plain(name), ha="right", va="center", fontsize=9, color=colour)
                 axes.text(count + 0.2, y, f"{table.accuracy[name][row]:.1f} %", va="center", fontsize=9, color=colour)
                 for column, seen in enumerate(examples.predictions[name][:, row]):
                     style: dict[str, Any] = {"color": colour}
@@ -240,6 +298,7 @@ def plot_examples(
                         box = {"boxstyle": "square,pad=0.15", "facecolor": colour, "edgecolor": "none"}
                         style = {"color": "white", "fontweight": "bold", "bbox": box}
                     axes.text(column + 0.5, y, str(seen), ha="center", va="center", fontsize=9, **style)
+    return figure
 
 
 def colour_of(method: str) -> str:

@@ -6,16 +6,17 @@ for it, and Auto-PGD, down a ladder of radii of which each is one percent smalle
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from nnlite.apgd import APGD
 from nnlite.attacks import NORMS
-from nnlite.backend import Array, to_host
+from nnlite.backend import Array, brief, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray
-from nnlite.evaluation.certifying import CertifyOptions, drawn, in_blocks
+from nnlite.evaluation.certifying import CertifyOptions, OnShare, drawn, in_blocks
 from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.promises import check_crafted
 from nnlite.init import generator
@@ -43,6 +44,7 @@ class Radii:
     distance: FloatArray
     rows: IntArray
     interrupted: bool
+    __repr__ = brief("medians", "closed", "rows", "interrupted")
 
     @property
     def right(self) -> BoolArray:
@@ -61,6 +63,12 @@ class Radii:
         near = self.proven >= (1 - CLOSED) * self.broken
         return float(100 * near[self.right].mean()) if self.right.any() else np.nan
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each image, as a data frame or a CSV file takes them."""
+        columns = {"image": self.rows, "proven": self.proven, "broken": self.broken, "distance": self.distance}
+        values = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in values]
+
     @property
     def contradictions(self) -> BoolArray:
         """Which images are proven where they are broken: there may be none, or nnlite is wrong."""
@@ -72,7 +80,7 @@ def find_radii(
     samples: Samples,
     options: CertifyOptions,
     *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[float, int], None] = lambda done, total: None,
 ) -> Radii:
     """Return the radii of the images that the options draw; their phi does not matter.
 
@@ -82,39 +90,48 @@ def find_radii(
         net: One net, not a stack, of Dense and ReLU layers.
         samples: The images and their labels.
         options: What is asked.
-        on_progress: Called with how many images are done, and of how many, before each block of them and at the end.
+        on_progress: Called with how many images are done, which may be a fraction, and of how many.
     """
     rows, samples = drawn(net, samples, options)
-    (proven, broken, distance), interrupted = in_blocks(lambda block: _ask(net, block, options), samples, on_progress)
+    (proven, broken, distance), interrupted = in_blocks(
+        lambda block, show: _ask(net, block, options, show), samples, on_progress
+    )
     return Radii(proven, broken, distance, rows[: len(proven)], interrupted)
 
 
-def _ask(net: Network, samples: Samples, options: CertifyOptions) -> tuple[FloatArray, ...]:
+def _ask(net: Network, samples: Samples, options: CertifyOptions, on_share: OnShare) -> tuple[FloatArray, ...]:
     """Return the proven radius, the broken one, and the distance of each of the samples."""
-    (x, y), clip = samples.batch(slice(None), net.dtype), options.clip
-    certain = to_host(is_proven(net, x, y, 0.0, clip=clip))  # first of all, as it refuses what has no proof
-    near, distance = (_nearest(FMN(norm, clip=clip), net, x, y) for norm in ("linf", "l2"))
+    certain = _proven(net, samples, 0.0, options)  # first of all, as it refuses what has no proof
+    near, distance = (_nearest(FMN(norm, clip=options.clip), net, samples) for norm in ("linf", "l2"))
+    on_share(0.1)
     largest = min(1.0, near.max())
-    broken = np.minimum(near, _down_the_ladder(net, x, y, largest, clip)) if largest else near
+    broken = np.minimum(near, _down_the_ladder(net, samples, largest, options.clip)) if largest else near
     ends = np.minimum(broken, 1.0)
-    proven = [
-        _largest_proven(net, x[k : k + 1], y[k : k + 1], float(ends[k]), options) if certain[k] else 0.0
-        for k in range(len(y))
-    ]
-    return np.array(proven), broken, distance
+    proven = np.zeros(len(samples))
+    for k in np.flatnonzero(certain):
+        on_share((1 + k / len(samples)) / 2)  # the attacks are half of it
+        proven[k] = _largest_proven(net, samples[k : k + 1], float(ends[k]), options)
+    return proven, broken, distance
 
 
-def _nearest(attack: FMN, net: Network, x: Array, y: Array) -> FloatArray:
+def _proven(net: Network, samples: Samples, phi: float, options: CertifyOptions) -> BoolArray:
+    x, y = samples.batch(slice(None), net.dtype)
+    return to_host(is_proven(net, x, y, phi, clip=options.clip, splits=options.splits, box=samples.box))
+
+
+def _nearest(attack: FMN, net: Network, samples: Samples) -> FloatArray:
     """Return the size of the smallest noise that FMN finds, (N,); inf where it finds none."""
-    nearest = attack.craft(net, x, y, (), generator(0, "attack")).smallest
+    x, y = samples.batch(slice(None), net.dtype)
+    nearest = attack.craft(net, x, y, (), generator(0, "attack"), samples.box).smallest
     return _size(attack.norm, net, x, y, x if nearest is None else nearest)
 
 
-def _down_the_ladder(net: Network, x: Array, y: Array, largest: float, clip: bool) -> FloatArray:
+def _down_the_ladder(net: Network, samples: Samples, largest: float, clip: bool) -> FloatArray:
     """Return the size of the smallest noise that Auto-PGD finds within `largest` and less, (N,); inf for none."""
     attack, radii = APGD(clip=clip), (largest * RUNG ** np.arange(RUNGS)).tolist()
-    crafted = attack.craft(net, x, y, radii, generator(0, "attack"))
-    check_crafted(attack, x, radii, crafted)
+    x, y = samples.batch(slice(None), net.dtype)
+    crafted = attack.craft(net, x, y, radii, generator(0, "attack"), samples.box)
+    check_crafted(attack, x, radii, crafted, samples.box)
     return np.min([_size("linf", net, x, y, image) for image in crafted.images], axis=0)
 
 
@@ -124,21 +141,17 @@ def _size(norm: str, net: Network, x: Array, y: Array, image: Array) -> FloatArr
     return np.where(fooled, size.astype(np.float64), np.inf)
 
 
-def _largest_proven(net: Network, x: Array, y: Array, end: float, options: CertifyOptions) -> float:
-    """Return the largest phi up to `end` found at which one image (1, D) is proven, given that it is at 0.
+def _largest_proven(net: Network, sample: Samples, end: float, options: CertifyOptions) -> float:
+    """Return the largest phi up to `end` found at which one sample is proven, given that it is at 0.
 
     `end` itself is tried first: it is where an attack has broken the image, and no proof may reach it.
     """
-
-    def holds(phi: float) -> bool:
-        return bool(to_host(is_proven(net, x, y, phi, clip=options.clip, splits=options.splits))[0])
-
-    low, high = 0.0, end
-    if holds(end):
+    if _proven(net, sample, end, options)[0]:
         return end
+    low, high = 0.0, end
     for _ in range(HALVINGS):
         if high - low <= NARROW * high:
             break
         middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
+        low, high = (middle, high) if _proven(net, sample, middle, options)[0] else (low, middle)
     return low

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from nnlite.attacks import Crafted, check_count, perturb
+from nnlite.attacks import Crafted, check_batch, check_count, perturb
 from nnlite.backend import Array, get_xp
+from nnlite.inputs import UNIT, Box
 from nnlite.network import Network
 
 
@@ -26,13 +27,15 @@ class RandomSigns:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tries", check_count("tries", self.tries))
 
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+    def craft(
+        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
+    ) -> Crafted:
         """Return the kept image of each example for each phi; the same signs serve every phi."""
-        xp = get_xp(x)
+        limits, xp = check_batch(net, x, y, box if self.clip else None), get_xp(x)
         images = [x] * len(phi)
         for _ in range(self.tries):
             signs = xp.asarray(rng.choice(np.array([-1, 1], x.dtype), x.shape))
             for k, size in enumerate(phi):
                 fooled = net.predict(images[k]) != y
-                images[k] = xp.where(fooled[..., None], images[k], perturb(x, signs, size, clip=self.clip))
+                images[k] = xp.where(fooled[..., None], images[k], perturb(x, signs, size, limits))
         return Crafted(images)

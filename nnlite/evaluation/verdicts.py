@@ -68,7 +68,7 @@ def converged(phi: Sequence[float], white: FloatArray, tried: BoolArray, broken:
 
 
 def other_search(phi: Sequence[float], white: FloatArray, tried: BoolArray, broken: BoolArray) -> Verdict:
-    """Return the share of examples that a stride of phi / 2, or the plain margin, breaks after all that; as above."""
+    """Return the share that a stride of phi / 2, or the margin of each class, breaks after all that; as above."""
     return _new_finds("search", "Do another stride and another loss find nothing?", phi, white, tried, broken)
 
 

@@ -25,9 +25,14 @@ _IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 def run_on_cluster(
-    tasks: Sequence[Task], on_progress: OnProgress = lambda index, progress: None, *, address: str, processes: int
+    tasks: Sequence[Task],
+    on_progress: OnProgress = lambda index, progress: None,
+    *,
+    address: str,
+    processes: int,
+    threads: int = 1,
 ) -> Iterator[tuple[int, Any]]:
-    """Run tasks on a Dask cluster, each in one BLAS thread, and yield (index, result) of each as it ends.
+    """Run tasks on a Dask cluster and yield (index, result) of each as it ends.
 
     Equal tasks have equal keys, so a grid that is sent twice at the same time is trained once. NnliteError: no answer
     within TIMEOUT, a worker whose nnlite or NumPy is another version than here, a task that raises NnliteError, or one
@@ -38,6 +43,7 @@ def run_on_cluster(
         on_progress: is called with the index of a task and what it reports.
         address: of the scheduler, such as tcp://10.0.0.5:8786, or LOCAL.
         processes: how many workers a LOCAL cluster has.
+        threads: how many BLAS threads a task has.
     """
     if not tasks:
         return
@@ -50,11 +56,11 @@ def run_on_cluster(
         _check_workers(client, address, versions, own)
         indices: dict[str, list[int]] = {}
         for index, task in enumerate(tasks):
-            indices.setdefault(f"nnlite-{tokenize(task, own)}", []).append(index)
+            indices.setdefault(f"nnlite-{tokenize(task, own, threads)}", []).append(index)
         events: SimpleQueue[tuple[str, Any, Any]] = SimpleQueue()  # (key, progress, future); one of the two is None
         client.subscribe_topic(TOPIC, lambda event: events.put((*event[1], None)))
         futures = [
-            client.submit(run_remotely, key, own, cloudpickle.dumps(tasks[index]), key=key)
+            client.submit(run_remotely, key, own, threads, cloudpickle.dumps(tasks[index]), key=key)
             for key, (index, *_) in indices.items()
         ]
         for future in futures:
@@ -128,7 +134,7 @@ def _portable_functions() -> tuple[Callable[[], dict[str, str]], Callable[..., A
     """Return two functions that are pickled with their code, so that they run on a worker without this nnlite.
 
     The first returns the versions that must be equal everywhere, since the results may differ otherwise. The second
-    runs a task in one BLAS thread where they are equal: a worker may have joined after they were compared.
+    runs a task in so many BLAS threads where they are equal: a worker may have joined after they were compared.
     """
 
     def versions() -> dict[str, str]:
@@ -136,7 +142,7 @@ def _portable_functions() -> tuple[Callable[[], dict[str, str]], Callable[..., A
 
         return {name: import_module(name.lower()).__version__ for name in ("nnlite", "NumPy")}
 
-    def run_remotely(key: str, expected: dict[str, str], task: bytes) -> tuple[str, Any, Any]:
+    def run_remotely(key: str, expected: dict[str, str], threads: int, task: bytes) -> tuple[str, Any, Any]:
         from distributed import get_worker
 
         worker = get_worker()
@@ -152,7 +158,7 @@ def _portable_functions() -> tuple[Callable[[], dict[str, str]], Callable[..., A
         from nnlite.errors import NnliteError
         from nnlite.grid.pool import run_task
 
-        threadpoolctl.threadpool_limits(1)  # of the whole process, and for good: a worker's threads share the limit
+        threadpoolctl.threadpool_limits(threads)  # for good: a worker's threads share the limit
         try:
             result = run_task(cloudpickle.loads(task), lambda progress: worker.log_event(TOPIC, (key, progress)))
         except NnliteError as error:

@@ -1,10 +1,9 @@
 """The grid: jobs for all combinations of some settings, from a TOML file or from tables.
 
-The keys are those of Settings, and a list is a dimension. Each [[models]] table inherits the keys above it and adds its
-own.
+The keys are those of Settings, and a list is a dimension; a phi may be a text, such as "8/255". Each [[models]] table
+inherits the keys above it and adds its own.
 """
 
-import difflib
 import itertools
 import math
 import tomllib
@@ -15,11 +14,11 @@ from typing import Any, TypeAlias
 from nnlite.datasets.loading import source_name
 from nnlite.errors import NnliteError
 from nnlite.grid.jobs import Job
-from nnlite.storage.files import read_file
+from nnlite.storage.files import read_text
 from nnlite.storage.kinds import FOLDER_NAME, Kind, expect, text
-from nnlite.storage.texts import shown
-from nnlite.training.runs import check_name
-from nnlite.training.settings import FIELDS, LISTS, Settings, with_defaults
+from nnlite.storage.texts import did_you_mean, parse_number, shown
+from nnlite.training.runs import check_name, run_path
+from nnlite.training.settings import FIELDS, LISTS, Settings, name_part, with_defaults
 
 FILE_LIMIT = 8_000  # bytes: tomllib takes 0.2 s for one dotted key as long as the file, and 17 s for 64 kB
 JOBS_LIMIT = 10_000  # beyond that it is a mistake and not a grid
@@ -31,7 +30,7 @@ TABLES = Kind(
 LIST = Kind("a list", lambda value: isinstance(value, list))
 TEXT = text(1, 4096)
 _KEYS = list(FIELDS)
-_IN_RUN_NAME = {"reg", "gradient", "multitask", "gamma"}  # and the numbers that the method takes
+_IN_METHOD_NAME = {"reg", "gradient", "multitask", "gamma"}  # and the numbers that the method takes
 
 Table: TypeAlias = Mapping[str, Any]
 
@@ -39,7 +38,7 @@ Table: TypeAlias = Mapping[str, Any]
 def read_grid(path: Path, runs: Path) -> list[Job]:
     """Return the jobs of a grid file, with their runs below the folder `runs`; NnliteError says what is wrong in it."""
     try:
-        table = tomllib.loads(read_file(path, FILE_LIMIT).decode("utf-8"))
+        table = tomllib.loads(read_text(path, FILE_LIMIT))
     except OSError as error:
         raise NnliteError(f"{path}: cannot be read ({error.strerror}); give the path of a grid file") from error
     except (ValueError, RecursionError) as error:  # tomllib passes on what int() and deep nesting raise
@@ -84,13 +83,14 @@ def make_grid(tables: Sequence[Table], runs: Path, source: str) -> list[Job]:
     for block, table, place in zip(blocks, tables, places, strict=True):
         stem, own = table.get("name"), _varied(block)
         for settings in block:
-            keys = own if stem else varied - _IN_RUN_NAME - {*settings.method.takes}
-            path = runs / settings.data / _name(stem or settings.run_name, settings, keys)
+            keys = own if stem else varied - _IN_METHOD_NAME - {*settings.method.takes}
+            folder, older = runs / settings.data, _name_of_0_1_0(stem or settings.method_name, settings, keys)
+            path = run_path(folder, settings, older, name=stem and _name(stem, settings, own))
             if path in found:
                 other, where = found[path]
                 raise NnliteError(
                     f"{source}: two nets are named {settings.data}/{path.name}: {_difference(other, settings)} "
-                    f"({where}; {place}); remove one, or give its [[models]] table a name"
+                    f"({where}; {place}); change one, or give its [[models]] table a name"
                 )
             found[path] = settings, place
     return [Job(path, settings, sources.get(settings.data, "")) for path, (settings, _) in found.items()]
@@ -119,9 +119,8 @@ def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
             expect(f"{place}: name", FOLDER_NAME, value)
             continue
         if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(_KEYS)}, and name in [[models]]"
-            raise NnliteError(f"{place}: unknown key {shown(key)}; {hint}")
+            near = did_you_mean(key, _KEYS) or f"; the keys are {', '.join(_KEYS)}, and name in [[models]]"
+            raise NnliteError(f"{place}: unknown key {shown(key)}{near}")
         several = isinstance(value, list) and (key not in LISTS or any(isinstance(one, list) for one in value))
         dimensions[key] = value if several else [value]
         if not dimensions[key]:
@@ -133,10 +132,12 @@ def _dimensions(table: Table, place: str) -> dict[str, list[Any]]:
 
 def _settings(values: dict[str, Any], place: str) -> Settings:
     """Return the settings, with the same defaults as `nnlite train`."""
-    lists = {key: tuple(values[key]) for key in LISTS if key in values}
+    changed: dict[str, Any] = {key: tuple(values[key]) for key in LISTS if key in values}
     try:
-        return Settings(**with_defaults(values | lists))
-    except NnliteError as error:
+        if isinstance(phi := values.get("phi"), str):
+            changed["phi"] = parse_number(phi)
+        return Settings(**with_defaults(values | changed))
+    except ValueError as error:
         raise NnliteError(f"{place}: {error}") from error
 
 
@@ -146,16 +147,22 @@ def _varied(models: Sequence[Settings]) -> set[str]:
 
 
 def _name(stem: str, settings: Settings, keys: set[str]) -> str:
-    """Return the name of a run: the stem, and each of `keys` with its value."""
+    """Return the name of a run in a table that has a name: that name, and what varies in the table."""
     given = {key: getattr(settings, key) for key in _KEYS if key in keys}
-    parts = [f"{key.replace('_', '-')}{_short(value)}" for key, value in given.items() if value is not None]
-    return check_name("-".join([stem, *parts]))
+    return check_name("-".join([stem, *(name_part(key, value) for key, value in given.items() if value is not None)]))
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "-".join(str(one).replace(",", "-") for one in value) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _name_of_0_1_0(stem: str, settings: Settings, keys: set[str]) -> str:
+    """Return what version 0.1.0 called the run: the stem, and each of `keys`, which vary, with its value."""
+
+    def short(value: Any) -> str:
+        if isinstance(value, tuple):
+            return "-".join(str(one).replace(",", "-") for one in value) or "none"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    given = {key: getattr(settings, key) for key in _KEYS if key in keys}
+    parts = [f"{key.replace('_', '-')}{short(value)}" for key, value in given.items() if value is not None]
+    return "-".join([stem, *parts])
 
 
 def _difference(one: Settings, other: Settings) -> str:

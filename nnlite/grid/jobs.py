@@ -16,7 +16,8 @@ from nnlite.storage.locks import locks
 from nnlite.training.checkpoint import checkpoint_of
 from nnlite.training.loop import TrainingResult, train_stack
 from nnlite.training.memory import check_memory, largest_stack
-from nnlite.training.runs import Results, check_writable, divergence_advice, evaluate, load_run, write_run
+from nnlite.training.outcome import advice
+from nnlite.training.runs import Results, check_writable, evaluate, load_run, write_run
 from nnlite.training.settings import Settings
 from nnlite.training.update import stack_key
 
@@ -43,7 +44,7 @@ def pending(jobs: Iterable[Job]) -> list[Job]:
         if job.path.is_dir():
             run = load_run(job.path)
             if run.settings != job.settings:
-                raise NnliteError(f"{job.path} was made with other settings; move it away or choose another folder")
+                raise NnliteError(f"{job.path} was made with other settings; choose another folder, or move it away")
             if job.source:
                 key = job.source, job.settings.seed, job.settings.label, job.settings.split
                 if key not in known:
@@ -141,7 +142,8 @@ def train_and_evaluate(models: Sequence[Settings], source: str = "") -> list[tup
     trained = train_stack(models, data, lambda place, epoch: report_progress((place, epoch.epoch)))
     for settings, one in zip(models, trained, strict=True):
         results = evaluate(one, one.best, settings, data[settings.seed]) if one.best else None
-        outcomes.append((dataclasses.replace(one, net=one.net.to("cpu")), results))
+        host = dataclasses.replace(one, net=one.net.to("cpu"), last=one.last and one.last.to("cpu"))
+        outcomes.append((host, results))
     return outcomes
 
 
@@ -149,9 +151,11 @@ def _write(job: Job, trained: TrainingResult, results: Results | None) -> str | 
     """Write the run, and return what went wrong in its training, or None."""
     name = job.path.name
     if results is None:
-        return f"{name}: diverged in epoch 1; nothing was saved. {divergence_advice(job.settings)}"
+        return f"{name}: diverged in epoch 1; nothing was saved. {advice(job.settings)}"
     write_run(job.path, job.settings, trained, results)
     checkpoint_of(job.path).unlink(missing_ok=True)  # of an earlier nnlite train that was stopped
     if results.status == "diverged":
         return f"{name}: diverged after epoch {len(trained.history)}; its net of epoch {results.best_epoch} is used"
+    if results.status == "failed":
+        return f"{name}: no better than a guess, validation {results.validation:.2f} %. {advice(job.settings)}"
     return None

@@ -1,4 +1,4 @@
-"""A pool of processes with one BLAS thread each: they use the cores better than the threads of one matrix product do.
+"""A pool of processes, with one BLAS thread each: they use the cores better than the threads of one matrix product do.
 
 A task is a function with its arguments, and may call `report_progress` while it runs. The pool is that of
 concurrent.futures. What is added by hand is missing there, and joblib with its loky pool was weighed and has no channel
@@ -65,9 +65,11 @@ def default_processes(device: str) -> int:
 
 
 def run_in_pool(
-    tasks: Sequence[Task], on_progress: OnProgress = lambda index, progress: None, *, processes: int
+    tasks: Sequence[Task], on_progress: OnProgress = lambda index, progress: None, *, processes: int, threads: int = 1
 ) -> Iterator[tuple[int, Any]]:
     """Run tasks in a pool of `processes` and yield (index, result) of each as it ends, in any order.
+
+    Each process has `threads` BLAS threads.
 
     NnliteError where a process is killed; what a task raises is raised here.
     """
@@ -76,7 +78,9 @@ def run_in_pool(
     context = multiprocessing.get_context("spawn")
     reports = context.SimpleQueue()
     limit = 61 if sys.platform == "win32" else processes  # Windows cannot wait for more
-    executor = ProcessPoolExecutor(min(processes, limit, len(tasks)), context, initializer=_start, initargs=(reports,))
+    executor = ProcessPoolExecutor(
+        min(processes, limit, len(tasks)), context, initializer=_start, initargs=(reports, threads)
+    )
     try:
         with ignore_sigint_in_children():
             futures = {executor.submit(_run, index, task): index for index, task in enumerate(tasks)}
@@ -127,13 +131,13 @@ def _run(index: int, task: Task) -> Any:
     return run_task(task, lambda progress: _reports.put((index, progress)))
 
 
-def _start(reports: Any) -> None:
-    """Leave Ctrl-C to the parent, which ends its children; end when the parent is killed; and use one thread."""
+def _start(reports: Any, threads: int) -> None:
+    """Leave Ctrl-C to the parent, which ends its children; end when the parent is killed; and use so many threads."""
     global _reports
     _reports = reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    threadpoolctl.threadpool_limits(1)
+    threadpoolctl.threadpool_limits(threads)
 
 
 def _end_with_parent() -> None:

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from nnlite.attacks import NORMS, Crafted, check_count, project
+from nnlite.attacks import NORMS, Crafted, check_batch, check_count, project
 from nnlite.backend import Array, get_xp, to_host
 from nnlite.errors import NnliteError
-from nnlite.layers import Dense
+from nnlite.inputs import UNIT, Box
 from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import Network
 
@@ -46,7 +46,7 @@ class _Classifier(ClassifierNeuralNetwork):  # type: ignore[misc]
     """One net, on the host, as ART wants to see it: images (N, *shape), labels (N,) or one-hot (N, C)."""
 
     def __init__(self, net: Network, shape: tuple[int, ...], clip: tuple[float, float] | None) -> None:
-        if any(isinstance(layer, Dense) and layer.W.ndim > 2 for layer in net.layers):
+        if net.stacked:
             raise NnliteError("interop: expected one net, found a stack; ART attacks one model at a time")
         if prod(shape) != net.sizes[0]:
             raise NnliteError(f"shape: expected {net.sizes[0]} pixels, as many as the net sees, found {shape}")
@@ -119,10 +119,14 @@ class _Remembering(_Classifier):
 
 
 class _Clipping(_Classifier):
-    """Clips to [0, 1] what it is shown, so that an attack may look beyond."""
+    """Moves into a box what it is shown, so that an attack may look beyond."""
+
+    def __init__(self, net: Network, shape: tuple[int, ...], clip: tuple[float, float], box: Box) -> None:
+        super().__init__(net, shape, clip)
+        self._box = box
 
     def _rows(self, x: Array) -> Array:
-        return super()._rows(x).clip(0, 1)
+        return self._box.clip(super()._rows(x))
 
 
 def _labels(y: Array) -> Array:
@@ -152,7 +156,7 @@ def art_classifier(
 
 @dataclass(frozen=True)
 class ArtAttack:
-    """One of ART's attacks, by its name; pixels stay within [0, 1].
+    """One of ART's attacks, by its name; pixels stay within the box of the data.
 
     Within an L-infinity radius of phi, begun `restarts` times: "square" (Andriushchenko et al. 2020) sees nothing but
     logits, and asks for them `queries` times; "autopgd" (Croce and Hein 2020) takes `steps` along the gradient.
@@ -192,20 +196,26 @@ class ArtAttack:
 
     @property
     def clip(self) -> bool:
-        """Pixels stay within [0, 1]."""
+        """Pixels stay within the box of the data."""
         return True
 
-    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator) -> Crafted:
+    def craft(
+        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
+    ) -> Crafted:
         """Return what ART makes of x (N, D) with labels y (N,); an image that the net gets wrong stays as it is.
 
         The same random numbers serve every phi. The smallest noise is searched once, and used for each phi that it
         does not exceed. From a GPU all is copied to the host, and the images go back. NnliteError for a stack.
         """
-        classifier, xp, seed = self._classifier(net), get_xp(x), int(rng.integers(2**32))
+        if net.stacked:
+            raise NnliteError("interop: expected one net, found a stack; ART attacks one model at a time")
+        check_batch(net, x, y, box)
+        limits = box.like(to_host(x))
+        classifier, xp, seed = self._classifier(net, limits), get_xp(x), int(rng.integers(2**32))
         host, images, labels, sizes = classifier.net, to_host(x), to_host(y), tuple(map(float, phi))
         attacked, more = host.predict(images) == labels, {}
         if self.name == "hopskipjump":
-            starts = _starts(host, images, labels, rng)
+            starts = _starts(host, images, labels, classifier.clip_values, rng)
             attacked &= host.predict(starts) != labels
             more = {"x_adv_init": starts[attacked]}
 
@@ -216,10 +226,10 @@ class ArtAttack:
                 shown = images[attacked].reshape(-1, *classifier.input_shape)
                 with _seeded(seed):
                     made[attacked] = attack.generate(shown, labels[attacked], **more).reshape(-1, images.shape[-1])
-            return made.clip(0, 1)
+            return limits.clip(made)
 
         if self.name in _WITHIN:
-            within = [project(generate(size), images, size, "linf", clip=True) if size else images for size in sizes]
+            within = [project(generate(size), images, size, "linf", limits) if size else images for size in sizes]
             return Crafted([xp.asarray(image) for image in within])
         found = _pulled_back(host, images, labels, generate(0.0))
         fooled = host.predict(found) != labels
@@ -231,8 +241,8 @@ class ArtAttack:
             smallest=xp.asarray(smallest),
         )
 
-    def _classifier(self, net: Network) -> _Classifier:
-        pixels = net.sizes[0]
+    def _classifier(self, net: Network, box: Box) -> _Classifier:
+        pixels, (low, high) = net.sizes[0], (float(np.min(box.low)), float(np.max(box.high)))
         if self.name == "square":
             shape = self.shape or (isqrt(pixels), isqrt(pixels), 1)
             if len(shape) != 3 or prod(shape) != pixels or min(shape[:2]) < 2:
@@ -240,11 +250,12 @@ class ArtAttack:
                     f"shape: expected (height, width, channels) of {pixels} pixels, height and width at least 2, "
                     f"found {self.shape}"
                 )
-            return _Remembering(net, shape, (0.0, 1.0))
+            return _Remembering(net, shape, (low, high))
         if self.name == "carlini":
             # It searches through a tanh, which is flat at both ends of the range: black pixels would never move.
-            return _Clipping(net, (pixels,), (-0.3, 1.3))
-        return _Classifier(net, (pixels,), (0.0, 1.0))
+            wider = 0.3 * (high - low)
+            return _Clipping(net, (pixels,), (low - wider, high + wider), box)
+        return _Classifier(net, (pixels,), (low, high))
 
     def _attack(self, on: _Classifier, size: float) -> Any:
         own = self.parameters
@@ -269,12 +280,13 @@ class ArtAttack:
                 return evasion.HopSkipJump(on, max_iter=steps, **usual)
 
 
-def _starts(net: Network, x: Array, y: Array, rng: np.random.Generator) -> Array:
+def _starts(net: Network, x: Array, y: Array, clip: tuple[float, float], rng: np.random.Generator) -> Array:
     """Return, for each image, one that the net takes for another class, if there is any: noise, or one of x.
 
     ART would draw one itself, but from a generator that cannot be seeded.
     """
-    pool = np.concatenate([rng.random((_ROWS, x.shape[-1])).astype(x.dtype), x[:_ROWS]])
+    drawn = clip[0] + (clip[1] - clip[0]) * rng.random((_ROWS, x.shape[-1]))
+    pool = np.concatenate([drawn.astype(x.dtype), x[:_ROWS]])
     others = net.predict(pool) != y[:, None]
     return pool[(others * rng.random(others.shape)).argmax(axis=-1)]
 

@@ -19,6 +19,7 @@ from nnlite.paper.tables import FIGURE_3, PHI, Model, best_of_families
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Curves: TypeAlias = Mapping[Model, Percent]  # each (phi,), means over the seeds
 Digits: TypeAlias = Mapping[Model, npt.NDArray[np.floating]]  # images (n, phi, D) under the model's own noise
@@ -41,7 +42,7 @@ def draw_figures(scores: Scores, digits: Digits, folder: Path) -> list[int]:
             "(b) MT is the adversary": _curves(scores, "r1", best_of_families(scores.victims(mt)), mt),
         },
     }
-    drawings: dict[int, Callable[[Path], None]] = {}
+    drawings: dict[int, Callable[[Path], object]] = {}
     for number, curves in panels.items():
         if drawn := {title: models for title, models in curves.items() if models}:
             drawings[number] = partial(plot_panels, drawn)
@@ -53,7 +54,7 @@ def draw_figures(scores: Scores, digits: Digits, folder: Path) -> list[int]:
     return list(drawings)
 
 
-def plot_panels(panels: Mapping[str, Curves], path: Path) -> None:
+def plot_panels(panels: Mapping[str, Curves], path: Path | str | None = None) -> "Figure":
     """Draw accuracy against phi in panels side by side, each below its title, with one legend for all of them.
 
     A panel in which all accuracies are high starts its axis just below them, and says so.
@@ -73,9 +74,10 @@ def plot_panels(panels: Mapping[str, Curves], path: Path) -> None:
             dress(axes, title)
         figure.tight_layout(w_pad=2)
         figure.legend(list(handles.values()), list(handles), frameon=False, loc="center left", bbox_to_anchor=(1, 0.55))
+    return figure
 
 
-def plot_digits(digits: Digits, accuracies: Curves, path: Path) -> None:
+def plot_digits(digits: Digits, accuracies: Curves, path: Path | str | None = None) -> "Figure":
     """Draw a row of pictures for each model of `accuracies`, with a column for each phi and the accuracy below.
 
     A picture holds all n digits, five in a line. Pixels outside [0, 1] are shown as 0 or 1.
@@ -95,6 +97,7 @@ def plot_digits(digits: Digits, accuracies: Curves, path: Path) -> None:
             for column, percent in enumerate(accuracy):
                 draw_image(axes, tiles[model][column], column, y, height)
                 axes.text(column + 0.5, y + height + 0.08, f"{percent:.2f} %", ha="center", va="center", fontsize=11)
+    return figure
 
 
 def _curves(

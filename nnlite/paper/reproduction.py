@@ -31,7 +31,7 @@ from nnlite.paper.scores import SCORES, Percent, ScoreKey, Scores, read_scores
 from nnlite.paper.tables import FIGURE_3, MODELS, Model, in_order
 from nnlite.paper.targets import AttackSpec, attacks_for
 from nnlite.penalties import L1
-from nnlite.storage.files import new_file, read_file
+from nnlite.storage.files import new_file, read_text
 from nnlite.storage.texts import parse_json, shown
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.runs import Run, load_run
@@ -101,7 +101,7 @@ class Reproduction:
             if not path.exists():
                 with suppress(FileExistsError), new_file(path, replace=False) as place:  # of a call at the same moment
                     place.write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
-            found = parse_json(read_file(path, 1 << 16).decode("utf-8"))
+            found = parse_json(read_text(path, 1 << 16))
             if not isinstance(found, dict):
                 raise ValueError("it holds no settings")
         except (OSError, ValueError) as error:
@@ -289,6 +289,9 @@ def _facts(plan: Plan, command: str, runs: Mapping[Model, list[Run]]) -> dict[st
     diverged = [f"{run.name} after epoch {len(run.history)}" for run in every if run.results.status == "diverged"]
     if diverged:
         facts["diverged"] = f"{', '.join(diverged)}; the best net before that is used"
+    failed = [run.name for run in every if run.results.status == "failed"]
+    if failed:
+        facts["failed"] = f"{', '.join(failed)}; no better than a guess"
     return facts
 
 

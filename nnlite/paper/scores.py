@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nnlite.errors import NnliteError
 from nnlite.paper.tables import ADVERSARIES, IMAGES, MODELS, PHI, Model, in_order, paper_accuracy
-from nnlite.storage.files import read_file
+from nnlite.storage.files import read_text
 
 SCORES = "scores.csv"
 SCORES_LIMIT = 1 << 23  # bytes; all tables of the paper take 34,000
@@ -84,7 +84,7 @@ def read_scores(folder: Path) -> dict[ScoreKey, Percent]:
     slugs = {model.slug: model for model in MODELS}
     found: dict[ScoreKey, dict[tuple[int, float], float]] = {}
     try:
-        for row in csv.DictReader(io.StringIO(read_file(path, SCORES_LIMIT).decode("utf-8"))):
+        for row in csv.DictReader(io.StringIO(read_text(path, SCORES_LIMIT))):
             key = slugs[row["adversary"]], row["noise"], slugs[row["victim"]]
             found.setdefault(key, {})[int(row["seed"]), float(row["phi"])] = float(row["accuracy"])
         return {
@@ -94,4 +94,4 @@ def read_scores(folder: Path) -> dict[ScoreKey, Percent]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise NnliteError(f"{path}: damaged ({type(error).__name__}: {error}); delete it to attack again") from error
+        raise NnliteError(f"{path}: damaged ({type(error).__name__}: {error}); move it away to attack again") from error

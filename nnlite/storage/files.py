@@ -43,6 +43,23 @@ def read_file(path: Path, limit: int) -> bytes:
         return file.read(size)
 
 
+def read_text(path: Path, limit: int) -> str:
+    """Return the text of a regular file in UTF-8, with or without a byte order mark, as `read_file` reads it.
+
+    ValueError where it is not UTF-8.
+    """
+    return read_file(path, limit).decode("utf-8-sig")
+
+
+def expect_writable(path: Path) -> None:
+    """Make the folder of `path`; OSError unless a file can be written to `path`, whatever is there now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
 @contextmanager
 def new_file(path: Path, *, replace: bool, locked: bool = False) -> Iterator[Path]:
     """Give a place to write a file to; at the end of the block it becomes `path`, whole or not at all.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnlite.errors import NnliteError
-from nnlite.storage.texts import shown
+from nnlite.storage.texts import did_you_mean, shown
 
 
 class Kind(NamedTuple):
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 def expect(name: str, kind: Kind, value: Any) -> None:
     """Raise NnliteError "name: expected ..., found ..." where `value` is not of this kind."""
     if not kind.fits(value):
-        raise NnliteError(f"{name}: expected {kind.words}, found {shown(value)}")
+        raise NnliteError(f"{name}: expected {kind.words}, found {shown(value)}{did_you_mean(value, kind.choices)}")
 
 
 def expect_fields(name: str, fields: Collection[str], content: Any, optional: Collection[str] = ()) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def new_arrays(path: Path, layout: Layout, metadata: Mapping[str, str]) -> Itera
     with ExitStack() as stack:
         with _writing(path):
             if path.exists():
-                raise NnliteError(f"{path}: there is such a file; choose another name, or delete it")
+                raise NnliteError(f"{path}: there is such a file; choose another name")
             place = stack.enter_context(new_file(path, replace=False))
             zeros = {name: np.zeros(shape, dtype) for name, (dtype, shape) in layout.items()}
             safetensors.numpy.save_file(zeros, place, dict(metadata) or None)

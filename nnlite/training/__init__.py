@@ -2,8 +2,9 @@
 
 from nnlite.training.loop import TrainingResult, TrainingState, train, train_stack
 from nnlite.training.mix import mix
+from nnlite.training.progress import show_epochs
 from nnlite.training.runs import Run, find_run, list_runs, load_run, make_run
 from nnlite.training.settings import Settings
 
 __all__ = ["Run", "Settings", "TrainingResult", "TrainingState"]
-__all__ += ["find_run", "list_runs", "load_run", "make_run", "mix", "train", "train_stack"]
+__all__ += ["find_run", "list_runs", "load_run", "make_run", "mix", "show_epochs", "train", "train_stack"]

@@ -9,7 +9,7 @@ It holds no state of a random generator: each epoch makes its own from (seed, pu
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
@@ -62,7 +62,7 @@ def write_checkpoint(path: Path, settings: Settings, state: TrainingState) -> No
 
 
 def read_checkpoint(path: Path, settings: Settings) -> TrainingState:
-    """Return the state in the checkpoint `path` of a training with these `settings`.
+    """Return the state in the checkpoint `path` of a training with these `settings`, or with fewer epochs.
 
     NnliteError: a damaged file, or one of other settings. A warning names the versions, BLAS or threads that differ.
     """
@@ -73,24 +73,40 @@ def read_checkpoint(path: Path, settings: Settings) -> TrainingState:
             expect(f"versions: {name}", VERSION, version)
     check_settings(path, found, settings)
     with _damage(path):
-        history = read_history(file.read("history"), settings)
+        history = read_history(file.read("history"), found)
         best = next(epoch for epoch in history if epoch.epoch == content["best"])
         nets = {which: read_net(file, settings.sizes(data), settings.heads, f"{which}.") for which in ("best", "last")}
-    for name, now in environment().items():
-        if then.get(name) != now:
-            logging.getLogger("nnlite").warning(
-                "%s: the checkpoint was written with %s, and this is %s: sums may be rounded otherwise",
-                *(name, then.get(name), now),
-            )
+    warn_of_versions("the checkpoint", then)
     return TrainingState(TrainingResult(nets["best"], best, history, environment=then, data=data), nets["last"])
 
 
+def warn_of_versions(what: str, then: Mapping[str, Any]) -> None:
+    """Warn where `what` was written in another environment than this one, for each thing that differs."""
+    for name, now in environment().items():
+        if then.get(name) != now:
+            logging.getLogger("nnlite").warning(
+                "%s: %s was written with %s, and this is %s: sums may be rounded otherwise",
+                *(name, what, then.get(name), now),
+            )
+
+
 def check_settings(path: Path, found: Settings, settings: Settings) -> None:
-    """Raise NnliteError where the settings `found` at `path` differ from `settings`, and name those that do."""
+    """Raise NnliteError where a training with `found`, at `path`, cannot go on with `settings`, and say what differs.
+
+    More epochs are no difference: those of the shorter training are the first of the longer one, bit for bit.
+    """
     there, wanted = asdict(found), asdict(settings)
+    if found.epochs < settings.epochs:
+        del wanted["epochs"]
     differ = [f"{key} {there[key]}, not {wanted[key]}" for key in wanted if there[key] != wanted[key]]
     if differ:
-        raise NnliteError(f"{path} is of another training ({'; '.join(differ)}); choose another --name, or --overwrite")
+        raise NnliteError(f"{path} is of another training ({'; '.join(differ)}); choose another --name")
+
+
+def read_checkpoint_settings(path: Path) -> Settings:
+    """Return the settings of the training of the checkpoint `path`; NnliteError."""
+    with _damage(path):
+        return _head(path)[2]
 
 
 def epochs_done(path: Path) -> tuple[int, int]:
@@ -132,4 +148,6 @@ def _damage(path: Path) -> Iterator[None]:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StopIteration) as error:
         what = str(error) if isinstance(error, NnliteError) else f"{type(error).__name__}: {error}"
-        raise NnliteError(f"{path}: the checkpoint is damaged ({what}); delete it, or use --overwrite") from error
+        raise NnliteError(
+            f"{path}: the checkpoint is damaged ({what}); copy it again, or move it away and start again"
+        ) from error

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import to_device, to_host
+from nnlite.backend import brief, to_device, to_host
 from nnlite.datasets.description import Description
 from nnlite.datasets.rotation import rotated
 from nnlite.datasets.samples import Dataset, Samples, concatenate
@@ -49,8 +49,10 @@ class TrainingResult:
             often ties, and robustness still grows when clean accuracy no longer does.
         best: that epoch, or None before the first one is complete.
         history: all epochs.
-        status: "finished", "interrupted" or "diverged".
+        status: "finished", "interrupted" or "diverged"; whether a finished one led anywhere, `outcome` says.
         environment: the versions and the BLAS that it was trained with.
+        last: the net as the last epoch left it, from which more epochs can go on; None where a training was stopped
+            within an epoch, or has diverged.
         data: the data that it was trained on.
     """
 
@@ -59,7 +61,9 @@ class TrainingResult:
     history: list[Epoch] = field(default_factory=list)
     status: str = "finished"
     environment: dict[str, str] = field(default_factory=dict)
+    last: Network | None = None
     data: Description | None = None
+    __repr__ = brief("net", "best", "status")
 
 
 class TrainingState(NamedTuple):
@@ -91,6 +95,7 @@ def train(
 
     The same settings give the same weights on the same machine, bit for bit, whether or not the training was resumed.
     KeyboardInterrupt ends the training and keeps the best net so far, and so does a loss that is no longer finite.
+    `settings.patience` ends it where the validation accuracy no longer rises.
 
     Arguments:
         settings: all that decides the training.
@@ -124,8 +129,8 @@ def train_stack(
 ) -> list[TrainingResult]:
     """Train a net for each of `models` side by side, with the results of `train`, and return them in this order.
 
-    A net that diverges leaves the others alone. NnliteError for settings that cannot be stacked, and for a stack that
-    does not fit into memory.
+    A net that diverges, or that comes to rest, leaves the others alone. NnliteError for settings that cannot be
+    stacked, and for a stack that does not fit into memory.
 
     Arguments:
         models: settings of the same `stack_key`.
@@ -135,7 +140,8 @@ def train_stack(
         resume_from: the states to go on from, in place of either.
         on_checkpoint: called with all states after each epoch, as that of `train`.
     """
-    update, common = update_of(*models), models[0]
+    update_of(*models)  # an error, before anything else, where they cannot be stacked
+    common = models[0]
     if common.device == "cpu":
         keep_freed_memory()
     net = _first_net(models, data, [one.last for one in resume_from] or nets).to(common.device)
@@ -149,6 +155,12 @@ def train_stack(
     done = max((one.epoch for one in resume_from), default=0)
     try:
         for number in range(done + 1, common.epochs + 1):
+            for k in [k for k in running if _is_at_rest(trained[k], models[k].patience)]:
+                trained[k].last = unstack(net)[k].copy()  # the others of the stack train on, and these arrays with them
+                running.remove(k)
+            if not running:
+                break
+            update = update_of(*models, epoch=number)
             began = time.perf_counter()
             losses = _run_epoch(net, samples, update, models, number)
             for k in running - set(np.flatnonzero(np.isfinite(losses) & _are_finite(net))):
@@ -164,6 +176,8 @@ def train_stack(
             on_checkpoint([TrainingState(*both) for both in zip(trained, last, strict=True)])
             for k in sorted(running):
                 on_epoch(k, trained[k].history[-1])
+        for k in running:
+            trained[k].last = unstack(net)[k]
     except KeyboardInterrupt:
         for k in running:
             trained[k].status = "interrupted"
@@ -173,6 +187,17 @@ def train_stack(
             f"train fewer nets at a time, or take smaller batches"
         ) from error
     return trained
+
+
+def _is_at_rest(trained: TrainingResult, patience: int | None) -> bool:
+    """Return whether `patience` epochs have passed since the first one of the best validation accuracy.
+
+    An epoch that is as good is kept, but is no better: else a validation set that is all right would end no training.
+    """
+    if patience is None or trained.best is None:
+        return False
+    first = next(one.epoch for one in trained.history if one.validation == trained.best.validation)
+    return len(trained.history) - first >= patience
 
 
 def _copy(trained: TrainingResult, device: str) -> TrainingResult:

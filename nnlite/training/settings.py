@@ -5,7 +5,9 @@ nothing else: the options of the commands, the keys of a grid file and the names
 """
 
 import dataclasses
+import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +25,7 @@ from nnlite.network import MAIN
 from nnlite.penalties import PENALTIES
 from nnlite.storage import kinds
 from nnlite.storage.kinds import Kind, expect, expect_fields
+from nnlite.storage.texts import parse_number
 
 GRADIENTS = ("finite", "exact")
 # What a method or a second task takes where the user says nothing.
@@ -31,6 +34,9 @@ DEFAULTS = {
     "steps": 10,  # Zhang et al. took as many on CIFAR-10, Madry et al. 7
     "gamma": 0.5,  # the middle of the paper's range
 }
+# What a setting is called in the name of a run, where that is not its own name: "" where the value says it all.
+CALLED = {"batch_size": "batch", "device": "", "gradient": "", "term": ""}
+LONGEST_NAME = 120  # bytes: an encrypted home folder allows 143, and a checkpoint's name is 12 longer
 FLOAT32 = np.finfo(np.float32)  # what a net is trained in
 # Every file has these. Settings that came later may be absent; their defaults are what an older version did.
 REQUIRED = {"reg", "lam", "phi", "data", "hidden", "lr", "epochs", "batch_size", "multitask", "gamma", "seed", "device"}
@@ -61,6 +67,8 @@ class Settings:
         data: the name of the data set, or the stem of the user's own file.
         label: the column of labels in a CSV file, None for the last one.
         split: the shares of training, validation and test samples, where a file of one's own does not say.
+        decay: what the learning rate is multiplied by after each epoch.
+        patience: the number of epochs without a better validation accuracy after which training stops.
     """
 
     reg: str = _setting("none", kinds.one_of(METHODS), "Method of training; nnlite train --help lists them.")
@@ -68,7 +76,7 @@ class Settings:
         None, kinds.NOT_NEGATIVE, "Lambda; that of l1 and l2 is on the paper's scale, beside the batch sum.", 0.01
     )
     phi: float | None = _setting(
-        None, kinds.POSITIVE, "Size of the noise, which is the step of the finite difference.", 0.1
+        None, kinds.POSITIVE, "Size of the noise, which is the step of the finite difference; 8/255 will do.", 0.1
     )
     alpha: float | None = _setting(
         None, kinds.number(0, 1), "Weight of the clean loss, for methods that mix in samples.", DEFAULTS["alpha"]
@@ -105,6 +113,14 @@ class Settings:
     gamma: float | None = _setting(None, kinds.POSITIVE, "Weight of the rotation loss, with --multitask.")
     seed: int = _setting(0, kinds.integer(0), "Seed of the weights, the shuffling and the split.")
     device: str = _setting("cpu", kinds.one_of(DEVICES), "NumPy or, with CuPy, one GPU.")
+    decay: float = _setting(
+        1.0,
+        kinds.Kind("a number above 0 and at most 1", lambda value: kinds.is_finite(value) and 0 < value <= 1),
+        "What the learning rate is multiplied by after each epoch, such as 0.95; 1 leaves it as it is.",
+    )
+    patience: int | None = _setting(
+        None, kinds.integer(1), "Stop after so many epochs without a better validation accuracy.  [default: never]"
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -154,21 +170,36 @@ class Settings:
         return self.method.terms(**{name: given[name] for name in self.method.parameters})
 
     @property
-    def run_name(self) -> str:
-        """The name of the run where the user gives none, such as dgl1-lam0.01-phi0.1, mt or mt-l1-lam0.001."""
+    def method_name(self) -> str:
+        """The method with its numbers, such as rect, dgl1-lam0.01-phi0.1, mt or mt-l1-lam0.001."""
         parts = ["mt"] if self.multitask else []
         if self.reg != "none" or not self.multitask:
             parts.append("rect" if self.reg == "none" else self.reg)
         parts += ["exact"] if self.gradient == "exact" else []
-        for name in numbers_taken(self.reg, self.gradient):
-            value = getattr(self, name)
-            if name == "term":
-                parts += [one.replace(",", "-") for one in value]
-            else:
-                parts.append(f"{name}{value}" if isinstance(value, str) else f"{name}{value:g}")
+        parts += [name_part(name, getattr(self, name)) for name in numbers_taken(self.reg, self.gradient)]
         if self.gamma not in (None, DEFAULTS["gamma"]):
-            parts.append(f"gamma{self.gamma:g}")
+            parts.append(name_part("gamma", self.gamma))
         return "-".join(parts)
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run where the user gives none: the method, and whatever else differs from the defaults.
+
+        Such as rect, rect-seed1, or dgl1-lam0.01-phi0.1-hidden64-64-epochs20. Settings that differ in more than their
+        data, which is the folder of the run, have names that differ; one too long for a file system ends in a hash.
+        """
+        other = FIELDS.keys() - {"reg", "gradient", "multitask", "gamma", "data", *EXAMPLES}
+        given = {name: getattr(self, name) for name in FIELDS if name in other}
+        parts = [name_part(name, value) for name, value in given.items() if value != FIELDS[name].default]
+        name = "-".join([self.method_name, *parts])
+        if len(name) <= LONGEST_NAME:
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        return f"{name[: LONGEST_NAME - len(digest) - 1].rstrip('-')}-{digest}"
+
+    def learning_rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 1: lr decay^(epoch - 1), as PyTorch's ExponentialLR."""
+        return self.lr * self.decay ** (epoch - 1)
 
     @property
     def auxiliary_losses(self) -> dict[str, float]:
@@ -211,6 +242,22 @@ def numbers_taken(reg: str, gradient: str) -> tuple[str, ...]:
     return tuple(name for name in METHODS[reg].takes if (name, gradient) != ("phi", "exact"))
 
 
+def name_part(name: str, value: Any) -> str:
+    """Return a setting as it stands in the name of a run, such as lr0.2, hidden64-64 or batch50.
+
+    Numbers are written in full where six digits do not tell them apart. No character is one that a file system refuses.
+    """
+    return CALLED.get(name, name.replace("_", "-")) + _short(value)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "-".join(map(_short, value)) or "none"
+    if isinstance(value, float):
+        return short if float(short := f"{value:g}") == value else repr(value)
+    return re.sub(r"[^a-zA-Z0-9.+]+", "-", str(value)).strip("-")
+
+
 def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, Any]:
     """Return the settings that were given, and the default of each number that is taken but missing, or None.
 
@@ -226,11 +273,11 @@ def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAUL
 
 
 def parse_term(text: str) -> Term:
-    """Read a term of Eq. 1, penalty, lambda, phi or exact, and task, as l1,0.01,0.1 or l2,0.01,exact,rotation."""
+    """Read a term of Eq. 1, penalty, lambda, phi or exact, and task, as l1,0.01,8/255 or l2,0.01,exact,rotation."""
     name, *numbers = text.split(",")
     try:
         lam, phi, task = (*numbers, MAIN) if len(numbers) == 2 else numbers
-        term = Term(PENALTIES[name], float(lam), None if phi == "exact" else float(phi), task)
+        term = Term(PENALTIES[name], float(lam), None if phi == "exact" else parse_number(phi), task)
     except (ValueError, KeyError) as error:
         raise NnliteError(
             f"term: expected PENALTY,LAMBDA,PHI or PENALTY,LAMBDA,PHI,TASK, with one of {', '.join(PENALTIES)} "

@@ -14,10 +14,12 @@ from nnlite.sgd import Update
 from nnlite.training.settings import Settings
 
 
-def update_of(*models: Settings) -> Update:
-    """Return the update of one net, or of a stack of nets in this order; NnliteError where their keys differ."""
+def update_of(*models: Settings, epoch: int = 1) -> Update:
+    """Return the update of an epoch, for one net or a stack of nets in this order; NnliteError where keys differ."""
     if len({stack_key(settings) for settings in models}) != 1:
-        raise NnliteError("stack: expected settings that differ in lam, phi, alpha, gamma, lr and seed only")
+        raise NnliteError(
+            "stack: expected settings that differ in lam, phi, alpha, gamma, lr, decay, patience and seed only"
+        )
     first = models[0]
 
     def numbers(values: Sequence[Any]) -> Any:
@@ -26,7 +28,7 @@ def update_of(*models: Settings) -> Update:
         return to_device(np.array(values, np.float64), first.device)
 
     return Update(
-        lr=numbers([settings.lr for settings in models]),
+        lr=numbers([settings.learning_rate(epoch) for settings in models]),
         terms=tuple(
             replace(same[0], lam=numbers([term.lam for term in same]), phi=numbers([term.phi for term in same]))
             for same in zip(*(settings.terms for settings in models), strict=True)

@@ -6,7 +6,6 @@ import re
 import sys
 from dataclasses import replace
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import strict_cupy
@@ -19,6 +18,7 @@ from nnlite.bench.race import Timing, run_race
 from nnlite.bench.report import race_report
 from nnlite.bench.workload import Workload
 from nnlite.errors import NnliteError
+from nnlite.evaluation.pictures import SETTINGS
 from nnlite.grid.pool import available_cpus
 from nnlite.layers import Dense
 from nnlite.methods import METHODS
@@ -230,11 +230,11 @@ WRONG = [
 ]
 
 
-def test_a_name_of_a_report_is_drawn_as_it_is(nnlite, tmp_path):
+def test_a_name_of_a_report_is_drawn_as_it_is(nnlite, tmp_path, monkeypatch):
     content = {"title": r"$\frac{1}$", "contestants": [{**ROW, "name": "$^$"}], "threads": 1}
     (tmp_path / "kept.json").write_text(json.dumps(content), "utf-8")
-    with mpl.rc_context({"svg.fonttype": "none"}):
-        assert nnlite("bench", "plot", "kept.json", "--out", "out.svg").exit_code == 0
+    monkeypatch.setitem(SETTINGS, "svg.fonttype", "none")
+    assert nnlite("bench", "plot", "kept.json", "--out", "out.svg").exit_code == 0
     assert {r"$\frac{1}$; 1 thread", "$^$"} <= set(re.findall(r">([^<>]*)</text>", (tmp_path / "out.svg").read_text()))
 
 

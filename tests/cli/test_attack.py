@@ -27,7 +27,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def trained(digits, tmp_path_factory):
     """Two finished runs of different nets, that no test changes."""
     folder = tmp_path_factory.mktemp("runs")
-    return folder, [make_run(settings, digits, folder) for settings in (QUICK, ROBUST)]
+    return folder, [make_run(settings, digits, folder, name=settings.method_name) for settings in (QUICK, ROBUST)]
 
 
 @pytest.fixture
@@ -42,7 +42,9 @@ def test_json_holds_the_librarys_figures(attacked, trained):
     assert result.exit_code == 0
     rect, robust = trained[1]
     table = evaluate_attack(rect.net, {"rect": rect.net, robust.name: robust.net}, load("digits").test, R1)
-    assert json.loads(result.stdout) == {
+    content = json.loads(result.stdout)
+    assert len(content.pop("rows")) == 2 * 5
+    assert content == {
         "adversary": "rect",
         "data": "digits",
         "examples": 500,
@@ -95,8 +97,8 @@ def test_the_title_names_the_attack_with_all_it_was_told(attacked):
     assert result.stdout.startswith(f"rect crafts PGD noise on 20 test images of digits, {words}\n")
     assert "phi is the length of the noise in the L2 norm" in result.stderr
     rows = list(csv.reader(attacked("--adversary", "rect", *options, "--csv").stdout.splitlines()))
-    assert rows[0] == ["victim", "adversary", "noise", "1.0"]
-    assert [row[1:3] for row in rows[1:]] == [["rect", f"PGD noise, {words}"]] * 2
+    assert rows[0] == ["adversary", "noise", "victim", "phi", "accuracy"]
+    assert [row[:2] for row in rows[1:]] == [["rect", f"PGD noise, {words}"]] * 2
 
 
 def test_fgsm_is_another_name_of_r1(attacked):
@@ -111,7 +113,7 @@ def test_the_help_says_of_each_attack_what_it_is_and_of_each_option_who_takes_it
     words = " ".join(nnlite("attack", "--help").stdout.split())
     for name, row in NAMED_ATTACKS.items():
         assert f" {', '.join([name, *row.aliases])} {row.summary}" in words
-    few = "pgd, pgd-l2: 40; apgd, apgd-ce, apgd-l2: 70"
+    few = "pgd, pgd-l2: 40; apgd, apgd-t, apgd-l2: 70"
     others = "fmn, fmn-l2, autopgd: 100; deepfool: 50; carlini, hopskipjump: 10"
     assert f"--steps INTEGER Steps. [{few}; {others}]" in words
     assert "--stride FLOAT Size of a step, as a share of phi; 2.5 / steps if not given. [pgd, pgd-l2]" in words
@@ -124,7 +126,9 @@ def test_progress_goes_to_stderr_where_the_attack_takes_long(attacked, monkeypat
     result = attacked("--adversary", "rect", "--noise", "pgd", "--steps", 2, "--json")
     assert json.loads(result.stdout)["examples"] == 500
     shown = [line for line in result.stderr.splitlines() if line.endswith("  PGD noise")]
-    assert [line.partition("%")[0].strip() for line in shown] == ["0", "50", "100"]
+    percent = [int(line.partition("%")[0]) for line in shown]
+    assert percent == sorted(percent)
+    assert {0, 50, 100} < set(percent)  # each block, and each step within it
 
 
 def test_only_the_first_images_are_attacked_on_request(attacked, trained):
@@ -184,7 +188,10 @@ def test_without_the_toolbox_its_attacks_say_what_to_install(attacked, no_art):
     [
         (["--noise", "fgsm", "--steps", 5], "steps: noise r1 does not use it"),
         (["--noise", "pgd", "--seed", -1], "seed: expected an integer of at least 0, found -1"),
-        (["--noise", "r1", "--steps", 5], "steps: noise r1 does not use it, only pgd, pgd-l2, apgd, apgd-ce, apgd-l2"),
+        (
+            ["--noise", "r1", "--steps", 5],
+            "steps: noise r1 does not use it, only pgd, pgd-l2, apgd, apgd-t, apgd-l2",
+        ),
         (["--noise", "pgd", "--queries", 5], "queries: noise pgd does not use it, only square"),
         (["--noise", "lbfgs", "--restarts", 5], "restarts: noise lbfgs does not use it"),
         (["--noise", "r2", "--seed", 1], "seed: noise r2 does not use it, only pgd"),
@@ -236,12 +243,15 @@ def test_the_table_goes_to_stdout_and_the_notes_to_stderr(attacked, trained):
 
 
 def test_csv_holds_the_same_figures(attacked):
-    head, *rows = csv.reader(attacked("--adversary", "rect", "--csv").stdout.splitlines())
+    rows = list(csv.DictReader(attacked("--adversary", "rect", "--csv").stdout.splitlines()))
     content = json.loads(attacked("--adversary", "rect", "--json").stdout)
-    assert head[0] == "victim"
-    assert head[1:3] == ["adversary", "noise"]
-    assert [float(size) for size in head[3:]] == content["phi"]
-    assert {row[0]: [float(value) for value in row[3:]] for row in rows} == content["accuracy"]
+    found = {(row["victim"], float(row["phi"])): float(row["accuracy"]) for row in rows}
+    assert found == {
+        (victim, phi): accuracy
+        for victim, accuracies in content["accuracy"].items()
+        for phi, accuracy in zip(content["phi"], accuracies, strict=True)
+    }
+    assert len(found) == len(rows)
 
 
 def test_pictures_are_drawn(attacked, tmp_path):
@@ -280,7 +290,7 @@ def test_save_replaces_no_file_and_says_so_before_the_attack(attacked, tmp_path,
     monkeypatch.setattr("nnlite.evaluation.attacking.evaluate_attack", pytest.fail)
     result = attacked("--adversary", "rect", "--save", "file")
     assert result.exit_code == 2
-    assert "file: there is such a file; choose another name, or delete it" in result.stderr
+    assert "file: there is such a file; choose another name\n" in result.stderr
     assert (tmp_path / "file").read_text() == "precious"
 
 
@@ -292,6 +302,13 @@ def test_an_interrupted_attack_leaves_no_file(attacked, tmp_path, monkeypatch):
     monkeypatch.setattr("nnlite.evaluation.attacking.evaluate_attack", stop)
     assert attacked("--adversary", "rect", "--save", "new/file").exit_code == 130
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_file_of_another_kind_exits_2_before_the_attack(attacked, tmp_path):
+    result = attacked("--adversary", "nobody", "--save", "new/a.npz")  # before anything is read
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "an attack file is safetensors: expected a name that ends in .safetensors, found 'a.npz'" in result.stderr
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("option", ["--plot", "--images"])
@@ -306,7 +323,7 @@ def test_a_picture_of_another_kind_exits_2_before_the_attack(attacked, tmp_path,
 def test_a_picture_that_cannot_be_written_exits_2(attacked, tmp_path):
     (tmp_path / "file").write_text("")
     result = attacked("--adversary", "rect", "--plot", "file/curves.png")
-    assert result.exit_code == 2
+    assert (result.exit_code, result.stdout) == (2, "")  # before the attack
     assert "cannot write file/curves.png" in result.stderr
 
 
@@ -325,7 +342,7 @@ def test_an_unknown_run_exits_2_and_lists_the_runs(attacked, options):
         (["--adversary", "rect", "--json", "--csv"], "--json and --csv"),
         (["--adversary", "rect", "--phi", ""], "phi: expected"),
         (["--adversary", "rect", "--phi", "0,-0.1"], "phi: expected"),
-        (["--adversary", "rect", "--phi", "nan"], "phi: expected"),
+        (["--adversary", "rect", "--phi", "nan"], "--phi': expected a finite number"),
         (["--adversary", "rect", "--phi", "0,big"], "--phi"),
         (["--adversary", "rect", "--noise", "r3"], "--noise"),
         (["--adversary", "rect", "--dtype", "float16"], "--dtype"),
@@ -343,7 +360,12 @@ def test_bad_input_exits_2_without_a_result(attacked, options, words):
 def test_a_net_for_images_of_another_size_exits_2(attacked, tmp_path):
     rng = np.random.default_rng(0)
     large = check_samples(rng.random((20, 784)), np.arange(20) % 10)
-    make_run(Settings(hidden=(8,), epochs=1), Dataset("large", large, large, large, (28, 28), 10), tmp_path / "runs")
+    make_run(
+        Settings(hidden=(8,), epochs=1),
+        Dataset("large", large, large, large, (28, 28), 10),
+        tmp_path / "runs",
+        name="rect",
+    )
     for options in (["--adversary", "runs/large/rect"], ["--adversary", "rect", "--victim", "runs/large/rect"]):
         result = attacked(*options)
         assert result.exit_code == 2

@@ -15,7 +15,7 @@ from nnlite.training.settings import Settings
 
 PLAIN = Settings(hidden=(32,), epochs=5)
 OTHER = Settings(hidden=(32,), epochs=5, reg="dgl1", lam=0.01, phi=0.1, multitask=True, gamma=0.5)
-MULTITASK = OTHER.run_name
+MULTITASK = OTHER.method_name
 PHI = "0.1,0.02"
 
 
@@ -23,7 +23,7 @@ PHI = "0.1,0.02"
 def trained(digits, tmp_path_factory):
     """Two finished runs that no test changes, the second of two tasks."""
     folder = tmp_path_factory.mktemp("runs")
-    return folder, [make_run(settings, digits, folder) for settings in (PLAIN, OTHER)]
+    return folder, [make_run(settings, digits, folder, name=settings.method_name) for settings in (PLAIN, OTHER)]
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_bad_input_is_refused(nnlite, trained, tmp_path, options, words):
 
 
 def test_real_mnist(mnist, nnlite, monkeypatch, tmp_path):
-    make_run(Settings(data="mnist", hidden=(32,), epochs=1), mnist, tmp_path / "runs")
+    make_run(Settings(data="mnist", hidden=(32,), epochs=1), mnist, tmp_path / "runs", name="rect")
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     result = nnlite("certify", "rect", "--data", "mnist", "--examples", 10, "--phi", 0.01, "--json")

@@ -106,7 +106,7 @@ def broken(nnlite, monkeypatch):
         def fail(*_):
             raise error
 
-        monkeypatch.setattr("nnlite.cli.runs.list_runs", fail)
+        monkeypatch.setattr("nnlite.cli.runs.list_records", fail)
         return nnlite(*before, "runs")
 
     return call
@@ -132,6 +132,27 @@ def test_bad_input_looks_the_same_from_outside(start, arguments):
     stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (2, "")
     assert re.fullmatch(r"Error: .*\n", stderr)
+
+
+DRAWING = [
+    "attack --adversary rect --plot",
+    "attack --adversary rect --images",
+    "audit rect --plot",
+    "certify rect --plot",
+    "gradcheck --datagrad --run rect --plot",
+    "bench step --plot",
+    "bench plot kept.json --out",
+]
+
+
+@pytest.mark.parametrize("arguments", DRAWING)
+@pytest.mark.parametrize("picture", ["curve.gif", "file/curve.png", "folder.png"])
+def test_a_picture_that_cannot_be_drawn_is_refused_first_of_all(nnlite, tmp_path, arguments, picture):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    result = nnlite(*arguments.split(), picture)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: picture: ")  # there is no run yet, and no report
 
 
 def test_every_command_is_among_those_with_bad_input():
@@ -196,7 +217,7 @@ def test_a_reader_that_went_away_is_no_error(start, arguments):
 
 
 def test_csv_waits_for_no_reader_either(start, nnlite):
-    assert nnlite("train", "--hidden", 4, "--epochs", 1).exit_code == 0
+    assert nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "rect").exit_code == 0
     process = start("attack --adversary rect --csv")
     process.stdout.close()
     assert [line for line in process.stderr if not line.startswith("Note: ")] == []
@@ -226,7 +247,7 @@ def test_what_stdout_cannot_encode_is_spelled_out(start, tmp_path, monkeypatch, 
         process = start(arguments)
         process.stdout.buffer.read()
         assert process.wait() == 0, process.stderr.read()
-    assert (tmp_path / name / "digits" / "rect").is_dir()
+    assert (tmp_path / name / "digits" / "rect-hidden4-epochs1").is_dir()
 
 
 @pytest.mark.parametrize("arguments", ["--help", "data"])
@@ -236,12 +257,25 @@ def test_a_closed_stdout_is_no_error(tmp_path, arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("command", ["runs", "attack --adversary mine", "runs --json"])
+def test_a_folder_that_is_no_run_is_told_on_stderr_and_no_error(start, nnlite, tmp_path, command):
+    nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "mine")
+    (tmp_path / "runs" / "digits" / "predict").mkdir()
+    process = start(command)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0
+    assert "mine" in stdout
+    assert [line.partition(", it holds")[0] for line in stderr.splitlines() if "skipped" in line] == [
+        "skipped: runs/digits/predict: no run of nnlite"
+    ]
+
+
 # --- signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_an_interrupted_training_keeps_what_it_has(start, tmp_path, number):
-    process = start("train --hidden 4 --epochs 100000")
+    process = start("train --hidden 4 --epochs 100000 --name rect")
     while "epoch 2/" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(number)

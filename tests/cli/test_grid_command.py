@@ -17,7 +17,7 @@ reg = "dgl1"
 lam = 0.01
 phi = 0.1
 """
-NAMES = ["rect-lr0.1", "rect-lr0.2", "dgl1-lam0.01-phi0.1-lr0.1"]
+NAMES = ["rect-hidden8-epochs2", "rect-hidden8-lr0.2-epochs2", "dgl1-lam0.01-phi0.1-hidden8-epochs2"]
 OPTIONS = ["--hidden", "8", "--epochs", "1"]
 
 
@@ -52,10 +52,10 @@ def test_json_holds_the_settings_and_the_results(nnlite, tmp_path):
     assert result.exit_code == 1, result.stderr  # one diverges
     entries = json.loads(result.stdout)
     assert [entry["name"] for entry in entries] == [
-        "rect-hidden8-lr0.1",
-        "rect-hidden8-lr1e+08",
-        "rect-hidden16-16-16-lr0.1",
-        "rect-hidden16-16-16-lr1e+08",
+        "rect-hidden8-epochs1",
+        "rect-hidden8-lr1e+08-epochs1",
+        "rect-hidden16-16-16-epochs1",
+        "rect-hidden16-16-16-lr1e+08-epochs1",
     ]
     lost = entries[-1]
     assert (lost["settings"]["lr"], lost["results"]) == (1e8, None)
@@ -70,7 +70,14 @@ def test_a_diverged_net_has_a_row_and_the_exit_code_is_1(nnlite, lr, diverged):
     count = lr.count(",") + 1
     assert result.exit_code == 1
     assert [row[-1] for row in rows(result.stdout)] == ["finished"] * (count - diverged) + ["diverged"] * diverged
-    assert f"{diverged} of {count} nets diverged; try another --lr" in result.stderr
+    assert f"{diverged} of {count} nets diverged, or are no better than a guess; try another --lr" in result.stderr
+
+
+def test_a_net_no_better_than_a_guess_is_kept_and_the_exit_code_is_1(nnlite):
+    result = nnlite("grid", "--hidden", "64", "--epochs", 2, "--lr", "0.1,1000", "--jobs", 1)
+    assert (result.exit_code, [row[-1] for row in rows(result.stdout)]) == (1, ["finished", "failed"])
+    assert "rect-hidden64-lr1000-epochs2: no better than a guess, validation" in result.stderr
+    assert nnlite("grid", "--hidden", "64", "--epochs", 2, "--lr", "0.1,1000", "--dry-run").stdout.startswith("0 of 2")
 
 
 def test_a_dry_run_lists_and_trains_nothing(nnlite, file, tmp_path):
@@ -124,4 +131,4 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(nnlite, ctrl
     assert 1 <= len(folders) < 4
     result = nnlite(*arguments)
     assert f"{4 - len(folders)} of 4 nets are left" in result.stderr
-    assert len(rows(result.stdout)) == 4
+    assert [row[:2] for row in rows(result.stdout)] == [["digits/rect-hidden64-epochs100", "4"]]

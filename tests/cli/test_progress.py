@@ -1,7 +1,11 @@
 """Progress: a bar on a terminal, lines elsewhere, on stderr; the result on stdout stays as it is."""
 
 import io
+import os
 import re
+import subprocess
+import sys
+import termios
 import threading
 import time
 from types import SimpleNamespace
@@ -200,35 +204,122 @@ def terminal(nnlite, monkeypatch):
 
 
 def test_a_training_shows_a_bar_of_its_epochs(terminal):
-    stdout, stderr = terminal("train", *NET)
+    stdout, stderr = terminal("train", *NET, "--name", "rect")
     assert stdout.startswith("runs/digits/rect: best epoch ")
     assert re.search(r"epoch 2/2  loss \d\.\d{4}  validation \d+\.\d\d % ━+ 100 %", stderr)
 
 
 def test_a_training_that_is_finished_leaves_no_bar_behind(terminal):
-    terminal("train", *NET)
-    _, stderr = terminal("train", *NET, "--resume")
+    terminal("train", *NET, "--name", "rect")
+    _, stderr = terminal("train", *NET, "--name", "rect", "--resume")
     assert "\nruns/digits/rect is finished: there is nothing to do\n" in re.sub(r"\r", "\n", stderr)
 
 
 def test_a_grid_shows_a_bar_of_the_whole_and_a_line_for_each_net(terminal):
     stdout, stderr = terminal("grid", *NET, "--lr", "0.1,0.2", "--jobs", 1)
     assert [line.split()[0] for line in stdout.splitlines() if line.startswith("digits/")]
-    assert "trained rect-lr0.1" in stderr
-    assert "trained rect-lr0.2" in stderr
+    assert len(set(re.findall(r"trained (rect\S*)", stderr))) == 2
     assert re.search(r"training ━+ 100 %", stderr)
 
 
 def test_an_audit_shows_a_bar_for_each_attack(nnlite, terminal):
-    nnlite("train", *NET)
+    nnlite("train", *NET, "--name", "rect")
     quick = ("--steps", 2, "--apgd-steps", 5, "--tries", 1, "--queries", 5, "--square-examples", 5)
     stdout, stderr = terminal("audit", "rect", "--examples", 20, *quick)
     assert "worst" in stdout
-    assert re.search(r"certificates ━+ +\d+ %", stderr)
+    assert re.search(r"certificates [━╸╺]+ +\d+ %", stderr)
 
 
 def test_an_attack_shows_a_bar(nnlite, terminal):
-    nnlite("train", *NET)
+    nnlite("train", *NET, "--name", "rect")
     stdout, stderr = terminal("attack", "--adversary", "rect", "--noise", "pgd")
     assert "phi 0.05" in stdout
     assert re.search(r"PGD noise ━+ +100 %", stderr)
+
+
+def test_a_certificate_shows_a_bar(nnlite, terminal):
+    nnlite("train", *NET)
+    _, stderr = terminal("certify", "rect", "--examples", 10)
+    assert re.search(r"rect [━╸╺]+ +\d+ %", stderr)
+
+
+def test_a_check_of_an_attack_file_shows_a_bar(nnlite, terminal):
+    nnlite("train", *NET)
+    nnlite("attack", "--adversary", "rect", "--save", "kept.safetensors")
+    stdout, stderr = terminal("verify", "kept.safetensors")
+    assert "all is as the file says" in stdout
+    assert re.search(r"checking kept.safetensors [━╸╺]+ +\d+ %", stderr)
+
+
+def test_a_check_of_gradients_shows_a_bar(terminal):
+    _, stderr = terminal("gradcheck", "--hidden", 6)
+    assert re.search(r"backprop ━+ +100 %", stderr)  # the passes are all foreseen
+    _, stderr = terminal("gradcheck", "--datagrad", "--hidden", 6, "--batch-size", 10)
+    assert re.search(r"the finite difference [━╸╺]+", stderr)
+    assert re.search(r"the exact update ━+ +100 %", stderr)
+
+
+def test_a_race_shows_a_bar_that_is_drawn_between_the_turns_alone(terminal):
+    small = ("--hidden", 4, "--batch-size", 4, "--rounds", 3, "--threads", 1)
+    _, stderr = terminal("bench", "step", *small)
+    drawn = re.findall(r"(?:timing in turns|first runs|batch 4) [━╸╺]+ +(\d+) %", stderr)
+    assert drawn == [*["0"] * 4, "16", "33", "50", "66", "83", "83"]  # at the start, each first run, turns, the end
+
+
+# What a terminal shows
+
+
+@pytest.fixture
+def pseudo_terminal(tmp_path, monkeypatch):
+    """Call nnlite in a terminal of some width, in an empty folder; return all that it is sent."""
+    for name in ("FORCE_COLOR", "NO_COLOR", "COLUMNS", "NNLITE_DATA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*args, columns=80, **variables):
+        ours, its = os.openpty()
+        termios.tcsetwinsize(its, (30, columns))
+        command = [sys.executable, "-c", "from nnlite.cli.main import main; main()", *map(str, args)]
+        environment = {**os.environ, "TERM": "xterm", **variables}
+        process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, cwd=tmp_path, env=environment)
+        os.close(its)
+        sent = b""
+        try:
+            while part := os.read(ours, 65536):
+                sent += part
+        except OSError:  # how Linux says that the other end is closed
+            pass
+        os.close(ours)
+        assert process.wait() < 2, sent.decode()
+        return sent.decode()
+
+    return call
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_the_closing_line_of_a_training_breaks_between_words(pseudo_terminal, columns):
+    sent = pseudo_terminal("train", *NET, columns=columns)
+    lines = sent[sent.rindex("\x1b[2K") + 4 :].split("\r\n")
+    assert all(len(line) <= columns for line in lines)
+    assert len(lines) > 2
+    text = " ".join(line.strip() for line in lines)
+    assert re.search(
+        r"runs/digits/rect: best epoch \d of 2, validation [\d.]+ %, test [\d.]+ %, under its own R1", text
+    )
+    assert re.search(r"noise [\d.]+ at 0\.005, [\d.]+ at 0\.01, [\d.]+ at 0\.05, [\d.]+ at 0\.1 % $", text)
+
+
+def test_elsewhere_it_is_one_line(nnlite):
+    assert nnlite("train", *NET, "--runs", "a" * 100).stdout.count("\n") == 1
+
+
+QUICK = ("--examples", 10, "--steps", 2, "--apgd-steps", 3, "--tries", 1, "--proven", 0)
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_no_color_holds_for_all_that_is_printed(nnlite, pseudo_terminal, no_color):
+    nnlite("train", *NET)
+    nnlite("attack", "--adversary", "rect", "--save", "kept.safetensors")
+    for args, word in ((("verify", "kept.safetensors"), "all is as"), (("audit", "rect", *QUICK), "not tested")):
+        sent = pseudo_terminal(*args, NO_COLOR=no_color)
+        assert word in sent
+        assert bool(re.search(r"\x1b\[[\d;]*(?:3|9)\d[;m]", sent)) == (not no_color)

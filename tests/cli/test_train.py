@@ -1,5 +1,6 @@
 """`nnlite train`: what it prints where, its exit codes, and that bad input leaves nothing behind."""
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -7,15 +8,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from nnlite.datasets.catalog import load
+from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.methods import METHODS
 from nnlite.training import loop as training
 from nnlite.training import runs
+from nnlite.training.environment import environment
 from nnlite.training.runs import load_run
 
 TINY = ("train", "--hidden", "16", "--epochs", "3")
+RECT = "rect-hidden16-epochs3"
 
 
 def one_line(text):
@@ -25,7 +30,7 @@ def one_line(text):
 def test_a_run_is_trained_and_kept(nnlite, tmp_path):
     result = nnlite(*TINY)
     assert result.exit_code == 0
-    run = load_run(tmp_path / "runs" / "digits" / "rect")
+    run = load_run(tmp_path / "runs" / "digits" / RECT)
     assert run.settings.hidden == (16,)
     assert run.settings.epochs == len(run.history) == 3
     assert run.results.test == accuracy(run.net, load("digits").test)
@@ -33,9 +38,9 @@ def test_a_run_is_trained_and_kept(nnlite, tmp_path):
 
 def test_the_result_goes_to_stdout_and_the_progress_to_stderr(nnlite, tmp_path):
     result = nnlite(*TINY)
-    results = load_run(tmp_path / "runs" / "digits" / "rect").results
+    results = load_run(tmp_path / "runs" / "digits" / RECT).results
     assert one_line(result.stdout)
-    assert result.stdout.startswith("runs/digits/rect: best epoch 3 of 3")
+    assert result.stdout.startswith(f"runs/digits/{RECT}: best epoch 3 of 3")
     assert f"test {results.test:.2f} %" in result.stdout
     assert f"{results.self_attack[-1]:.2f} at 0.1" in result.stdout
     first, *epochs = result.stderr.splitlines()
@@ -51,7 +56,7 @@ def test_the_mix_of_lambda_and_phi_is_said(nnlite, tmp_path):
     assert result.exit_code == 0
     assert "0.9 clean + 0.1 adversarial" in result.stderr
     assert "Warning" not in result.stderr
-    assert load_run(tmp_path / "runs" / "digits" / "dgl1-lam0.01-phi0.1").settings.lam == 0.01
+    assert load_run(tmp_path / "runs" / "digits" / "dgl1-lam0.01-phi0.1-hidden16-epochs3").settings.lam == 0.01
 
 
 def test_a_negative_clean_weight_warns(nnlite):
@@ -78,8 +83,8 @@ def test_works_of_others_and_the_exact_gradient_are_trained_by_name(nnlite, tmp_
     result = nnlite(*TINY, "--reg", *options)
     assert result.exit_code == 0
     assert said in result.stderr
-    settings = load_run(tmp_path / "runs" / "digits" / run).settings
-    assert (settings.reg, settings.run_name) == (options[0], run)
+    settings = load_run(tmp_path / "runs" / "digits" / f"{run}-hidden16-epochs3").settings
+    assert (settings.reg, settings.run_name) == (options[0], f"{run}-hidden16-epochs3")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,7 @@ def test_a_training_ends_with_warnings_about_its_figures(nnlite, monkeypatch):
     assert one_line(result.stdout)
     leak, fall = result.stderr.splitlines()[-2:]
     assert leak.startswith("Warning: label leaking (Kurakin et al. 2017): test accuracy rises from 70.00 % to 97.00 %")
-    assert leak.endswith("use nnlite audit runs/digits/rect")
+    assert leak.endswith(f"use nnlite audit runs/digits/{RECT}")
     assert fall.startswith("Warning: validation accuracy fell from 71.00 % in epoch 1 to 41.00 % in the last epoch, 3;")
 
 
@@ -137,20 +142,40 @@ def test_every_option_reaches_the_settings(nnlite, tmp_path):
 
 def test_no_hidden_layer(nnlite, tmp_path):
     assert nnlite("train", "--hidden", "", "--epochs", 1).exit_code == 0
-    assert load_run(tmp_path / "runs" / "digits" / "rect").net.sizes == (64, 10)
+    assert load_run(tmp_path / "runs" / "digits" / "rect-hiddennone-epochs1").net.sizes == (64, 10)
 
 
 def test_an_existing_run_is_not_touched(nnlite, tmp_path):
     nnlite(*TINY)
-    before = [path.read_bytes() for path in (tmp_path / "runs" / "digits" / "rect").iterdir()]
-    result = nnlite(*TINY, "--seed", 1)
+    before = [path.read_bytes() for path in (tmp_path / "runs" / "digits" / RECT).iterdir()]
+    result = nnlite(*TINY, "--seed", 1, "--name", RECT)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "rect exists" in result.stderr
+    assert f"{RECT} exists" in result.stderr
     assert "--overwrite" in result.stderr
-    assert [path.read_bytes() for path in (tmp_path / "runs" / "digits" / "rect").iterdir()] == before
-    assert nnlite(*TINY, "--seed", 1, "--overwrite").exit_code == 0
-    assert load_run(tmp_path / "runs" / "digits" / "rect").settings.seed == 1
+    assert [path.read_bytes() for path in (tmp_path / "runs" / "digits" / RECT).iterdir()] == before
+    assert nnlite(*TINY, "--seed", 1, "--name", RECT, "--overwrite").exit_code == 0
+    assert load_run(tmp_path / "runs" / "digits" / RECT).settings.seed == 1
+
+
+def test_other_settings_make_another_run(nnlite, tmp_path):
+    for more in ((), ("--seed", 1), ("--lr", 0.2), ("--batch-size", 50, "--reg", "l1", "--lam", 0.1)):
+        assert nnlite(*TINY, *more).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "runs" / "digits").iterdir()) == [
+        "l1-lam0.1-hidden16-epochs3-batch50",
+        "rect-hidden16-epochs3",
+        "rect-hidden16-epochs3-seed1",
+        "rect-hidden16-lr0.2-epochs3",
+    ]
+
+
+def test_a_run_that_an_older_version_named_by_its_method_alone_is_found(nnlite, tmp_path):
+    nnlite(*TINY, "--name", "rect")
+    result = nnlite(*TINY)
+    assert (result.exit_code, "runs/digits/rect exists" in result.stderr) == (2, True)
+    assert "runs/digits/rect is finished: there is nothing to do" in nnlite(*TINY, "--resume").stderr
+    assert nnlite(*TINY, "--seed", 1).exit_code == 0  # that run is of other settings
+    assert sorted(path.name for path in (tmp_path / "runs" / "digits").iterdir()) == ["rect", f"{RECT}-seed1"]
 
 
 @pytest.mark.parametrize(
@@ -230,9 +255,9 @@ def interrupt_in_step(number, monkeypatch):
 
 def test_ctrl_c_keeps_the_best_net_so_far(nnlite, tmp_path, monkeypatch):
     interrupt_in_step(8, monkeypatch)
-    result = nnlite(*TINY, "--batch-size", 500)
+    result = nnlite(*TINY, "--batch-size", 500, "--name", RECT)
     assert result.exit_code == 130
-    run = load_run(tmp_path / "runs" / "digits" / "rect")
+    run = load_run(tmp_path / "runs" / "digits" / RECT)
     assert run.results.status == "interrupted"
     assert [epoch.epoch for epoch in run.history] == [1, 2]
     assert one_line(result.stdout)
@@ -256,14 +281,13 @@ def test_a_stopped_training_is_listed_and_goes_on(nnlite, tmp_path, monkeypatch)
         patch.setattr(training, "train_step", step)
         assert nnlite(*TINY).exit_code == 130
     listed = nnlite("runs")
-    assert (
-        listed.stderr == "1 training is not finished: digits/rect after epoch 2 of 3; nnlite train --resume goes on\n"
-    )
+    said = f"1 training is not finished: digits/{RECT} after epoch 2 of 3; nnlite train --resume goes on\n"
+    assert listed.stderr == said
     assert "interrupted" in listed.stdout
     refused = nnlite(*TINY)
     assert refused.exit_code == 2
-    said = "Error: run: runs/digits/rect was stopped; go on with --resume, or start again with --overwrite\n"
-    assert refused.stderr.endswith(said)
+    said = f"Error: run: runs/digits/{RECT} was stopped; go on with --resume, or choose another --name "
+    assert refused.stderr.endswith(f"{said}(--overwrite drops what is there)\n")
     result = nnlite(*TINY, "--resume")
     assert result.exit_code == 0
     assert result.stdout == whole.stdout.replace("whole", "runs")
@@ -271,11 +295,11 @@ def test_a_stopped_training_is_listed_and_goes_on(nnlite, tmp_path, monkeypatch)
         "going on after epoch 2",
         "100 %  epoch 3/3",
     ]
-    one, other = (tmp_path / runs / "digits" / "rect" / "weights.safetensors" for runs in ("whole", "runs"))
+    one, other = (tmp_path / runs / "digits" / RECT / "weights.safetensors" for runs in ("whole", "runs"))
     assert one.read_bytes() == other.read_bytes()
     again = nnlite(*TINY, "--resume")
     assert (again.exit_code, again.stdout) == (0, result.stdout)
-    assert again.stderr.splitlines()[1:] == ["runs/digits/rect is finished: there is nothing to do"]
+    assert again.stderr.splitlines()[1:] == [f"runs/digits/{RECT} is finished: there is nothing to do"]
     assert nnlite("runs").stderr == ""
 
 
@@ -302,7 +326,7 @@ def test_a_damaged_checkpoint_does_not_hide_the_runs(nnlite, tmp_path):
     (tmp_path / "runs" / "digits" / ".other.checkpoint").write_bytes(b"")
     result = nnlite("runs")
     assert result.exit_code == 0
-    assert "digits/rect" in result.stdout
+    assert RECT in result.stdout
     assert one_line(result.stderr)
     assert result.stderr.startswith("Warning: runs/digits/.other.checkpoint: the checkpoint is damaged")
 
@@ -319,9 +343,9 @@ def test_wrong_options_of_resume_are_refused(nnlite, tmp_path, options, words):
 
 def test_without_checkpoints_nothing_is_promised(nnlite, tmp_path, monkeypatch):
     interrupt_in_step(8, monkeypatch)
-    result = nnlite(*TINY, "--batch-size", 500, "--checkpoint-every", 0)
+    result = nnlite(*TINY, "--batch-size", 500, "--checkpoint-every", 0, "--name", RECT)
     assert result.stderr.endswith("Interrupted after epoch 2; the best net so far is saved.\n")
-    assert [path.name for path in (tmp_path / "runs" / "digits").iterdir()] == ["rect"]
+    assert [path.name for path in (tmp_path / "runs" / "digits").iterdir()] == [RECT]
 
 
 def test_ctrl_c_in_the_first_epoch_saves_nothing_and_says_so(nnlite, tmp_path, monkeypatch):
@@ -345,9 +369,64 @@ def test_a_divergence_in_the_first_epoch_exits_1_with_advice(nnlite, tmp_path):
 def test_a_later_divergence_exits_1_and_keeps_the_best_net(nnlite, tmp_path):
     # the penalty's step multiplies the weights by 1 - 2 * 200 / 100
     result = nnlite("train", "--hidden", 16, "--reg", "l2", "--lam", 200, "--lr", 1)
-    run = load_run(tmp_path / "runs" / "digits" / "l2-lam200")
+    run = load_run(tmp_path / "runs" / "digits" / "l2-lam200-hidden16-lr1")
     assert result.exit_code == 1
     assert run.results.status == "diverged"
     assert f"Error: epoch {len(run.history) + 1}: the loss is no longer finite" in result.stderr
     assert "--lr 0.1" in result.stderr
     assert one_line(result.stdout)
+
+
+def test_a_training_that_led_nowhere_exits_1_keeps_its_net_and_says_what_to_try(nnlite, tmp_path):
+    result = nnlite("train", "--hidden", 64, "--lr", 1000, "--epochs", 3)
+    run = load_run(tmp_path / "runs" / "digits" / "rect-hidden64-lr1000-epochs3")
+    assert (result.exit_code, run.results.status, len(run.history)) == (1, "failed", 3)
+    assert one_line(result.stdout)
+    assert result.stderr.splitlines()[-1].startswith("Error: the ")
+    assert "the net is saved. Try a smaller learning rate, such as --lr 100; one that learns" in result.stderr
+    assert "failed" in nnlite("runs").stdout
+    assert (
+        "is finished: there is nothing to do"
+        in nnlite("train", "--hidden", 64, "--lr", 1000, "--epochs", 3, "--resume").stderr
+    )
+
+
+def test_a_training_that_comes_to_rest_says_so(nnlite, tmp_path):
+    result = nnlite("train", "--hidden", 16, "--lr", 1, "--patience", 2)
+    run = load_run(tmp_path / "runs" / "digits" / "rect-hidden16-lr1-patience2")
+    assert (result.exit_code, run.results.status) == (0, "finished")
+    assert len(run.history) < 60
+    assert "stopped: 2 epochs without a better validation accuracy\n" in result.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blas_has_one_thread_or_as_many_as_asked_for(nnlite, tmp_path, threads):
+    more = ["--threads", threads] if threads > 1 else []
+    with threadpoolctl.threadpool_limits(3):
+        assert nnlite(*TINY, *more).exit_code == 0
+        assert environment()["BLAS threads"] == "3"  # what the caller had is not touched
+    content = json.loads((tmp_path / "runs" / "digits" / RECT / "settings.json").read_text("utf-8"))
+    assert content["versions"]["BLAS threads"] == str(threads)
+
+
+@pytest.mark.parametrize(
+    ("command", "work"),
+    [
+        ("attack --adversary mine", "attack.attack_nets"),
+        ("audit mine", "audit.audit_net"),
+        ("certify mine", "certify.load"),
+    ],
+)
+def test_attacks_audits_and_certificates_take_threads_too(nnlite, monkeypatch, command, work):
+    nnlite(*TINY, "--name", "mine")
+    seen = []
+
+    def look(*args, **kwargs):
+        seen.append(environment()["BLAS threads"])
+        raise NnliteError("enough")
+
+    monkeypatch.setattr(f"nnlite.cli.{work}", look)
+    with threadpoolctl.threadpool_limits(3):
+        for more in ([], ["--threads", 2]):
+            nnlite(*command.split(), *more)
+    assert seen == ["1", "2"]

@@ -17,7 +17,7 @@ from nnlite.training.settings import Settings
 def made(digits, tmp_path_factory):
     """Two finished runs, that no test changes."""
     folder = tmp_path_factory.mktemp("runs")
-    rect = make_run(Settings(hidden=(16,), epochs=5, lr=0.5), digits, folder)
+    rect = make_run(Settings(hidden=(16,), epochs=5, lr=0.5), digits, folder, name="rect")
     return folder, [rect, make_run(Settings(hidden=(8,), epochs=1), digits, folder, name="other")]
 
 

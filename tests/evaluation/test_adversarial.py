@@ -159,7 +159,7 @@ def test_a_record_that_could_not_be_read_is_not_written(saved, digits, tmp_path)
 
 
 def test_the_hash_of_weights_is_that_of_their_bytes_and_does_not_depend_on_the_file(digits, tmp_path):
-    run = make_run(Settings(hidden=(8,), epochs=1), digits, tmp_path)
+    run = make_run(Settings(hidden=(8,), epochs=1), digits, tmp_path, name="rect")
     by_hand = hashlib.sha256()
     for layer in (run.net.layers[0], run.net.layers[2]):
         for array in (layer.W, layer.b):
@@ -441,7 +441,7 @@ def test_weights_that_are_no_net_are_our_own_error(tmp_path, arrays, words):
 
 
 def test_a_run_is_found_by_name_and_by_path(digits, tmp_path):
-    run = make_run(Settings(hidden=(8,), epochs=1), digits, tmp_path)
+    run = make_run(Settings(hidden=(8,), epochs=1), digits, tmp_path, name="rect")
     for name in ("rect", str(run.path), f"{run.path}/"):
         found, weights = find_weights(name, "digits", tmp_path)
         assert found == "rect"

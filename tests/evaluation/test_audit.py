@@ -327,7 +327,7 @@ def test_what_is_wrong_already_is_not_attacked(audited, nets):
     stages = list(dict.fromkeys(what for _, _, what in told))
     each = ["R1", "R2", "PGD", "APGD", "noise of other0", "noise of other1", "random signs", "PGD at phi 0.5"]
     assert stages[:8] == each
-    again = ["APGD, 20 steps", "PGD, strides of phi / 2", "APGD on the plain margin"]
+    again = ["APGD, 20 steps", "PGD, strides of phi / 2", "APGD towards each class"]
     assert [stage.partition(" at phi ")[0] for stage in stages[8:11]] == again
     assert all(stage.startswith(("Square at phi ", "certificates")) for stage in stages[11:])
     assert (audited.worst[0] == right).all()
@@ -366,16 +366,16 @@ def test_the_second_search_is_asked_where_most_is_at_stake_of_what_all_others_le
     found = audit(*arguments(nets), QUICK)
     white = np.logical_and.reduce([found.correct[name] for name in ("r1", "r2", "pgd", "apgd")])
     k = undecided(100 * white.mean(axis=1), 100 * white[0].mean())
-    again, stride, plain = tried[-3:]
-    assert again[0] == APGD(steps=20, losses=("ce",))
+    again, stride, targets = tried[-3:]
+    assert again[0] == APGD(steps=20, restarts=2)
     assert stride[0] == PGD(steps=10, restarts=2, stride=0.5)
-    assert plain[0] == APGD(steps=10, losses=("margin",))
+    assert targets[0] == APGD(steps=5, losses=("targets",))
     assert {phi for _, phi, _, _ in tried[-3:]} == {(PHI[k],)}
     assert again[2] == np.logical_and.reduce([ones[k] for ones in found.correct.values()]).sum()
-    assert (stride[2], plain[2]) == (again[3], stride[3])
+    assert (stride[2], targets[2]) == (again[3], stride[3])
     shown = {verdict.name: verdict.found for verdict in found.verdicts}
     assert shown["converged"] == pytest.approx(100 * (again[2] - again[3]) / 500)
-    assert shown["search"] == pytest.approx(100 * (stride[2] - plain[3]) / 500)
+    assert shown["search"] == pytest.approx(100 * (stride[2] - targets[3]) / 500)
 
 
 def test_the_search_that_was_too_weak_once_is_caught(nets, no_art, monkeypatch):
@@ -447,7 +447,7 @@ def test_what_square_breaks_is_counted(nets, monkeypatch):
     class Magic:
         norm, clip = "linf", True
 
-        def craft(self, net, x, y, phi, rng):
+        def craft(self, net, x, y, phi, rng, box=None):
             # the white-box attacks have failed here; this one paints all of the ball's corners by luck
             return SimpleNamespace(images=[1 - x for _ in phi], zeros=None, failed=None, smallest=None)
 

@@ -14,6 +14,7 @@ from nnlite.attacks import NORMS
 from nnlite.errors import NnliteError
 from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.promises import check_crafted
+from nnlite.inputs import UNIT
 from nnlite.layers import Dense
 from nnlite.lbfgs import LBFGS, runner_up
 from nnlite.network import Network, stack
@@ -114,7 +115,7 @@ def test_what_it_crafts_keeps_its_promises(case, norm, clip):
     net, x, y = case
     attack, phi, clean = FMN(norm, 30, clip), (0.0, 0.05, 0.3, 1.0), x.copy()
     crafted = attack.craft(net, x, y, phi, rng())
-    check_crafted(attack, x, phi, crafted)
+    check_crafted(attack, x, phi, crafted, UNIT)
     assert (x == clean).all()
     assert (crafted.images[0] == x).all()
     fooled, right = net.predict(crafted.smallest) != y, net.predict(x) == y

@@ -52,7 +52,7 @@ def test_the_defaults_are_those_of_the_library():
     assert choose_attack("pgd").attack == PGD()
     assert choose_attack("pgd-l2").attack == PGD("l2")
     assert choose_attack("apgd").attack == APGD()
-    assert choose_attack("apgd-ce").attack == APGD(losses=("ce",))
+    assert choose_attack("apgd-t").attack == APGD(losses=("targets",))
     assert choose_attack("apgd-l2").attack == APGD("l2")
     assert choose_attack("lbfgs").attack == LBFGS()
     assert choose_attack("fmn").attack == FMN()
@@ -104,7 +104,11 @@ def test_other_sizes_may_be_chosen():
     ("name", "options", "words"),
     [
         ("r3", {}, "noise: expected one of r1, r2, pgd, .*, found 'r3'"),
-        ("r1", {"steps": 5}, "steps: noise r1 does not use it, only pgd, pgd-l2, apgd, apgd-ce, apgd-l2, fmn, fmn-l2"),
+        (
+            "r1",
+            {"steps": 5},
+            "steps: noise r1 does not use it, only pgd, pgd-l2, apgd, apgd-t, apgd-l2, fmn, fmn-l2",
+        ),
         ("fgsm", {"seed": 5}, "seed: noise r1 does not use it"),
         ("pgd", {"sheep": 5}, "sheep: noise pgd does not use it; leave it out"),
         ("pgd", {"seed": -1}, "seed: expected an integer of at least 0, found -1"),

@@ -236,7 +236,8 @@ def test_the_command_trains_on_a_cluster_and_goes_on(dask, nnlite, tmp_path):
     arguments = ["grid", "--hidden", "8", "--epochs", "1", "--lr", "0.1,0.2", "--scheduler", dask.scheduler_address]
     first = nnlite(*arguments, "--json")
     assert first.exit_code == 0, first.stderr
-    assert [entry["name"] for entry in json.loads(first.stdout)] == ["rect-lr0.1", "rect-lr0.2"]
+    names = [entry["name"] for entry in json.loads(first.stdout)]
+    assert names == ["rect-hidden8-epochs1", "rect-hidden8-lr0.2-epochs1"]
     again = nnlite(*arguments, "--json")
     assert again.stdout == first.stdout
     assert "0 of 2 nets are left" in again.stderr

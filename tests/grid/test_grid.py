@@ -83,18 +83,18 @@ def train(jobs, workers=in_one_process, stack=1, on_cost=lambda cost: None):
 def test_the_example_gives_the_runs_counted_by_hand(written):
     jobs = written(EXAMPLE)
     assert names(jobs) == [
-        "rect-lr0.1-seed0",
-        "rect-lr0.2-seed0",
-        "rect-lr0.1-seed1",
-        "rect-lr0.2-seed1",
-        "dgl1-lam0.001-phi0.1-lr0.1-seed0",
-        "dgl1-lam0.01-phi0.1-lr0.1-seed0",
-        "dgl1-lam0.001-phi0.1-lr0.1-seed1",
-        "dgl1-lam0.01-phi0.1-lr0.1-seed1",
+        "rect-hidden8-epochs2",
+        "rect-hidden8-lr0.2-epochs2",
+        "rect-hidden8-epochs2-seed1",
+        "rect-hidden8-lr0.2-epochs2-seed1",
+        "dgl1-lam0.001-phi0.1-hidden8-epochs2",
+        "dgl1-lam0.01-phi0.1-hidden8-epochs2",
+        "dgl1-lam0.001-phi0.1-hidden8-epochs2-seed1",
+        "dgl1-lam0.01-phi0.1-hidden8-epochs2-seed1",
         "two-terms-seed0",
         "two-terms-seed1",
     ]
-    assert jobs[3].path == RUNS / "digits" / "rect-lr0.2-seed1"
+    assert jobs[3].path == RUNS / "digits" / jobs[3].settings.run_name
     assert jobs[3].settings == Settings(hidden=(8,), epochs=2, lr=0.2, seed=1)
     assert jobs[5].settings == Settings(reg="dgl1", lam=0.01, phi=0.1, hidden=(8,), epochs=2)
     assert jobs[8].settings.term == ("l1,0.01,0.1", "l2,0.01,exact")
@@ -112,7 +112,7 @@ def test_a_list_of_lists_is_a_dimension_where_a_list_is_a_value(written):
 def test_every_key_can_be_a_dimension(written):
     jobs = written('data = ["digits", "mnist"]\nbatch_size = [50, 100]\nepochs = [1, 2]\ndevice = ["cpu", "gpu"]')
     assert len({one.path for one in jobs}) == 16
-    assert jobs[-1].path == RUNS / "mnist" / "rect-epochs2-batch-size100-devicegpu"
+    assert jobs[-1].path == RUNS / "mnist" / "rect-epochs2-gpu"
 
 
 def test_what_train_takes_where_alpha_or_gamma_is_left_out_is_taken_here(written):
@@ -123,7 +123,28 @@ def test_what_train_takes_where_alpha_or_gamma_is_left_out_is_taken_here(written
 
 def test_a_named_table_tells_its_own_runs_apart(written):
     text = '[[models]]\nname = "mine"\nreg = "dgl1"\nlam = [0.1, 0.2]\nphi = 0.3\n[[models]]\nlr = [0.1, 0.3]\n'
-    assert names(written(text)) == ["mine-lam0.1", "mine-lam0.2", "rect-lr0.1", "rect-lr0.3"]
+    assert names(written(text)) == ["mine-lam0.1", "mine-lam0.2", "rect", "rect-lr0.3"]
+
+
+def test_numbers_that_agree_in_six_digits_have_two_names(written):
+    assert names(written("lr = [0.12345678, 0.12345679]")) == ["rect-lr0.12345678", "rect-lr0.12345679"]
+    assert names(written('[[models]]\nname = "x"\nlr = [0.1, 0.12345678]')) == ["x-lr0.1", "x-lr0.12345678"]
+
+
+def test_a_grid_and_a_training_of_the_same_settings_are_one_run(digits, tmp_path):
+    (job,) = make_grid([{"hidden": [8], "epochs": 1, "seed": 3}], tmp_path, "a test")
+    assert make_run(job.settings, digits, tmp_path).path == job.path
+    assert pending([job]) == []
+
+
+@pytest.mark.parametrize(("batch", "folder"), [(20, "rect-batch-size20"), (40, "rect-hidden8-epochs1-batch40")])
+def test_a_run_keeps_the_name_that_an_older_version_gave_it(digits, tmp_path, batch, folder):
+    """In 0.1.0 a grid named a run by what varies in its file; the other run was never there."""
+    table = {"hidden": [8], "epochs": 1, "batch_size": [20, 40]}
+    make_run(Settings(hidden=(8,), epochs=1, batch_size=20), digits, tmp_path, name="rect-batch-size20")
+    make_run(Settings(hidden=(8,), epochs=2, batch_size=40), digits, tmp_path, name="rect-batch-size40")  # another run
+    (job,) = (job for job in make_grid([table], tmp_path, "a test") if job.settings.batch_size == batch)
+    assert (job.path.name, bool(pending([job]))) == (folder, batch == 40)
 
 
 # --- what is refused
@@ -132,8 +153,8 @@ def test_a_named_table_tells_its_own_runs_apart(written):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("lamm = 0.1", r"grid\.toml: unknown key 'lamm'; did you mean lam\?"),
-        ("zzz = 1", r"unknown key 'zzz'; the keys are reg, lam, .*, device, and name"),
+        ("lamm = 0.1", r"grid\.toml: unknown key 'lamm' \(did you mean 'lam' or"),
+        ("zzz = 1", r"unknown key 'zzz'; the keys are reg, lam, .*, patience, and name"),
         ("[[models]]\n[[models]]\nlearning_rate = 1", r"grid\.toml, models 2: unknown key"),
         ("", "expected one or more settings.*found none"),
         ("models = []", "expected one or more settings.*found none"),
@@ -161,7 +182,6 @@ def test_a_named_table_tells_its_own_runs_apart(written):
         ("lr = ", "expected TOML"),
         ("lr = 1\nlr = 2", "expected TOML"),
         ("lr = [0.1, 0.1]", r"two nets are named digits/rect: their settings are equal"),
-        ("lr = [0.12345678, 0.12345679]", "one with lr 0.12345678, one with lr 0.12345679"),
         ("[[models]]\nseed = [0, 1]\n[[models]]\nseed = 1", r"digits/rect-seed1: .* \(.*models 1; .*models 2\)"),
         (f"[[models]]\nname = '{'x' * 198}'\nlr = [1, 2]", "name: expected a plain folder name of at most 200 bytes"),
     ],
@@ -212,8 +232,14 @@ ALIKE = {"hidden": [8], "epochs": 3, "seed": [0, 1], "lr": [0.1, 0.3]}
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"reg": "dgl1", "lam": [0.001, 0.01], "phi": 0.1}, {"reg": "l2", "lam": [0.1, 0.2]}, {"multitask": True}],
-    ids=["rect", "dgl1", "l2", "multi-task"],
+    [
+        {},
+        {"reg": "dgl1", "lam": [0.001, 0.01], "phi": 0.1},
+        {"reg": "l2", "lam": [0.1, 0.2]},
+        {"multitask": True},
+        {"decay": [0.8, 1.0], "patience": 1, "epochs": 9, "lr": 1.0},
+    ],
+    ids=["rect", "dgl1", "l2", "multi-task", "decay and patience"],
 )
 def test_a_stack_trains_to_the_bits_of_single_runs(digits, tmp_path, monkeypatch, more):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -223,7 +249,9 @@ def test_a_stack_trains_to_the_bits_of_single_runs(digits, tmp_path, monkeypatch
     for job in jobs:
         alone = make_run(job.settings, digits, tmp_path / "alone", name=job.path.name)
         stacked = load_run(job.path)
-        assert (job.path / WEIGHTS).read_bytes() == (alone.path / WEIGHTS).read_bytes()
+        assert {path.name for path in job.path.iterdir()} == {path.name for path in alone.path.iterdir()}
+        for path in job.path.glob("*.safetensors"):
+            assert path.read_bytes() == (alone.path / path.name).read_bytes()
         assert [epoch[:3] for epoch in stacked.history] == [epoch[:3] for epoch in alone.history]
         assert stacked.results == alone.results
         assert stacked.settings == alone.settings
@@ -286,7 +314,8 @@ def test_a_net_that_diverges_is_said_and_the_others_of_its_stack_are_kept(tmp_pa
     ended, failures = train(jobs, stack=2, on_cost=told.append)
     assert len(ended) == 2
     assert failures == [
-        "rect-lr1e+08: diverged in epoch 1; nothing was saved. Try a smaller learning rate, such as --lr 1e+07"
+        "rect-hidden16-16-16-lr1e+08-epochs1: diverged in epoch 1; nothing was saved. "
+        "Try a smaller learning rate, such as --lr 1e+07"
     ]
     assert [job.path.is_dir() for job in jobs] == [True, False]
     assert pending(jobs) == [jobs[1]]
@@ -298,7 +327,7 @@ def test_a_net_that_diverges_later_is_kept_and_said(tmp_path):
     jobs = make_grid([table], tmp_path, "a test")
     _, (failure,) = train(jobs, stack=2)
     history = load_run(jobs[1].path).history
-    assert failure.startswith(f"l2-lam200: diverged after epoch {len(history)}; its net of epoch")
+    assert failure.startswith(f"l2-lam200-hidden16-lr1-epochs20: diverged after epoch {len(history)}; its net of epoch")
     assert pending(jobs) == []
 
 

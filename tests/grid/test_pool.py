@@ -12,6 +12,7 @@ from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.grid.jobs import train_and_evaluate
 from nnlite.grid.pool import report_progress, run_in_pool, run_task
+from nnlite.training.environment import environment
 from nnlite.training.settings import Settings
 
 TWO_SLEEPERS = (
@@ -35,6 +36,12 @@ def test_progress_comes_with_the_index_of_its_task():
         run_in_pool([(report_progress, 5), (report_progress, 6)], lambda *what: told.append(what), processes=2)
     )
     assert (sorted(told), results) == ([(0, 5), (1, 6)], {0: None, 1: None})
+
+
+def test_each_process_has_the_threads_it_is_given():
+    for threads in (1, 2):
+        (found,) = run_in_pool([(environment,)], processes=1, threads=threads)
+        assert found[1]["BLAS threads"] == str(threads)
 
 
 def test_progress_outside_any_task_is_dropped():

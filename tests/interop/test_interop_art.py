@@ -17,6 +17,7 @@ from nnlite.evaluation.named_attacks import NAMED_ATTACKS
 from nnlite.evaluation.promises import check_crafted
 from nnlite.gradcheck import away_from_kinks, numerical_gradient
 from nnlite.init import generator
+from nnlite.inputs import UNIT
 from nnlite.interop.art import ArtAttack, art_classifier, evasion
 from nnlite.layers import Dense, ReLU
 from nnlite.network import Network, mlp, stack
@@ -53,7 +54,8 @@ def craft(attack, net, x, y, phi=None, seed=0):
     """Let `attack` craft, and check what it crafted."""
     phi = PHI[attack.norm] if phi is None else phi
     crafted = attack.craft(net, x, y, phi, generator(seed, "attack"))
-    check_crafted(attack, to_host(x), phi, SimpleNamespace(images=[to_host(image) for image in crafted.images]))
+    host = SimpleNamespace(images=[to_host(image) for image in crafted.images])
+    check_crafted(attack, to_host(x), phi, host, UNIT)
     return crafted
 
 

@@ -1,10 +1,9 @@
 """The paper's figures: a model looks the same in every panel, and every digit is in its place."""
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 
-from nnlite.evaluation.pictures import COLOURS
+from nnlite.evaluation.pictures import COLOURS, SETTINGS
 from nnlite.paper.pictures import _montage, plot_digits, plot_panels
 from nnlite.paper.tables import FAMILIES, PHI, Model
 
@@ -49,14 +48,15 @@ def test_only_a_panel_of_high_accuracies_cuts_its_axis_and_says_so(figures, tmp_
     assert low.get_title(loc="left") == "low"
 
 
-def test_the_svg_of_the_digits_names_models_noise_and_accuracy(tmp_path):
+def test_the_svg_of_the_digits_names_models_noise_and_accuracy(tmp_path, monkeypatch):
     images = np.random.default_rng(0).random((7, 5, 4))
     accuracies = {
         RECT: np.array([97.99, 96.8, 95.01, 49.06, 10.83]),
         DGL1: np.array([98.83, 98.63, 98.34, 94.41, 83.74]),
     }
-    with mpl.rc_context({"svg.fonttype": "none", "image.composite_image": False}):
-        plot_digits({RECT: images, DGL1: images}, accuracies, tmp_path / "figure3.svg")
+    monkeypatch.setitem(SETTINGS, "svg.fonttype", "none")
+    monkeypatch.setitem(SETTINGS, "image.composite_image", False)
+    plot_digits({RECT: images, DGL1: images}, accuracies, tmp_path / "figure3.svg")
     text = (tmp_path / "figure3.svg").read_text("utf-8")
     for word in ("Rect", "DGL1", "φ = 0.005", "10.83 %", "94.41 %"):
         assert word in text

@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +19,13 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy, evaluate_attack
 from nnlite.grid.jobs import pending, train_jobs
 from nnlite.grid.pool import run_in_pool
+from nnlite.paper import reproduction
 from nnlite.paper.reproduction import Plan, Reproduction, naive_attack, reproduce
 from nnlite.paper.tables import BEST_MODELS, MODELS, Model
 from nnlite.paper.targets import TARGETS
+from nnlite.training.loop import Epoch
 from nnlite.training.runs import load_run
+from nnlite.training.settings import Settings
 
 PLAN = Plan(data="digits", epochs=2, mt_epochs=1, hidden=(8,))
 OPTIONS = ["--data", "digits", "--epochs", "2", "--mt-epochs", "1", "--hidden", "8", "--jobs", "2"]
@@ -109,7 +113,7 @@ def test_damaged_scores_are_an_error(whole, tmp_path, content):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     (copy / "scores.csv").write_text(content)
-    with pytest.raises(NnliteError, match=r"scores\.csv: damaged.*delete it"):
+    with pytest.raises(NnliteError, match=r"scores\.csv: damaged.*move it away to attack again"):
         run(copy, ["table1"])
 
 
@@ -274,3 +278,14 @@ def test_a_full_disk_is_an_error_and_the_finished_runs_are_intact(whole, monkeyp
     with pytest.raises(NnliteError, match="No space left"):
         run(folder, ["table1"])
     assert before == {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("status", "told"), [("failed", "rect-lr9; no better than a guess"), ("finished", None)])
+def test_a_net_no_better_than_a_guess_is_named_in_the_report(status, told):
+    run = SimpleNamespace(
+        name="rect-lr9",
+        history=[Epoch(1, 9.0, 10.0, 1.0)],
+        settings=Settings(),
+        results=SimpleNamespace(status=status),
+    )
+    assert reproduction._facts(Plan(), "a command", {Model("Rect"): [run]}).get("failed") == told

@@ -109,7 +109,7 @@ def test_rows_that_do_not_fit_are_refused(tmp_path):
 def test_a_file_that_is_there_is_never_replaced(tmp_path):
     write(tmp_path / "file")
     before = (tmp_path / "file").read_bytes()
-    with pytest.raises(NnliteError, match="choose another name, or delete it"):
+    with pytest.raises(NnliteError, match=r"there is such a file; choose another name$"):
         write(tmp_path / "file", {"other": "text"})
     assert (tmp_path / "file").read_bytes() == before
 

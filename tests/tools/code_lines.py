@@ -17,6 +17,7 @@ ENGINE = (  # in the order of reading; imports go down this list only
     "errors",
     "backend",
     "init",
+    "inputs",
     "layers",
     "losses",
     "network",

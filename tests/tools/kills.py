@@ -28,7 +28,7 @@ TRAIN = {
     "train, DataGrad": ["train", *NET, "--reg", "dgl1", "--lam", "0.01", "--phi", "0.1"],
     "train, a search that draws": ["train", *NET, "--reg", "miyato", "--lam", "1", "--phi", "0.1"],
     "train, checkpoint every 3": ["train", *NET, "--checkpoint-every", "3"],
-    "train, another run replaced": ["train", "--hidden", "64", "--epochs", "4", "--overwrite"],
+    "train, another run replaced": ["train", "--hidden", "64", "--epochs", "4", "--name", "rect", "--overwrite"],
 }
 MANY = {
     "grid": ["grid", *NET, "--lr", "0.1,0.2,0.3", "--jobs", "2", "--stack", "2"],
@@ -115,7 +115,8 @@ def is_readable(folder: Path, least: int = 0) -> bool:
     """Whether every run folder below `folder` can be read, and there are `least` of them."""
     try:
         for runs in folder.rglob("runs"):
-            if len(list_runs(runs)) < least:
+            found = len(list_runs(runs))  # which skips what is damaged, and puts back what was being replaced
+            if found < least or found < len([*runs.glob("*/[!.]*")]):
                 return False
     except NnliteError as error:
         print(error, file=sys.stderr)

@@ -32,6 +32,7 @@ GIVEN = {  # method -> numbers that a small net trains with
 }
 
 widths = st.integers(1, 9)
+numbers_of_classes = st.integers(2, 9)
 
 
 class Case(NamedTuple):
@@ -44,9 +45,9 @@ class Case(NamedTuple):
 
 @st.composite
 def cases(
-    draw: st.DrawFn, min_depth: int = 0, classes: st.SearchStrategy[int] = widths, *, heads: bool = False
+    draw: st.DrawFn, min_depth: int = 0, classes: st.SearchStrategy[int] = numbers_of_classes, *, heads: bool = False
 ) -> Case:
-    """Draw depth 0-4, widths 1-9, batch 1-6, one model or a stack of 2-3, shared inputs or one set each.
+    """Draw depth 0-4, widths 1-9, 2-9 classes, batch 1-6, one model or a stack of 2-3, shared inputs or one set each.
 
     With `heads` the net has a second head, "rotation", and y holds the labels of either task by name.
     """

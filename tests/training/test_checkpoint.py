@@ -23,13 +23,19 @@ from kills import content, run
 from nnlite.errors import NnliteError
 from nnlite.storage.files import beside, new_file, new_files, new_folder, recover
 from nnlite.storage.locks import lock, locks
+from nnlite.training import runs as training_runs
 from nnlite.training.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train
-from nnlite.training.runs import list_runs, list_unfinished, load_run, make_run
+from nnlite.training.runs import list_runs, list_unfinished, load_run
 from nnlite.training.settings import Settings
 
 QUICK = Settings(hidden=(16,), epochs=6, lr=1.0)  # its best epoch is not its last
 DGL1 = Settings(reg="dgl1", lam=0.01, phi=0.1, hidden=(16, 8), epochs=4)
+
+
+def make_run(settings, data, folder, **more):
+    """Train a run that has the name of its method alone, whatever else differs from the defaults."""
+    return training_runs.make_run(settings, data, folder, **{"name": settings.method_name, **more})
 
 
 class KilledError(Exception):
@@ -48,7 +54,7 @@ def stop(settings, data, runs, after, **more):
     """Train and stop after an epoch; return the checkpoint."""
     with pytest.raises(KilledError):
         make_run(settings, data, runs, on_epoch=kill_after(after), **more)
-    return checkpoint_of(runs / "digits" / settings.run_name)
+    return checkpoint_of(runs / "digits" / settings.method_name)
 
 
 def names_in(folder):
@@ -78,8 +84,9 @@ def stopped(digits, tmp_path):
         replace(DGL1, gradient="exact", phi=None),
         replace(QUICK, multitask=True, gamma=0.5, epochs=4),
         Settings(hidden=(), epochs=4),
+        replace(QUICK, decay=0.7, patience=4),
     ],
-    ids=lambda settings: settings.run_name,
+    ids=lambda settings: settings.method_name,
 )
 def test_resumed_it_ends_with_the_same_files(digits, tmp_path, monkeypatch, settings):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -91,7 +98,7 @@ def test_resumed_it_ends_with_the_same_files(digits, tmp_path, monkeypatch, sett
     make_run(settings, few, runs, resume=True, on_epoch=lambda epoch: told.append(epoch.epoch))
     assert told == list(range(4, settings.epochs + 1))
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
-    assert names_in(runs / "digits") == [settings.run_name]
+    assert names_in(runs / "digits") == [settings.method_name]
 
 
 def test_a_checkpoint_is_read_as_it_was_written(digits, tmp_path):
@@ -133,7 +140,7 @@ def test_what_resume_does_is_said(digits, tmp_path):
 
 def test_a_checkpoint_is_not_passed_over(stopped, digits, tmp_path):
     before = stopped.read_bytes()
-    with pytest.raises(NnliteError, match=r"rect was stopped; go on with --resume, or start again with --overwrite"):
+    with pytest.raises(NnliteError, match=r"rect was stopped; go on with --resume, or choose another --name"):
         make_run(QUICK, digits, tmp_path)
     assert stopped.read_bytes() == before
     assert make_run(replace(QUICK, seed=1), digits, tmp_path, overwrite=True).settings.seed == 1
@@ -178,6 +185,133 @@ def test_a_divergence_ends_a_training_and_its_checkpoint(digits, tmp_path):
     assert make_run(diverges, digits, tmp_path, resume=True).results.status == "diverged"
     assert names_in(tmp_path / "digits") == ["l2-lam200"]
     assert make_run(diverges, digits, tmp_path, resume=True).results.status == "diverged"
+
+
+# --- more epochs
+
+
+@pytest.fixture
+def original(monkeypatch):
+    """The real make_run, which names a run by all its settings."""
+    return training_runs.make_run
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        QUICK,
+        replace(DGL1, decay=0.9),
+        replace(QUICK, reg="miyato", lam=1.0, phi=0.1),
+        replace(QUICK, multitask=True, gamma=0.5, epochs=4),
+    ],
+    ids=lambda settings: settings.method_name,
+)
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_a_finished_run_goes_on_to_the_bits_of_a_longer_one(digits, tmp_path, monkeypatch, original, settings, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    few, told, said = replace(digits, train=digits.train[:330]), [], []
+    longer = replace(settings, epochs=settings.epochs + 3)
+    original(longer, few, tmp_path / "whole" / "runs", name=name)
+    runs = tmp_path / "parts" / "runs"
+    short = original(settings, few, runs, name=name)
+    run = original(
+        longer, few, runs, name=name, resume=True,
+        on_epoch=lambda epoch: told.append(epoch.epoch), on_message=said.append,
+    )  # fmt: skip
+    assert told == list(range(settings.epochs + 1, longer.epochs + 1))
+    assert run.name == name or run.name == longer.run_name
+    whole, parts = content(tmp_path / "whole"), content(tmp_path / "parts")
+    assert whole.items() <= parts.items()
+    assert names_in(runs / "digits") == sorted({short.name, run.name})  # without a name both are there
+    kept = f" of {short.path}, which is kept" if name is None else ""
+    assert said == [f"going on after epoch {settings.epochs}{kept}"]
+
+
+def test_a_run_that_came_to_rest_stays_at_rest_with_more_epochs(digits, tmp_path):
+    patient = replace(QUICK, epochs=40, patience=2)
+    short = make_run(patient, digits, tmp_path / "parts" / "runs")
+    assert len(short.history) < 40
+    longer = replace(patient, epochs=50)
+    make_run(longer, digits, tmp_path / "parts" / "runs", resume=True, on_epoch=lambda _: pytest.fail("trained on"))
+    make_run(longer, digits, tmp_path / "whole" / "runs")
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+
+
+def test_the_last_net_is_kept_where_another_one_is_the_best(digits, tmp_path):
+    run = make_run(QUICK, digits, tmp_path)
+    assert run.results.best_epoch < QUICK.epochs
+    assert "last.safetensors" in names_in(run.path)
+    one = make_run(replace(QUICK, epochs=run.results.best_epoch), digits, tmp_path, name="one")
+    assert "last.safetensors" not in names_in(one.path)
+
+
+def test_a_stopped_training_goes_on_to_more_epochs(digits, tmp_path, original):
+    longer = replace(QUICK, epochs=9)
+    with pytest.raises(KilledError):
+        original(QUICK, digits, tmp_path, on_epoch=kill_after(4))
+    told = []
+    run = original(longer, digits, tmp_path, resume=True, on_epoch=lambda epoch: told.append(epoch.epoch))
+    assert told == [5, 6, 7, 8, 9]
+    assert bits(run.net) == bits(train(longer, digits).net)
+    assert checkpoint_of(tmp_path / "digits" / QUICK.run_name).exists()  # that training is not over
+
+
+def test_the_run_that_came_furthest_goes_on(digits, tmp_path, original):
+    for epochs in (2, 5, 3):
+        original(replace(QUICK, epochs=epochs), digits, tmp_path)
+    original(replace(QUICK, epochs=6, seed=1), digits, tmp_path)
+    with pytest.raises(KilledError):
+        original(QUICK, digits, tmp_path, on_epoch=kill_after(1))
+    said = []
+    original(replace(QUICK, epochs=7), digits, tmp_path, resume=True, on_message=said.append)
+    assert said == [f"going on after epoch 5 of {tmp_path}/digits/rect-hidden16-lr1-epochs5, which is kept"]
+
+
+def test_a_run_without_its_last_net_is_refused_in_plain_words(digits, tmp_path):
+    run = make_run(QUICK, digits, tmp_path)
+    (run.path / "last.safetensors").unlink()  # 0.1.0 wrote none
+    said = r"rect keeps the net of its best epoch, \d of 6, but not that of the last, as 0\.1\.0 wrote it; train all 9"
+    with pytest.raises(NnliteError, match=said):
+        make_run(replace(QUICK, epochs=9), digits, tmp_path, resume=True)
+    assert load_run(run.path).settings == QUICK
+
+
+def test_fewer_epochs_or_a_run_that_diverged_are_no_beginning(digits, tmp_path):
+    make_run(QUICK, digits, tmp_path)
+    with pytest.raises(NnliteError, match=r"is of another training \(epochs 6, not 4\)"):
+        make_run(replace(QUICK, epochs=4), digits, tmp_path, resume=True)
+    diverges = Settings(reg="l2", lam=200.0, lr=1.0, hidden=(16,), epochs=20)
+    make_run(diverges, digits, tmp_path)
+    with pytest.raises(NnliteError, match=r"l2-lam200 diverged in epoch \d+: it has no more epochs\. Try a smaller"):
+        make_run(replace(diverges, epochs=30), digits, tmp_path, resume=True)
+
+
+def test_a_finished_run_leaves_the_checkpoint_of_more_epochs_alone(digits, tmp_path):
+    make_run(QUICK, digits, tmp_path)
+    checkpoint = stop(replace(QUICK, epochs=9), digits, tmp_path, 8, resume=True)
+    make_run(QUICK, digits, tmp_path, resume=True)
+    assert epochs_done(checkpoint) == (8, 9)
+    told = []
+    make_run(replace(QUICK, epochs=9), digits, tmp_path, resume=True, on_epoch=lambda epoch: told.append(epoch.epoch))
+    assert told == [9]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda arrays: arrays.pop("dense0.b"), lambda arrays: arrays["dense0.W"].fill(np.nan)]
+)
+def test_a_damaged_last_net_is_refused(digits, tmp_path, change):
+    run = make_run(QUICK, digits, tmp_path)
+    arrays = safetensors.numpy.load_file(run.path / "last.safetensors")
+    change(arrays)
+    safetensors.numpy.save_file(arrays, run.path / "last.safetensors")
+    with pytest.raises(NnliteError, match="rect: the run folder is damaged"):
+        make_run(replace(QUICK, epochs=9), digits, tmp_path, resume=True)
+
+
+def test_a_run_of_a_grid_goes_on_too(nnlite, digits, original):
+    assert nnlite("grid", "--hidden", 16, "--lr", "1.0,0.5", "--epochs", 6, "--jobs", 1, "--stack", 2).exit_code == 0
+    run = original(replace(QUICK, epochs=9), digits, Path("runs"), resume=True)
+    assert bits(run.net) == bits(train(replace(QUICK, epochs=9), digits).net)
 
 
 # --- what a checkpoint says
@@ -232,7 +366,7 @@ def edit(path, change):
 )
 def test_a_damaged_checkpoint_is_refused(stopped, digits, tmp_path, change):
     edit(stopped, change)
-    with pytest.raises(NnliteError, match=r"checkpoint( is damaged.*; delete it, or use --overwrite| is of another)"):
+    with pytest.raises(NnliteError, match=r"checkpoint( is damaged.*; copy it again, or move it away| is of another)"):
         make_run(QUICK, digits, tmp_path, resume=True)
 
 
@@ -406,7 +540,7 @@ def test_what_a_kill_has_left_is_put_right(tmp_path):
 def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(digits, tmp_path):
     path = tmp_path / "runs" / "digits" / "rect"
     path.parent.mkdir(parents=True)
-    arguments = ["train", "--hidden", "16", "--epochs", "6", "--lr", "1.0"]
+    arguments = ["train", "--hidden", "16", "--epochs", "6", "--lr", "1.0", "--name", "rect"]
     with lock(path):
         for more in ([], ["--overwrite"], ["--resume"]):
             assert run([*arguments, *more], tmp_path) == 2
@@ -559,7 +693,7 @@ def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path):
 
 
 def test_a_run_whose_replacer_died_in_between_is_found_again(nnlite, tmp_path):
-    nnlite("train", "--hidden", 8, "--epochs", 1)
+    nnlite("train", "--hidden", 8, "--epochs", 1, "--name", "rect")
     path = tmp_path / "runs" / "digits" / "rect"
     for read in (["runs"], ["attack", "--adversary", "rect"], ["attack", "--adversary", "runs/digits/rect"]):
         path.rename(beside(path, "old"))

@@ -3,7 +3,7 @@
 import pytest
 from kills import content, is_readable, run, torment
 
-SMALL = ["train", "--hidden", "8", "--epochs", "2"]
+SMALL = ["train", "--hidden", "8", "--epochs", "2", "--name", "rect"]
 
 
 @pytest.mark.parametrize("more", [[], ["--overwrite"]], ids=["a new run", "another run replaced"])

@@ -1,11 +1,14 @@
 """The run folder: what is written is what is read, and nothing half-written or damaged passes for a run."""
 
+import ast
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,16 +18,17 @@ from nnlite.datasets import load
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.training import runs
+from nnlite.training.outcome import advice
 from nnlite.training.runs import (
     HISTORY,
     RESULTS,
     SETTINGS,
     WEIGHTS,
-    divergence_advice,
     find_run,
+    list_records,
     list_runs,
+    load_record,
     load_run,
-    make_run,
 )
 from nnlite.training.settings import REQUIRED, Settings
 
@@ -33,6 +37,11 @@ QUICK = Settings(hidden=(16,), epochs=2)
 DGL1 = replace(QUICK, reg="dgl1", lam=0.01, phi=0.1)
 DIVERGES_AT_ONCE = Settings(hidden=(16, 16, 16), lr=1e6, epochs=2)
 DIVERGES_LATER = Settings(reg="l2", lam=200.0, lr=1.0, hidden=(16,), epochs=20)
+
+
+def make_run(settings, data, folder, **more):
+    """Train a run that has the name of its method alone, whatever else differs from the defaults."""
+    return runs.make_run(settings, data, folder, **{"name": settings.method_name, **more})
 
 
 def weights(run):
@@ -71,6 +80,7 @@ def test_a_run_is_read_as_it_was_written(trained):
     assert read.history == trained.history
     assert read.results == trained.results
     assert weights(read) == weights(trained)
+    assert load_record(trained.path) == runs.Record(trained.path, read.settings, len(read.history), read.results)
 
 
 def test_the_folder_holds_four_files_that_others_can_read(trained):
@@ -245,18 +255,16 @@ def test_weights_that_come_back_otherwise_from_the_disk_are_an_error(digits, tmp
 
 
 def test_a_divergence_where_lambda_is_above_phi_is_told_so():
-    assert divergence_advice(Settings(lr=0.5)) == "Try a smaller learning rate, such as --lr 0.05"
-    assert divergence_advice(Settings(reg="dgl1", lam=0.2, phi=0.1)).endswith(
-        "the clean gradient has a negative weight here"
-    )
+    assert advice(Settings(lr=0.5)) == "Try a smaller learning rate, such as --lr 0.05"
+    assert advice(Settings(reg="dgl1", lam=0.2, phi=0.1)).endswith("the clean gradient has a negative weight here")
     terms = Settings(reg="datagrad", term=("l1,0.06,0.1", "l2,0.05,0.1"))
-    assert divergence_advice(terms).endswith("the clean gradient has a negative weight here")
+    assert advice(terms).endswith("the clean gradient has a negative weight here")
     for settled in (
         Settings(reg="dgl1", lam=0.1, phi=0.1),
         Settings(reg="miyato", lam=1.0, phi=0.1),  # lambda is beside the divergence, and takes nothing off
         Settings(reg="trades", lam=6.0, phi=0.1, steps=5),
     ):
-        assert "negative" not in divergence_advice(settled)
+        assert "negative" not in advice(settled)
 
 
 # --- damaged folders
@@ -387,6 +395,20 @@ def test_weights_without_an_array_are_refused(copied):
     is_refused(copied, r"dense1\.b")
 
 
+ADVICE = re.compile(r"\b(delet|remov|eras|drop|discard|overwrit)\w*")
+
+
+def test_no_message_advises_to_destroy_anything():
+    """Those that name --overwrite say what it does, and offer a choice."""
+    root = Path(__file__).parents[2]
+    for path in (*(root / "nnlite").rglob("*.py"), *(root / "cli").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Raise) and path.parts[-2] != "datasets":
+                said = "".join(str(one.value) for one in ast.walk(node) if isinstance(one, ast.Constant))
+                if ADVICE.search(said):
+                    assert "choose" in said, f"{path}: {said}"
+
+
 # --- finding runs
 
 
@@ -423,6 +445,47 @@ def test_hidden_folders_and_files_are_no_runs(copied, tmp_path):
     (copied.parent / "notes.txt").write_text("a file")
     (tmp_path / "notes.txt").write_text("a file")
     assert [run.name for run in list_runs(tmp_path)] == ["copied"]
+
+
+@pytest.fixture
+def shared(copied, tmp_path):
+    """A folder with one run, beside what others keep in a folder of this name, and a run that is copied in part."""
+    for file in ("detect/train/args.yaml", "detect/train/weights/best.pt", "Nov28_host/events.out.tfevents.1", "mine"):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of another program")
+    shutil.copytree(copied, copied.parent / "half")
+    (copied.parent / "half" / HISTORY).unlink()
+    (copied.parent / "cut").mkdir()
+    for file in FILES:
+        content = (copied / file).read_bytes()
+        (copied.parent / "cut" / file).write_bytes(content[:-9] if file == WEIGHTS else content)
+    return tmp_path
+
+
+@pytest.mark.parametrize("listed", [list_runs, list_records])
+def test_what_is_no_run_or_a_part_of_one_is_skipped_and_said_once(shared, caplog, listed):
+    before = tree(shared)
+    assert [run.name for run in listed(shared)] == ["copied"]
+    foreign, cut, half = caplog.messages
+    none = "no run of nnlite, it holds none of settings.json, history.csv, results.json, weights.safetensors"
+    assert foreign == f"skipped: {shared}/detect/train: {none}"
+    assert cut.startswith(f"skipped: {shared}/digits/cut: the run folder is damaged ({shared}/digits/cut/{WEIGHTS}: ")
+    assert half == (
+        f"skipped: {shared}/digits/half: the run folder is damaged (history.csv is missing); "
+        "copy it again as a whole, or move it away and train it again"
+    )
+    assert tree(shared) == before
+
+
+def test_what_is_no_run_is_not_replaced_by_one(shared, digits):
+    before = tree(shared)
+    (shared / "detect").rename(shared / "digits" / "detect")
+    for overwrite in (False, True):
+        with pytest.raises(NnliteError, match=r"digits/detect (exists|is no run of nnlite).*choose another --name"):
+            make_run(QUICK, digits, shared, name="detect", overwrite=overwrite)
+    (shared / "digits" / "detect").rename(shared / "detect")
+    assert tree(shared) == before
 
 
 def test_a_run_is_found_by_name(copied, tmp_path):

@@ -18,6 +18,7 @@ from nnlite.training.runs import load_run
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS, REQUIRED, Settings, read_settings, with_defaults
 
 NUMBERS = {"lam": 0.01, "phi": 0.1, "alpha": 0.5, "p": "2", "steps": 7, "term": ("l1,0.01,0.1",)}
+NUMBERS_OF_DGL1 = {"reg": "dgl1", "lam": 0.01, "phi": 0.1}
 NAN, INF = float("nan"), float("inf")
 
 
@@ -59,6 +60,11 @@ def numbers(reg):
         ({"batch_size": 0}, "batch_size"),
         ({"seed": -1}, "seed"),
         ({"hidden": (16, 0)}, "hidden"),
+        ({"decay": 0.0}, "decay"),
+        ({"decay": 1.01}, "decay"),
+        ({"decay": NAN}, "decay"),
+        ({"patience": 0}, "patience"),
+        ({"patience": 2.0}, "patience"),
         ({"hidden": (-16,)}, "hidden"),
     ],
 )
@@ -126,7 +132,43 @@ def test_an_error_says_what_was_expected_and_found(wrong, said):
     ],
 )
 def test_a_run_is_called_by_its_method_and_numbers(reg, given, slug):
-    assert Settings(reg, **given).run_name == slug
+    assert Settings(reg, **given).run_name == Settings(reg, **given).method_name == slug
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"seed": 1}, "rect-seed1"),
+        ({"hidden": (64,)}, "rect-hidden64"),
+        ({"lr": 0.2, "epochs": 40}, "rect-lr0.2-epochs40"),
+        ({"hidden": (64, 64), "epochs": 20, **NUMBERS_OF_DGL1}, "dgl1-lam0.01-phi0.1-hidden64-64-epochs20"),
+        ({"hidden": (), "batch_size": 50, "device": "gpu"}, "rect-hiddennone-batch50-gpu"),
+        ({"lr": 0.12345678}, "rect-lr0.12345678"),
+        ({"decay": 0.95, "patience": 10}, "rect-decay0.95-patience10"),
+        ({"data": "mnist"}, "rect"),  # the data set is the folder
+        ({"multitask": True, "gamma": 0.25, "seed": 7}, "mt-gamma0.25-seed7"),
+        ({"reg": "datagrad", "term": ("l1, 0.01 ,0.1 ",)}, "datagrad-l1-0.01-0.1"),
+    ],
+)
+def test_a_run_is_called_by_what_differs_from_the_defaults(given, name):
+    assert Settings(**given).run_name == name
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS.keys() - {"data", *EXAMPLES, "reg", "gradient", "gamma"}))
+def test_whatever_differs_is_in_the_name(name):
+    known = {"hidden": (9,), "device": "gpu", "multitask": True, "decay": 0.9}
+    other = known[name] if name in known else (FIELDS[name].default or 0) + 2
+    more = {"gamma": 0.5} if name == "multitask" else {}
+    assert Settings(**{name: other}, **more).run_name != Settings().run_name
+
+
+def test_a_name_fits_every_file_system():
+    wide = [Settings(hidden=(k,) + (784,) * 99) for k in (1, 2)]
+    names = [settings.run_name for settings in wide]
+    assert len(set(names)) == 2
+    for name in (*names, Settings(lr=1e8).run_name, Settings(reg="l1", lam=1e-5).run_name):
+        assert len(f".{name}.checkpoint") <= 143  # what eCryptfs allows
+        assert re.fullmatch(r"[a-z0-9.+-]*[a-z0-9]", name)  # Windows refuses <>:"/\\|?* and a dot or a blank at the end
 
 
 @pytest.mark.parametrize("reg", METHODS)

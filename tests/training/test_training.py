@@ -371,3 +371,77 @@ def test_a_stack_that_does_not_fit_says_how_large_it_is(error, digits, monkeypat
     expected = r"memory: 3 x Network\(64-16-10, float32\) did not fit, 100 examples .* 9.00 GiB\); train fewer"
     with pytest.raises(NnliteError, match=expected):
         train_stack([replace(QUICK, lr=lr) for lr in (0.1, 0.2, 0.3)], {0: digits})
+
+
+# --- a learning rate that decays, and a training that comes to rest
+
+
+def test_the_learning_rate_of_an_epoch_is_that_of_pytorchs_exponential_lr():
+    torch = pytest.importorskip("torch")
+    settings = Settings(lr=0.3, decay=0.9)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=settings.lr)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, settings.decay)
+    for epoch in range(1, 30):
+        assert settings.learning_rate(epoch) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+    assert [Settings(lr=0.3).learning_rate(epoch) for epoch in (1, 2, 60)] == [0.3] * 3  # to the bit
+
+
+def test_a_decay_trains_as_if_each_epoch_were_called_with_its_learning_rate(digits):
+    together = train(replace(QUICK, lr=0.4, decay=0.5), digits)
+    states = []
+    for epoch, lr in enumerate((0.4, 0.2, 0.1), 1):
+        train(
+            replace(QUICK, lr=lr, epochs=epoch),
+            digits,
+            resume_from=states[-1] if states else None,
+            on_checkpoint=lambda state: states.append(state._replace(last=state.last.copy())),
+        )
+    assert [epoch[:3] for epoch in together.history] == [epoch[:3] for epoch in states[-1].trained.history]
+    assert same_bits(together.last, states[-1].last)
+    assert not same_bits(together.last, train(replace(QUICK, lr=0.4), digits).last)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "epochs"),
+    [
+        ([50, 60, 60, 60, 70, 70, 70, 70, 70], 3, 8),  # the third epoch after the fifth; as good is no better
+        ([50, 60, 60, 60, 70], 2, 4),
+        ([90, 80, 70, 60], 1, 2),
+        ([90, 80, 70, 60], None, 4),
+        ([50, 60, 70, 80], 1, 4),
+        ([50, 40, 30, 20], 3, 4),  # its patience and its epochs end together
+    ],
+)
+def test_training_stops_after_so_many_epochs_without_a_better_accuracy(
+    digits, monkeypatch, accuracies, patience, epochs
+):
+    figures = iter(accuracies)
+    monkeypatch.setattr(training, "_validate", lambda *_: np.array([float(next(figures))]))
+    found = train(replace(QUICK, epochs=len(accuracies), patience=patience), digits)
+    assert ([epoch.validation for epoch in found.history], found.status) == (accuracies[:epochs], "finished")
+    assert found.best.epoch == max(range(1, epochs + 1), key=lambda epoch: (accuracies[epoch - 1], epoch))
+    assert found.last is not None
+
+
+def test_the_last_net_is_that_of_the_last_epoch(digits):
+    states = []
+    found = train(UNSTEADY, digits, on_checkpoint=lambda state: states.append(state.last.copy()))
+    assert same_bits(found.last, states[-1])
+    assert not same_bits(found.last, found.net)
+
+
+def test_a_model_that_has_come_to_rest_leaves_its_stack_and_the_others_train_on(digits):
+    models = [replace(UNSTEADY, lr=lr, decay=decay, patience=patience) for lr, decay, patience in
+              [(1.0, 1.0, 1), (0.1, 0.9, None), (1.0, 0.8, 2), (1.0, 1.0, None)]]  # fmt: skip
+    told = []
+    together = train_stack(models, {0: digits}, lambda place, _: told.append(place))
+    alone = [train(model, digits) for model in models]
+    assert len({len(one.history) for one in together}) > 1
+    for one, other in zip(together, alone, strict=True):
+        assert [epoch[:3] for epoch in one.history] == [epoch[:3] for epoch in other.history]
+        assert same_bits(one.net, other.net)
+        assert same_bits(one.last, other.last)
+        assert one.status == other.status == "finished"
+    assert [told.count(place) for place in range(4)] == [len(one.history) for one in alone]

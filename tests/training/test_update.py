@@ -72,7 +72,8 @@ def test_nets_that_differ_in_more_than_numbers_make_no_stack(change):
     other = replace(ONE, **change)
     assert stack_key(ONE) != stack_key(other)
     with pytest.raises(
-        NnliteError, match=r"^stack: expected settings that differ in lam, phi, alpha, gamma, lr and seed only"
+        NnliteError,
+        match=r"^stack: expected settings that differ in lam, phi, alpha, gamma, lr, decay, patience and seed",
     ):
         update_of(ONE, ONE, other)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from nnlite.bench.workload import Workload
 from nnlite.errors import NnliteError
+from nnlite.storage.texts import did_you_mean
 
 MATMULS = "products"  # its name in reports, which are kept as files
 LIBRARIES = {"torch": "torch", "jax": "jax", "sklearn": "scikit-learn"}  # as imported, and as installed
@@ -65,7 +66,9 @@ def check_libraries(names: Sequence[str]) -> None:
     """Raise NnliteError unless each of `names` is one of LIBRARIES, and installed."""
     for name in names:
         if name not in LIBRARIES:
-            raise NnliteError(f"against: expected {', '.join(LIBRARIES)}, with commas between them, found {name!r}")
+            near = did_you_mean(name, LIBRARIES)
+            known = f"{', '.join(LIBRARIES)}, with commas between them"
+            raise NnliteError(f"against: expected {known}, found {name!r}{near}")
         if importlib.util.find_spec(name) is None:
             raise NnliteError(
                 f"against: {LIBRARIES[name]} is not installed; install it with pip install {LIBRARIES[name]}, or all "
