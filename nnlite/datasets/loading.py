@@ -11,6 +11,7 @@ from nnlite.datasets.description import Description, check_name, check_same, rea
 from nnlite.datasets.own import FRACTIONS, load_own, name_of
 from nnlite.datasets.samples import Dataset
 from nnlite.errors import NnliteError
+from nnlite.storage.texts import did_you_mean
 
 
 def source_name(source: str) -> str:
@@ -21,7 +22,10 @@ def source_name(source: str) -> str:
     if source in DATASETS:
         return source
     if not source or not Path(source).exists():
-        raise NnliteError(f"data: expected one of {', '.join(DATASETS)}, or the path of {KNOWN}, found {source!r}")
+        hint = did_you_mean(source, DATASETS)
+        raise NnliteError(
+            f"data: expected one of {', '.join(DATASETS)}, or the path of {KNOWN}, found {source!r}{hint}"
+        )
     check_kind(Path(source))
     name = name_of(Path(source))
     if name in DATASETS:

@@ -268,7 +268,7 @@ def _read_record(path: Path) -> Record:
 
 
 def _read_files(path: Path) -> tuple[dict[str, str], Settings, Description, ArrayFile]:
-    """Return the texts of the run `path` by the names of their files, its settings and data, and its weights, unread."""
+    """Return the texts of the run `path` by the names of their files, its settings and data, its weights unread."""
     if not path.name.isprintable():
         raise ValueError("its name holds control characters")
     found = {*os.listdir(path)}

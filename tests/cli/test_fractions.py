@@ -12,7 +12,7 @@ QUICK = ("--examples", 5)
 @pytest.fixture
 def trained(nnlite):
     """The command line beside a run, rect."""
-    assert nnlite("train", *NET).exit_code == 0
+    assert nnlite("train", *NET, "--name", "rect").exit_code == 0
     return lambda *args: json.loads(nnlite(*args, "--json").stdout)
 
 

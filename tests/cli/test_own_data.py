@@ -15,14 +15,14 @@ from nnlite.errors import NnliteError
 from nnlite.training.runs import load_run, make_run
 from nnlite.training.settings import Settings
 
-TRAIN = ["train", "--hidden", 16, "--epochs", 30, "--batch-size", 10]
+TRAIN = ["train", "--hidden", 16, "--epochs", 30, "--batch-size", 10, "--name", "rect"]
 
 
 @pytest.fixture
 def wine(nnlite, tmp_path):
     """A table of two classes, and two runs on it: rect and DataGrad-L1."""
     write_blobs(tmp_path / "wine.csv", names=("red", "white"))
-    for method in ([], ["--reg", "dgl1", "--lam", 0.01, "--phi", 0.1]):
+    for method in ([], ["--reg", "dgl1", "--lam", 0.01, "--phi", 0.1, "--name", "dgl1-lam0.01-phi0.1"]):
         result = nnlite(*TRAIN, "--data", "wine.csv", *method)
         assert result.exit_code == 0, result.stderr
     return tmp_path / "wine.csv"
@@ -67,7 +67,7 @@ def test_every_command_works_on_a_table(nnlite, wine):
         ["audit", "rect", *given, "--steps", 5, "--apgd-steps", 5, "--tries", 2, "--proven", 5, "--plot", "c.png"],
         ["certify", "rect", *given, "--examples", 5, "--per-image", "--plot", "d.png"],
         ["gradcheck", "--datagrad", "--run", "rect", *given, "--batch-size", 5],
-        ["grid", *given, "--hidden", 4, "--epochs", 2, "--seed", "0,1", "--batch-size", 20, "--jobs", 1],
+        ["grid", *given, "--hidden", 16, "--epochs", 20, "--seed", "0,1", "--batch-size", 10, "--jobs", 1],
         ["runs", *given],
         ["runs", "--data", "wine", "--json"],
     ):
@@ -80,7 +80,7 @@ def test_every_command_works_on_images_in_a_folder(nnlite, tmp_path):
     given = ["--data", "stripes"]
     ok(nnlite(*TRAIN, *given))
     for command in (
-        [*TRAIN, *given, "--multitask"],
+        [*TRAIN, *given, "--multitask", "--name", "mt"],
         ["attack", "--adversary", "rect", *given, "--images", "b.png"],
         ["certify", "rect", *given, "--examples", 3],
         ["predict", "rect", "stripes/t10k-images-idx3-ubyte"],
@@ -131,21 +131,8 @@ def test_a_file_that_changed_is_refused(nnlite, wine, command):
 
 
 def test_a_grid_does_not_take_runs_on_a_file_that_changed_for_finished(nnlite, wine):
-    grid = [
-        "grid",
-        "--data",
-        "wine.csv",
-        "--hidden",
-        4,
-        "--epochs",
-        1,
-        "--seed",
-        "0,1",
-        "--batch-size",
-        20,
-        "--jobs",
-        1,
-    ]
+    options = "--hidden 16 --epochs 20 --seed 0,1 --batch-size 10 --jobs 1"
+    grid = ["grid", "--data", "wine.csv", *options.split()]
     ok(nnlite(*grid))
     ok(nnlite(*grid))
     with wine.open("a") as file:
@@ -160,10 +147,10 @@ def test_a_checkpoint_of_other_data_is_not_resumed(nnlite, tmp_path):
         raise KeyboardInterrupt
 
     settings = Settings(hidden=(8,), epochs=5, batch_size=10)
-    make_run(settings, load(str(path)), tmp_path / "runs", on_epoch=stop)
+    make_run(settings, load(str(path)), tmp_path / "runs", name="rect", on_epoch=stop)
     write_blobs(path, seed=1)
     with pytest.raises(NnliteError, match=r"runs/wine/rect belongs to another wine, .*the data have changed since"):
-        make_run(settings, load(str(path)), tmp_path / "runs", resume=True)
+        make_run(settings, load(str(path)), tmp_path / "runs", name="rect", resume=True)
 
 
 def test_a_grid_file_names_own_data_beside_those_of_nnlite(nnlite, tmp_path):
@@ -172,17 +159,17 @@ def test_a_grid_file_names_own_data_beside_those_of_nnlite(nnlite, tmp_path):
         'data = ["wine.csv", "digits"]\nhidden = [4]\nepochs = 1\nsplit = [0.6, 0.2, 0.2]\n'
     )
     assert "split: digits has its own; leave it out" in nnlite("grid", "grid.toml", "--jobs", 1).stderr
-    (tmp_path / "grid.toml").write_text('data = ["wine.csv", "digits"]\nhidden = [4]\nepochs = 1\n')
+    (tmp_path / "grid.toml").write_text('data = ["wine.csv", "digits"]\nhidden = [16]\nepochs = 20\nbatch_size = 20\n')
     ok(nnlite("grid", "grid.toml", "--jobs", 2))
-    assert load_run(tmp_path / "runs" / "wine" / "rect").net.sizes == (3, 4, 3)
-    assert load_run(tmp_path / "runs" / "digits" / "rect").net.sizes == (64, 4, 10)
+    assert load_run(tmp_path / "runs" / "wine" / "rect-hidden16-epochs20-batch20").net.sizes == (3, 16, 3)
+    assert load_run(tmp_path / "runs" / "digits" / "rect-hidden16-epochs20-batch20").net.sizes == (64, 16, 10)
 
 
 def test_a_data_set_of_ones_own_never_becomes_a_run_of_digits(digits, tmp_path):
     x, y = blobs(30)
     samples = check_samples((x - x.min()) / (x.max() - x.min()), y)
     settings = Settings(hidden=(4,), epochs=1)
-    run = make_run(settings, Dataset("own", samples, samples, samples, (3,), 3), tmp_path)
+    run = make_run(settings, Dataset("own", samples, samples, samples, (3,), 3), tmp_path, name="rect")
     assert run.path == tmp_path / "own" / "rect"
     assert load_run(run.path).settings.data == load_run(run.path).data.name == "own"
     with pytest.raises(NnliteError, match=r"data: digits is the name of a data set of nnlite, found other samples"):
@@ -222,7 +209,7 @@ def test_a_label_column_is_left_aside_and_rows_beyond_the_range_are_counted(nnli
 
 
 def test_a_run_of_digits_predicts_images(nnlite, digits, tmp_path):
-    ok(nnlite("train", "--hidden", 16, "--epochs", 3))
+    ok(nnlite("train", "--hidden", 16, "--epochs", 3, "--name", "rect"))
     np.savez(tmp_path / "new.npz", x=digits.test.images.reshape(-1, 8, 8))
     found = json.loads(ok(nnlite("predict", "rect", "new.npz", "--json")).stdout)
     correct = np.mean([int(one["class"]) == label for one, label in zip(found, digits.test.labels, strict=True)])
@@ -230,7 +217,7 @@ def test_a_run_of_digits_predicts_images(nnlite, digits, tmp_path):
 
 
 def test_a_name_on_several_data_sets_has_to_be_told(nnlite, wine, tmp_path):
-    ok(nnlite("train", "--hidden", 4, "--epochs", 1))
+    ok(nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "rect"))
     error = one_error(nnlite("predict", "rect", "wine.csv"))
     assert "expected one of digits/rect or wine/rect, found 'rect'" in error
     ok(nnlite("predict", "wine/rect", "wine.csv"))

@@ -238,13 +238,13 @@ def test_an_attack_shows_a_bar(nnlite, terminal):
 
 
 def test_a_certificate_shows_a_bar(nnlite, terminal):
-    nnlite("train", *NET)
+    nnlite("train", *NET, "--name", "rect")
     _, stderr = terminal("certify", "rect", "--examples", 10)
     assert re.search(r"rect [━╸╺]+ +\d+ %", stderr)
 
 
 def test_a_check_of_an_attack_file_shows_a_bar(nnlite, terminal):
-    nnlite("train", *NET)
+    nnlite("train", *NET, "--name", "rect")
     nnlite("attack", "--adversary", "rect", "--save", "kept.safetensors")
     stdout, stderr = terminal("verify", "kept.safetensors")
     assert "all is as the file says" in stdout
@@ -297,7 +297,7 @@ def pseudo_terminal(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_the_closing_line_of_a_training_breaks_between_words(pseudo_terminal, columns):
-    sent = pseudo_terminal("train", *NET, columns=columns)
+    sent = pseudo_terminal("train", *NET, "--name", "rect", columns=columns)
     lines = sent[sent.rindex("\x1b[2K") + 4 :].split("\r\n")
     assert all(len(line) <= columns for line in lines)
     assert len(lines) > 2
@@ -317,7 +317,7 @@ QUICK = ("--examples", 10, "--steps", 2, "--apgd-steps", 3, "--tries", 1, "--pro
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_no_color_holds_for_all_that_is_printed(nnlite, pseudo_terminal, no_color):
-    nnlite("train", *NET)
+    nnlite("train", *NET, "--name", "rect")
     nnlite("attack", "--adversary", "rect", "--save", "kept.safetensors")
     for args, word in ((("verify", "kept.safetensors"), "all is as"), (("audit", "rect", *QUICK), "not tested")):
         sent = pseudo_terminal(*args, NO_COLOR=no_color)

@@ -29,7 +29,7 @@ SLIPS = [
 @pytest.mark.parametrize(("arguments", "meant"), SLIPS, ids=lambda value: str(value))
 def test_what_was_meant_is_told(nnlite, arguments, meant):
     if "kept" in arguments or "rect" in str(meant) or "rect" in arguments:
-        nnlite("train", "--hidden", 4, "--epochs", 1)
+        nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "rect")
     if "kept" in arguments:
         nnlite("attack", "--adversary", "rect", "--phi", 0, "--save", "kept")
     result = nnlite(*arguments.split())

@@ -414,7 +414,7 @@ def test_blas_has_one_thread_or_as_many_as_asked_for(nnlite, tmp_path, threads):
     [
         ("attack --adversary mine", "attack.attack_nets"),
         ("audit mine", "audit.audit_net"),
-        ("certify mine", "certify.load"),
+        ("certify mine", "certify.data_of"),
     ],
 )
 def test_attacks_audits_and_certificates_take_threads_too(nnlite, monkeypatch, command, work):

@@ -418,7 +418,7 @@ def test_own_data_are_named_by_their_file_and_kept_by_their_path(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     write_blobs(tmp_path / "wine.csv")
     wine, digits = make_grid([{"data": ["wine.csv", "digits"], "epochs": 1}], tmp_path / "runs", "a test")
-    assert (wine.settings.data, wine.path) == ("wine", tmp_path / "runs" / "wine" / "rect")
+    assert (wine.settings.data, wine.path) == ("wine", tmp_path / "runs" / "wine" / "rect-epochs1")
     assert (wine.source, digits.source) == (str(tmp_path / "wine.csv"), "")
     assert len(group_into_stacks([wine, digits], 2)) == 2
 

@@ -156,7 +156,14 @@ def test_a_run_is_called_by_what_differs_from_the_defaults(given, name):
 
 @pytest.mark.parametrize("name", sorted(FIELDS.keys() - {"data", *EXAMPLES, "reg", "gradient", "gamma"}))
 def test_whatever_differs_is_in_the_name(name):
-    known = {"hidden": (9,), "device": "gpu", "multitask": True, "decay": 0.9}
+    known = {
+        "hidden": (9,),
+        "device": "gpu",
+        "multitask": True,
+        "decay": 0.9,
+        "label": "kind",
+        "split": (0.8, 0.1, 0.1),
+    }
     other = known[name] if name in known else (FIELDS[name].default or 0) + 2
     more = {"gamma": 0.5} if name == "multitask" else {}
     assert Settings(**{name: other}, **more).run_name != Settings().run_name
@@ -458,7 +465,7 @@ OLD = {  # as version 0.1.0 writes them; a development version before it had few
     "device": "cpu",
 }
 
-LATER = {"steps": None, "label": None, "split": [0.7, 0.15, 0.15]}
+LATER = {"steps": None, "label": None, "split": [0.7, 0.15, 0.15], "decay": 1.0, "patience": None}
 
 
 def test_settings_of_older_versions_are_read():
