@@ -114,7 +114,7 @@ def test_runs_are_sorted_and_filtered(nnlite, many, options, listed):
         ("reg", "expected NAME=VALUE, where the name is status, reg, lam"),
         ("rge=dgl1", "expected NAME=VALUE"),
         ("reg=dgl9", "reg: expected one of none, l1"),
-        ("status=fnished", "status: expected one of finished, interrupted, diverged, failed, found 'fnished'"),
+        ("status=lost", "status: expected one of finished, interrupted, diverged, failed, found 'lost'"),
         ("lr=fast", "lr: expected a number, found 'fast'"),
     ],
 )

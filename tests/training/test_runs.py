@@ -395,7 +395,7 @@ def test_weights_without_an_array_are_refused(copied):
     is_refused(copied, r"dense1\.b")
 
 
-ADVICE = re.compile(r"\b(delet|remov|eras|drop|discard|overwrit)\w*")
+ADVICE = re.compile(r"\b(dele|remov|eras|drop|discard|overwrit)\w*")
 
 
 def test_no_message_advises_to_destroy_anything():
