@@ -24,7 +24,7 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
-from nnlite.cli.own import data_of, on_same_data, tell_units
+from nnlite.cli.own import Reach, column_options, data_of, on_same_data, tell_units, with_columns_held
 from nnlite.cli.progress import progress
 from nnlite.datasets.loading import source_name
 from nnlite.datasets.table import listed
@@ -76,6 +76,7 @@ _ROWS = [
 @click.option("--phi", type=PHIS, help=f"Sizes of noise, such as 0.1,8/255.  [{_SIZES}]")
 @click.option("--clip/--no-clip", default=None, help=f"Keep pixels within [0, 1].  [default: yes, but not for {_FREE}]")
 @_attack_options
+@column_options
 @click.option("--dtype", type=Choice(["float32", "float64"]), default="float32", show_default=True, help="Type.")
 @device_option
 @runs_option
@@ -95,6 +96,8 @@ def attack(
     noise: str,
     phi: tuple[float, ...] | None,
     clip: bool | None,
+    frozen: tuple[str, ...],
+    limits: Reach,
     dtype: str,
     device: str,
     runs: Path,
@@ -124,7 +127,7 @@ def attack(
     scored = [find_run(name, data, runs) for name in victims] or list_runs(runs, data)
     if len({run.name for run in scored}) < len(scored):
         raise NnliteError("victim: expected runs of different names, found one twice")
-    dataset = data_of(crafting, source)
+    dataset = with_columns_held(data_of(crafting, source), frozen, limits, clip=chosen.attack.clip)
     scored = on_same_data(scored, dataset, chosen=bool(victims))
     count = len(dataset.test[:first])
     for line in _beyond_the_range(chosen, dataset.features):

@@ -27,7 +27,7 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
-from nnlite.cli.own import data_of, on_same_data, tell_units
+from nnlite.cli.own import Reach, column_options, data_of, on_same_data, tell_units, with_columns_held
 from nnlite.cli.progress import progress
 from nnlite.datasets.loading import source_name
 from nnlite.evaluation.accuracy import BoolArray
@@ -68,6 +68,7 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @_count("--square-examples", "square_examples", "Images for Square at each phi, at most.")
 @_count("--proven", "proven", "Images for which a lower bound is proven; 0 for none.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all that is drawn.")
+@column_options
 @device_option
 @json_option
 @csv_option
@@ -78,6 +79,8 @@ def audit(
     data: str,
     runs: Path,
     transfer: str,
+    frozen: tuple[str, ...],
+    limits: Reach,
     device: str,
     as_json: bool,
     as_csv: bool,
@@ -96,7 +99,7 @@ def audit(
     source, data = data, source_name(data)
     audited = find_run(run, data, runs)
     others = [other for other in list_runs(runs, data) if other.name != audited.name] if transfer == "all" else []
-    dataset = data_of(audited, source)
+    dataset = with_columns_held(data_of(audited, source), frozen, limits, clip=options.clip)
     others = [one for one in on_same_data([audited, *others], dataset, chosen=False) if one.name != audited.name]
     with progress("audit") as show:
         found = audit_net(

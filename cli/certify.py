@@ -22,7 +22,7 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
-from nnlite.cli.own import data_of, on_same_data, tell_units
+from nnlite.cli.own import Reach, column_options, data_of, on_same_data, tell_units, with_columns_held
 from nnlite.cli.progress import progress
 from nnlite.datasets.description import Description
 from nnlite.datasets.loading import source_name
@@ -71,6 +71,7 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
     help="ReLUs that a certificate may split for one image; 0 for CROWN alone, which is quicker for wide nets.",
 )
 @click.option("--per-image", is_flag=True, help="Find the largest phi proven, and the smallest broken, of each image.")
+@column_options
 @device_option
 @json_option
 @csv_option
@@ -81,6 +82,8 @@ def certify(
     data: str,
     runs: Path,
     per_image: bool,
+    frozen: tuple[str, ...],
+    limits: Reach,
     device: str,
     as_json: bool,
     as_csv: bool,
@@ -105,7 +108,7 @@ def certify(
     found = [find_run(name, data, runs) for name in names]
     if len({run.name for run in found}) < len(found):
         raise NnliteError("run: expected runs of different names, found one twice")
-    dataset = data_of(found[0], source)
+    dataset = with_columns_held(data_of(found[0], source), frozen, limits, clip=options.clip)
     test = dataset.test.to(device)
     found = on_same_data(found, dataset, chosen=True)
     brackets: dict[str, Bracket] = {}

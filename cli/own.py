@@ -1,15 +1,69 @@
 """The data that runs were trained on: loaded as a run records it, and compared with what others record."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from nnlite.cli.options import message
+import click
+import numpy as np
+
+from nnlite.cli.options import PHI, message
 from nnlite.datasets.description import check_same
 from nnlite.datasets.loading import reload
 from nnlite.datasets.samples import Dataset
 from nnlite.errors import NnliteError
+from nnlite.storage.texts import did_you_mean
 from nnlite.training.runs import Run
 
 UNITS = 4  # features whose units are told; nnlite data tells all
+
+Command = TypeVar("Command", bound=Callable[..., object])
+Reach = tuple[tuple[str, float], ...]
+
+
+class ColumnPhi(click.ParamType[tuple[str, float]]):
+    """A column and how far noise may move it, such as alcohol=0.05."""
+
+    name = "NAME=PHI"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """Return the name and the number."""
+        name, equals, phi = str(value).rpartition("=")
+        if not equals or not name:
+            self.fail(f"expected NAME=PHI, such as alcohol=0.05, found {value!r}", param, ctx)
+        return name, PHI.convert(phi, param, ctx)
+
+
+def column_options(command: Command) -> Command:
+    """Add the options that say which columns of a table noise may move, and how far."""
+    limit = "Noise moves this column by at most so much, whatever phi; repeatable."
+    command = click.option("--phi-column", "limits", type=ColumnPhi(), multiple=True, help=limit)(command)
+    return click.option("--frozen", multiple=True, metavar="NAME", help="A column that noise leaves; repeatable.")(
+        command
+    )
+
+
+def with_columns_held(data: Dataset, frozen: Sequence[str], limits: Reach, *, clip: bool) -> Dataset:
+    """Return the data with test rows whose columns noise moves no further than it is told; say what that is.
+
+    NnliteError for a column that the data do not have, a number below 0, and noise that is not clipped.
+    """
+    held = {**dict.fromkeys(frozen, 0.0), **dict(limits)}
+    if not held:
+        return data
+    features = data.description.features
+    for name, phi in held.items():
+        if name not in features:
+            known = f"the columns are {', '.join(features[:20])}" if features else "images have none"
+            raise NnliteError(f"column: {data.name} has no {name!r}{did_you_mean(name, features)}; {known}")
+        if not 0 <= phi < np.inf:
+            raise NnliteError(f"phi-column: expected a finite number of at least 0 for {name}, found {phi}")
+    if not clip:
+        raise NnliteError("frozen, phi-column: they hold noise in a box; leave --no-clip out")
+    words = [f"{name} by at most {phi:g}" if phi else f"{name} not at all" for name, phi in held.items()]
+    message(f"noise moves {', '.join(words)}")
+    reach = np.array([held.get(name, np.inf) for name in features])
+    return replace(data, test=data.test.limited(reach))
 
 
 def data_of(run: Run, source: str) -> Dataset:

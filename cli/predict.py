@@ -26,14 +26,15 @@ def predict(name: str, file: Path, runs: Path, as_json: bool) -> None:
     file with the columns of the training data in any order, an NPZ file with the array x, or an IDX file of images. It
     needs no labels; a column of labels is left aside.
 
-    Prints a line for each row: its class, and the probability of each class. Values beyond the range of the training
-    data are cut to it, as in training; a note says in how many rows.
+    Prints a line for each row: its class, and the probability of each class. Values may lie beyond the range of the
+    training data; a note says in how many rows they do.
     """
     run = _find(name, runs)
-    rows, cut = read_rows(file, run.data)
+    rows, beyond = read_rows(file, run.data)
     found, classes = probabilities(run.net, rows), run.data.classes
-    if cut.any():
-        message(f"Note: {cut.sum():,} of {len(rows):,} rows lie beyond the training range, and are cut to it.")
+    if beyond.any():
+        count = f"{beyond.sum():,} of {len(rows):,} rows"
+        message(f"Note: {count} lie beyond the training range; do not rely on their classes.")
     predicted = [classes[label] for label in found.argmax(axis=-1)]
     if as_json:
         lines = zip(predicted, found.tolist(), strict=True)

@@ -46,7 +46,7 @@ class Box:
         xp = get_xp(x)
         return self.map(lambda end: xp.asarray(end, x.dtype))
 
-    def take(self, rows: Array) -> "Box":
+    def take(self, rows: slice | Array) -> "Box":
         """Return the box of these images."""
         return self.map(lambda end: end[rows] if end.ndim > 1 else end)
 

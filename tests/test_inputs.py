@@ -147,6 +147,18 @@ def test_a_box_of_its_own_for_each_feature_and_each_image():
         assert (moved[:, 2] == X[:, 2]).all()
 
 
+def test_samples_of_limited_columns_have_a_box_for_each_row():
+    samples = Samples(X, Y, 1.0).limited(np.array([0, 0.1, np.inf, np.inf, np.inf]))
+    assert (samples.box.low[:, 0] == X[:, 0]).all()
+    assert samples[3:5].box.low.shape == (2, FEATURES)
+    for attack in ATTACKS[:-1]:
+        found = {}
+        evaluate_attack(NET, {"net": NET}, samples, attack, (0.5,), block=7, keep=found.__setitem__)
+        moved = abs(np.concatenate([images[0] for images in found.values()]) - X)
+        assert not moved[:, 0].any()
+        assert moved[:, 1].max() <= 0.1 + 1e-6
+
+
 def test_a_certificate_holds_in_the_box_and_a_smaller_box_proves_more():
     phi, free, tight = 0.3, margins(NET, X, Y, 0.3, clip=False), margins(NET, X, Y, 0.3)
     narrow = margins(NET, X, Y, phi, box=Box(X - np.float32(0.01), X + np.float32(0.01)))

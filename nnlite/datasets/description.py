@@ -38,7 +38,7 @@ class Split:
 class Description:
     """What a data set is: the bytes that it was read from, and how they were read, divided and scaled.
 
-    A value v of a feature is shown to a net as (v - low) / (high - low), cut to [0, 1]; 0 where the two are equal.
+    A value v of a feature is shown to a net as (v - low) / (high - low), and as 0 where the two are equal.
 
     Arguments:
         name: that of the catalogue, or the stem of the user's file.

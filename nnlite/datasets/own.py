@@ -32,6 +32,7 @@ from nnlite.datasets.scaling import column_range, pixel_range, scale
 from nnlite.datasets.splitting import draw_split
 from nnlite.datasets.table import listed
 from nnlite.errors import NnliteError
+from nnlite.inputs import UNIT, Box
 from nnlite.storage.kinds import FOLDER_NAME, expect
 
 FRACTIONS = (0.7, 0.15, 0.15)  # of training, validation and test samples, where the file does not say
@@ -67,10 +68,10 @@ def load_own(path: Path, seed: int = 0, *, label: str | None = None, split: Sequ
     name, fractions, content = name_of(path), check_fractions(split), read_content(path, label)
     sha256, (parts, drawn) = sha256_of(path), _divide(path, content, seed, fractions)
     low, high = _range(path, content, parts["train"])
-    samples, cut = {}, {}
+    samples, beyond = {}, {}
     for part in SPLITS:
-        samples[part], cut[part] = _samples(*parts[part], low, high)
-    notes = [*_notes(content, samples, cut, low, high)]
+        samples[part], beyond[part] = _samples(*parts[part], low, high)
+    notes = [*_notes(content, samples, beyond, low, high)]
     source = Description(
         name=name,
         sha256=sha256,
@@ -97,7 +98,7 @@ def load_own(path: Path, seed: int = 0, *, label: str | None = None, split: Sequ
 
 
 def read_rows(path: Path, description: Description) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return the rows of a file as a net of this data sees them, (N, D) in [0, 1], and which of them were cut to that.
+    """Return the rows of a file as a net of this data sees them, (N, D), and which lie beyond the training range.
 
     Arguments:
         path: a CSV file with the columns of the data, in any order; an NPZ file with x; or an IDX file of images.
@@ -120,12 +121,13 @@ def check_fractions(split: Sequence[float]) -> tuple[float, ...]:
 
 
 def _notes(
-    content: Content, samples: Mapping[str, Samples], cut: Mapping[str, int], low: FloatArray, high: FloatArray
+    content: Content, samples: Mapping[str, Samples], beyond: Mapping[str, int], low: FloatArray, high: FloatArray
 ) -> Iterator[str]:
     """Yield what a reader of figures on these samples should know of their scaling."""
-    for part, count in cut.items():
+    for part, count in beyond.items():
         if count:
-            yield f"{count:,} of {len(samples[part]):,} {part} rows lie beyond the training range, and are cut to it"
+            rows = f"{count:,} of {len(samples[part]):,} {part} rows"
+            yield f"{rows} lie beyond the training range; attacks may reach as far"
     constant = [column for column, width in zip(content.columns, high - low, strict=False) if not width]
     if constant:
         yield f"columns of a single value, which becomes 0: {listed(constant)}"
@@ -169,9 +171,13 @@ def _range(path: Path, content: Content, train: Part) -> tuple[npt.NDArray[np.fl
 
 
 def _samples(x: Values, y: IntArray, rows: IntArray, low: FloatArray, high: FloatArray) -> tuple[Samples, int]:
-    """Return the samples of a part, scaled, and how many of its rows were cut; bytes stay bytes."""
+    """Return the samples of a part, scaled, and how many of its rows lie beyond the range; bytes stay bytes.
+
+    Their box is [0, 1], widened to hold them.
+    """
     x = x.reshape(len(x), -1)
     if x.dtype == np.uint8 and (low.tolist(), high.tolist()) == ([0.0], [255.0]):
         return Samples(x[rows], y[rows], 255.0), 0
-    scaled, cut = scale(x, low, high, rows)
-    return Samples(scaled, y[rows], 1.0), int(cut.sum())
+    scaled, beyond = scale(x, low, high, rows)
+    box = Box(scaled.min(axis=0).clip(None, 0), scaled.max(axis=0).clip(1, None)) if beyond.any() else UNIT
+    return Samples(scaled, y[rows], 1.0, box=box), int(beyond.sum())

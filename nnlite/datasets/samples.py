@@ -43,7 +43,7 @@ class Samples:
         return len(self.labels)
 
     def __getitem__(self, rows: "slice | Array") -> "Samples":
-        return self._map(itemgetter(rows))
+        return replace(self._map(itemgetter(rows)), box=self.box.take(rows))
 
     def batch(self, rows: "slice | Array", dtype: npt.DTypeLike = np.float32) -> tuple[Array, Array]:
         """Return x (..., n, D) in [0, 1] and y (..., n) for a slice, or for row numbers (..., n)."""
@@ -56,6 +56,12 @@ class Samples:
     def to(self, device: str) -> "Samples":
         """Return the samples on `device`, still as bytes."""
         return self._map(lambda array: to_device(array, device))
+
+    def limited(self, reach: Array) -> "Samples":
+        """Return the samples in a box of their own each, where noise moves feature k by at most `reach[k]`, (D,)."""
+        x = self.images / self.white
+        low, high = np.maximum(x - reach, self.box.low), np.minimum(x + reach, self.box.high)
+        return replace(self, box=Box(low, high))
 
     def _map(self, function: Callable[[Array], Array]) -> "Samples":
         auxiliary = {task: function(labels) for task, labels in self.auxiliary.items()}

@@ -42,7 +42,9 @@ def pixel_range(images: list[Values]) -> tuple[float, float]:
 def scale(
     values: Values, low: FloatArray, high: FloatArray, rows: npt.NDArray[np.int64] | None = None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return `values` (N, D) scaled and cut to [0, 1], float32, and which of the rows were cut, bool (N,).
+    """Return `values` (N, D) scaled so that low is 0 and high 1, float32, and which of the rows lie beyond, bool (N,).
+
+    NnliteError for a row so far beyond that float32 cannot hold it.
 
     Arguments:
         values: in the user's units.
@@ -51,12 +53,18 @@ def scale(
         rows: those of `values` that are wanted; None for all.
     """
     count, width = len(values) if rows is None else len(rows), high - low
-    scaled, cut = np.empty((count, values.shape[1]), np.float32), np.zeros(count, bool)
+    scaled, beyond = np.empty((count, values.shape[1]), np.float32), np.zeros(count, bool)
     for block in _blocks(count):
         some = values[block if rows is None else rows[block]]
-        cut[block] = ((some < low) | (some > high)).any(axis=1)
-        scaled[block] = np.divide(some.clip(low, high) - low, width, where=width > 0, out=np.zeros(some.shape))
-    return scaled, cut
+        beyond[block] = ((some < low) | (some > high)).any(axis=1)
+        with np.errstate(over="ignore"):
+            scaled[block] = np.divide(some - low, width, where=width > 0, out=np.zeros(some.shape))
+    far = np.flatnonzero(~np.isfinite(scaled).all(axis=1))
+    if far.size:
+        raise NnliteError(
+            f"row {far[0] + 1}: expected values near the training range, found one that float32 cannot hold"
+        )
+    return scaled, beyond
 
 
 def _blocks(count: int) -> Iterator[slice]:

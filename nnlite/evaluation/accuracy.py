@@ -124,8 +124,9 @@ def evaluate_attack(
     for start in range(0, len(samples), block):
         on_progress(start, len(samples))
         x, y = samples.batch(slice(start, start + block), adversary.dtype)
-        crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack", start), samples.box)
-        check_crafted(attack, x, phi, crafted, samples.box)
+        box = samples.box.take(slice(start, start + block))
+        crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack", start), box)
+        check_crafted(attack, x, phi, crafted, box)
         if keep:
             keep(start, crafted.images)
         xp = get_xp(x)
@@ -180,8 +181,9 @@ def first_of_each_class(
     labels = to_host(samples.labels)
     rows = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)])
     x, y = samples.batch(get_xp(samples.images).asarray(rows), adversary.dtype)
-    crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack"), samples.box)
-    check_crafted(attack, x, phi, crafted, samples.box)
+    box = samples.box.take(rows)
+    crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack"), box)
+    check_crafted(attack, x, phi, crafted, box)
     return Examples(
         phi=phi,
         images=np.stack([to_host(image) for image in crafted.images], axis=1),

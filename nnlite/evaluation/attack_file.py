@@ -27,6 +27,7 @@ from nnlite.backend import Array, to_host
 from nnlite.datasets.description import Description, read_description
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
+from nnlite.inputs import Box
 from nnlite.layers import Dense
 from nnlite.network import Network
 from nnlite.storage import kinds
@@ -303,17 +304,17 @@ def verify(
             block = slice(start, start + BLOCK)
             image, (clean, labels) = file.arrays.read(f"images{k}", block), split.batch(rows[block], file.dtype)
             with np.errstate(all="ignore"):  # what is not finite is a failure of its own
-                measured.append(_measure(image, clean, record.norm))
+                measured.append(_measure(image, clean, record.norm, split.box))
                 for name, net in nets.items():
                     correct[name][k] += int((predict(net, image) == labels).sum())
-        finite, noise, low, high, changed = (np.concatenate(parts) for parts in zip(*measured, strict=True))
+        finite, noise, low, high, changed, beyond = (np.concatenate(parts) for parts in zip(*measured, strict=True))
         limit = None if record.norm is None else phi + slack(phi, file.dtype)
         verification.sizes.append(Size(phi, float(noise.max()), limit, float(low.min()), float(high.max())))
         blame(k, ~finite, "NaN or infinity")
         if limit is not None:
             blame(k, noise > limit, "noise larger than phi")
         if record.clip:
-            blame(k, (low < 0) | (high > 1), "pixels outside [0, 1]")
+            blame(k, beyond > 0, f"pixels outside {split.box}")
         if phi == 0:
             blame(k, changed, "pixels that differ from the clean image")
     recorded = file.arrays.read("right")
@@ -337,13 +338,15 @@ def predict(weights: Weights, x: Array) -> IntArray:
     return np.asarray((x @ W + b).argmax(axis=-1))
 
 
-def _measure(image: Array, clean: Array, norm: str | None) -> tuple[npt.NDArray[Any], ...]:
-    """Return for each image: is it finite, the norm of its noise, its lowest and highest pixel, has any bit changed."""
+def _measure(image: Array, clean: Array, norm: str | None, box: Box) -> tuple[npt.NDArray[Any], ...]:
+    """Return of each image: is it finite, its noise, least and largest value, is it changed, how far beyond the box."""
     noise = image.astype(np.float64) - clean.astype(np.float64)
     size = np.sqrt((noise**2).sum(axis=-1)) if norm == "l2" else np.abs(noise).max(axis=-1)
     bits = f"u{image.dtype.itemsize}"
     changed = np.any(image.view(bits) != clean.view(bits), axis=-1)
-    return np.all(np.isfinite(image), axis=-1), size, image.min(axis=-1), image.max(axis=-1), changed
+    box = box.like(image)
+    beyond = np.maximum(box.low - image, image - box.high).max(axis=-1)
+    return np.all(np.isfinite(image), axis=-1), size, image.min(axis=-1), image.max(axis=-1), changed, beyond
 
 
 def _compare(

@@ -205,11 +205,11 @@ def prove(
         on_share: Called with the share that is done, before each phi.
     """
     (x, y), proven, left = samples.batch(slice(None), net.dtype), np.zeros_like(stands), np.arange(len(samples))
-    asked = {"clip": options.clip, "splits": options.splits, "box": samples.box}
+    asked = {"clip": options.clip, "splits": options.splits}
     for k, size in enumerate(options.sizes):
         on_share(k / len(options.sizes))
         some = get_xp(x).asarray(left)
-        proven[k, left] = to_host(is_proven(net, x[some], y[some], size, **asked))
+        proven[k, left] = to_host(is_proven(net, x[some], y[some], size, **asked, box=samples.box.take(left)))
         left = np.flatnonzero(proven[k] & stands[k])
     return proven
 
@@ -217,7 +217,8 @@ def prove(
 def _ask(net: Network, samples: Samples, options: CertifyOptions, on_share: OnShare) -> tuple[BoolArray, BoolArray]:
     """Return which of a block of samples are proven, and which stand, at each phi: (phi, N) each."""
     phi, attack, count = options.sizes, APGD(clip=options.clip), len(samples)
-    is_proven(net, *samples[:1].batch(slice(None), net.dtype), 0.0, box=samples.box)  # refuses what has no proof
+    one = samples[:1]
+    is_proven(net, *one.batch(slice(None), net.dtype), 0.0, box=one.box)  # refuses what has no proof
     # the attack is half of it, the certificates are the rest
     show = BlockProgress(net, attack, len(phi), count, lambda done, total: on_share(done / total / 2))
     stands = evaluate_attack(show.net, {"net": net}, samples, attack, phi, on_progress=show).correct["net"]

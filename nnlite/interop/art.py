@@ -254,7 +254,7 @@ class ArtAttack:
         if self.name == "carlini":
             # It searches through a tanh, which is flat at both ends of the range: black pixels would never move.
             wider = 0.3 * (high - low)
-            return _Clipping(net, (pixels,), (low - wider, high + wider), box)
+            return _Clipping(net, (pixels,), (low - wider, high + wider), Box(low, high))
         return _Classifier(net, (pixels,), (low, high))
 
     def _attack(self, on: _Classifier, size: float) -> Any:

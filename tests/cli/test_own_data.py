@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from sklearn.neural_network import MLPClassifier
 from tables import blobs, write_blobs, write_csv, write_idx_folder
 
@@ -178,6 +180,49 @@ def test_a_data_set_of_ones_own_never_becomes_a_run_of_digits(digits, tmp_path):
         make_run(Settings(data="mnist", hidden=(4,), epochs=1), digits, tmp_path)
 
 
+# --- columns that noise may not move
+
+
+def test_noise_leaves_frozen_columns_and_moves_others_no_further_than_told(nnlite, wine, tmp_path):
+    given = ["--data", "wine.csv", "--frozen", "f0", "--phi-column", "f2=1/50"]
+    for noise in ("r1", "pgd", "apgd", "fmn"):
+        more = ["--noise", noise, "--phi", "0,0.2", "--save", f"{noise}.safetensors"]
+        result = ok(nnlite("attack", "--adversary", "rect", *given, *more, *(["--clip"] if noise == "r1" else [])))
+        assert "noise moves f0 not at all, f2 by at most 0.02" in result.stderr
+        images = safetensors.numpy.load_file(tmp_path / f"{noise}.safetensors")
+        moved = abs(images["images1"] - images["images0"])
+        assert not moved[:, 0].any()
+        assert moved[:, 2].max() <= 0.02 + 1e-6
+        assert moved[:, 1].max() > 0.1 or noise == "fmn"  # which finds none for some images
+        ok(nnlite("verify", f"{noise}.safetensors", "--data", "wine.csv", "--run", "rect"))
+
+
+def test_with_all_columns_frozen_everything_is_proven_that_is_right(nnlite, wine):
+    frozen = [word for k in range(3) for word in ("--frozen", f"f{k}")]
+    given = ["rect", "--data", "wine.csv", "--phi", "0.3", "--json"]
+    held, free = (json.loads(ok(nnlite("certify", *given, *more)).stdout)["runs"][0] for more in (frozen, []))
+    assert held["accuracy"]["proven"] == held["accuracy"]["worst"]
+    assert held["accuracy"]["proven"][0] == held["accuracy"]["proven"][1] > free["accuracy"]["proven"][1]
+    quick = ["--steps", 3, "--apgd-steps", 3, "--tries", 1, "--proven", 5]
+    audited = json.loads(nnlite("audit", *given, *frozen, *quick).stdout)
+    assert audited["accuracy"]["worst"][0] == audited["accuracy"]["worst"][1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--frozen", "f9"], r"wine has no 'f9'.*the columns are f0, f1, f2"),
+        (["--phi-column", "f0"], "expected NAME=PHI, such as alcohol=0.05, found 'f0'"),
+        (["--phi-column", "f0=-1"], "at least 0"),
+        (["--frozen", "f0", "--no-clip"], "leave --no-clip out"),
+    ],
+)
+def test_a_column_that_cannot_be_held_is_refused(nnlite, wine, options, words):
+    result = nnlite("attack", "--adversary", "rect", "--data", "wine.csv", "--noise", "pgd", *options)
+    assert result.exit_code == 2
+    assert re.search(words, result.stderr)
+
+
 # --- predict
 
 
@@ -205,7 +250,7 @@ def test_a_label_column_is_left_aside_and_rows_beyond_the_range_are_counted(nnli
     write_csv(tmp_path / "new.csv", rows[0], [rows[1], ["1e6", *rows[1][1:]]])
     result = ok(nnlite("predict", "runs/wine/rect", "new.csv"))
     assert len(result.stdout.splitlines()) == 3
-    assert result.stderr == "Note: 1 of 2 rows lie beyond the training range, and are cut to it.\n"
+    assert result.stderr == "Note: 1 of 2 rows lie beyond the training range; do not rely on their classes.\n"
 
 
 def test_a_run_of_digits_predicts_images(nnlite, digits, tmp_path):

@@ -9,11 +9,15 @@ import pytest
 from sklearn.preprocessing import MinMaxScaler
 from tables import blobs, write_blobs, write_csv, write_idx, write_idx_folder
 
+from nnlite.attacks import PGD
 from nnlite.datasets import Description, check_same, load, reload
 from nnlite.datasets.description import Split, read_description
 from nnlite.datasets.loading import source_name
 from nnlite.datasets.own import load_own, read_rows
 from nnlite.errors import NnliteError
+from nnlite.evaluation.accuracy import evaluate_attack
+from nnlite.inputs import UNIT
+from nnlite.training import Settings, train
 
 SPLITS = ("train", "validation", "test")
 GREY = np.random.default_rng(0).integers(0, 256, (30, 4, 5), np.uint8)
@@ -42,10 +46,10 @@ def test_a_table_becomes_a_data_set_scaled_by_its_training_rows(tmp_path):
     with path.open(encoding="utf-8") as file:
         table = list(csv.reader(file))[1:]
     x, y = np.array([row[:3] for row in table], float), [about.classes.index(row[3]) for row in table]
-    scaled = (x.clip(about.low, about.high) - about.low) / np.subtract(about.high, about.low)
+    scaled = (x - about.low) / np.subtract(about.high, about.low)
     parts = [[int(np.abs(scaled - image).max(axis=1).argmin()) for image in one.images] for one in splits_of(data)]
     assert sorted(row for rows in parts for row in rows) == list(range(90))
-    scaler = MinMaxScaler(clip=True).fit(x[parts[0]])
+    scaler = MinMaxScaler().fit(x[parts[0]])
     for rows, samples in zip(parts, splits_of(data), strict=True):
         np.testing.assert_allclose(samples.images, scaler.transform(x[rows]), atol=1e-6)
         assert samples.labels.tolist() == [y[row] for row in rows]
@@ -61,12 +65,26 @@ def test_the_seed_and_the_shares_decide_the_split(tmp_path):
     assert load(path, split=(0.4, 0.3, 0.3)).description.split.sizes == (36, 27, 27)
 
 
-def test_rows_beyond_the_training_range_are_cut_and_counted(tmp_path):
+def test_rows_beyond_the_training_range_are_kept_and_counted_and_widen_the_box(tmp_path):
     x, y = blobs(60)
     x_test = np.array([x[:40].max(axis=0) + 1, x[:40].mean(axis=0), x[:40].min(axis=0) - 1])
     data = load(str(npz(tmp_path, x_train=x[:40], y_train=y[:40], x_test=x_test, y_test=y[:3])))
-    assert data.test.images[[0, 2]].tolist() == [[1] * 3, [0] * 3]
-    assert "2 of 3 test rows lie beyond the training range, and are cut to it" in data.notes
+    assert (data.test.images[0] > 1).all()
+    assert (data.test.images[2] < 0).all()
+    assert (data.test.box.low == data.test.images[2]).all()
+    assert (data.test.box.high == data.test.images[0]).all()
+    assert data.train.box is UNIT
+    assert "2 of 3 test rows lie beyond the training range; attacks may reach as far" in data.notes
+    net = train(Settings(hidden=(8,), epochs=2), data).net
+    table = evaluate_attack(net, {"net": net}, data.test, PGD(), (0.0, 0.5))
+    assert table.correct["net"].shape == (2, 3)
+
+
+def test_rows_too_far_beyond_are_refused(tmp_path):
+    x, y = blobs(60)
+    x_test = np.array([x[0], [0, 1e300, 0], x[1]])
+    with pytest.raises(NnliteError, match="row 2: expected values near the training range"):
+        load(str(npz(tmp_path, x_train=x[:40], y_train=y[:40], x_test=x_test, y_test=y[:3])))
 
 
 def test_a_constant_column_becomes_0_and_is_told(tmp_path):
@@ -354,9 +372,9 @@ def test_new_rows_are_scaled_by_the_training_range(tmp_path):
     low, high = np.array(data.description.low), np.array(data.description.high)
     middle, beyond = (low + high) / 2, high + 1
     path = write_csv(tmp_path / "new.csv", ["f2", "f0", "f1"], [np.roll(row, 1).tolist() for row in (middle, beyond)])
-    rows, cut = read_rows(path, data.description)
-    np.testing.assert_allclose(rows, [[0.5] * 3, [1] * 3], atol=1e-6)
-    assert cut.tolist() == [False, True]
+    rows, beyond_range = read_rows(path, data.description)
+    np.testing.assert_allclose(rows, [[0.5] * 3, 1 + 1 / (high - low)], rtol=1e-5)
+    assert beyond_range.tolist() == [False, True]
 
 
 def test_new_images_come_as_arrays_or_idx_files(tmp_path):

@@ -16,16 +16,16 @@ def test_tables_are_scaled_as_scikit_learn_does(seed, dtype, block):
     rng = np.random.default_rng(seed)
     values = (rng.normal(size=(40, 5)) * [1, 10, 100, 1000, 0] + [0, 5, -5, 100, 7]).astype(dtype)
     train = np.sort(rng.permutation(40)[:20])
-    scaler = MinMaxScaler(clip=True).fit(values[train].astype(np.float64))
+    scaler = MinMaxScaler().fit(values[train].astype(np.float64))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scaling, "BLOCK", block)
         low, high = column_range(values, train)
-        scaled, cut = scale(values, low, high)
+        scaled, beyond = scale(values, low, high)
     assert low.tolist() == scaler.data_min_.tolist()
     assert high.tolist() == scaler.data_max_.tolist()
     np.testing.assert_allclose(scaled, scaler.transform(values.astype(np.float64)), atol=1e-7)
     assert scaled.dtype == np.float32
-    assert cut.tolist() == [bool(((row < low) | (row > high)).any()) for row in values]
+    assert beyond.tolist() == [bool(((row < low) | (row > high)).any()) for row in values]
 
 
 def test_a_large_offset_costs_no_digits():
