@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,11 @@ def audit(
                 "run": audited.name,
                 "data": data,
                 **_content(found),
+                "balanced": found.balanced.tolist(),
+                "classes": [
+                    {"class": about.classes[label], "examples": count, "worst": worst}
+                    for label, count, worst in _by_class(found)
+                ],
                 "model_info": _model_info(audited, found),
                 "rows": rows,
             }
@@ -126,7 +131,7 @@ def audit(
         print_csv(rows)
     else:
         title = f"{audited.name} under L-infinity noise of radius phi, {ball}: accuracy in %"
-        _print(found, f"{title}, {len(found.rows):,} test {about.samples} of {data}")
+        _print(found, f"{title}, {len(found.rows):,} test {about.samples} of {data}", about.classes)
     tell_units(dataset, max(found.phi))
     if plot:
         plot_audit(found, f"{audited.name} on {data}, {ball}", plot)
@@ -188,7 +193,12 @@ def _model_info(run: Run, found: Audit) -> list[dict[str, Any]]:
     ]
 
 
-def _print(found: Audit, title: str) -> None:
+def _by_class(found: Audit) -> list[tuple[int, int, list[float]]]:
+    """Return of each class its label, how many examples it has, and its worst case at each phi."""
+    return [(label, int((found.labels == label).sum()), worst.tolist()) for label, worst in found.by_class.items()]
+
+
+def _print(found: Audit, title: str, classes: Sequence[str]) -> None:
     rows = [[found.descriptions[name], *_cells(values)] for name, values in found.accuracy.items()]
     worst = rows.pop()
     for one in found.follow_ups.values():
@@ -201,7 +211,11 @@ def _print(found: Audit, title: str) -> None:
         rows.append([f"proven, {images}", *_cells(found.bracket.accuracy["proven"])])
         rows.append(["95 % interval", *_ranges(found.bracket.intervals["proven"])])
         rows.append([f"unknown, {images}", *_cells(found.bracket.accuracy["unknown"])])
-    print_table(title, ["attack", *(f"phi {size:g}" for size in found.phi)], rows)
+    sizes = [f"phi {size:g}" for size in found.phi]
+    print_table(title, ["attack", *sizes], rows)
+    per_class = [[classes[label], str(count), *_cells(worst)] for label, count, worst in _by_class(found)]
+    per_class.append(["balanced accuracy", str(len(found.rows)), *_cells(found.balanced)])
+    print_table("worst case of each class", ["class", "examples", *sizes], per_class)
     widest, width = max((len(verdict.question) for verdict in found.verdicts), default=0), min(100, Console().width)
     for verdict in found.verdicts:
         answer = click.style(f"{verdict.answer:10}", COLOURS[verdict.answer], bold=True)

@@ -150,6 +150,7 @@ class Audit:
         chance: The accuracy of a guess, in percent.
         parameters: How hard each attack tried.
         rows: Which of the samples that were given are the examples, (N,).
+        labels: The class of each example, (N,).
         interrupted: Whether Ctrl-C ended it; then only what was finished before is here.
     """
 
@@ -162,6 +163,7 @@ class Audit:
     chance: float
     parameters: dict[str, Any]
     rows: IntArray
+    labels: IntArray
     interrupted: bool = False
     __repr__ = brief("phi", "accuracy", "failed", "bracket", "rows", "interrupted")
 
@@ -177,6 +179,16 @@ class Audit:
     def accuracy(self) -> dict[str, FloatArray]:
         """Percent, (phi,), for each attack of `correct` and, last, for the "worst" case."""
         return {name: percent(ones) for name, ones in {**self.correct, "worst": self.worst}.items()}
+
+    @property
+    def by_class(self) -> dict[int, FloatArray]:
+        """The worst case of each class that is among the examples: percent of its own, (phi,)."""
+        return {int(label): percent(self.worst[:, self.labels == label]) for label in np.unique(self.labels)}
+
+    @property
+    def balanced(self) -> FloatArray:
+        """The balanced accuracy in the worst case, (phi,): the mean over the classes, whatever their size."""
+        return np.mean([*self.by_class.values()], axis=0)
 
     @property
     def intervals(self) -> dict[str, Limits]:
@@ -256,6 +268,7 @@ def audit(
         chance=100 / net.sizes[-1],
         parameters=effort | {"others": list(others), "examples": len(samples), "dtype": str(net.dtype)},
         rows=rows,
+        labels=to_host(samples.labels),
         interrupted=trial.interrupted,
     )
 

@@ -82,6 +82,10 @@ def test_json_holds_the_librarys_figures(audited, trained):
     assert bracket["accuracy"]["proven"] == (found.bracket.accuracy["proven"]).tolist()
     assert bracket["intervals"]["proven"] == np.stack(found.bracket.intervals["proven"], axis=-1).tolist()
     assert [[*map(int, row)] for row in bracket["proven"]] == found.bracket.proven.astype(int).tolist()
+    assert content["balanced"] == found.balanced.tolist()
+    assert [one["class"] for one in content["classes"]] == list("0123456789")
+    assert sum(one["examples"] for one in content["classes"]) == len(found.rows)
+    assert content["classes"][3]["worst"] == found.by_class[3].tolist()
     info = content["model_info"]
     assert [one["eps"] for one in info] == ["0.05", "0.1"]
     assert info[1]["clean_acc"] == f"{found.accuracy['worst'][0]:.2f}"

@@ -307,8 +307,13 @@ def test_an_example_that_has_fallen_has_fallen_in_every_larger_ball_and_late_att
     broken = np.zeros((3, 4), bool)
     broken[1, 3] = True
     follow_ups = {"square": FollowUp("Square", broken, broken)}
-    found = Audit(PHI, {"one": one, "other": other}, follow_ups, None, {}, (), 10.0, {}, np.arange(4))
+    found = Audit(
+        PHI, {"one": one, "other": other}, follow_ups, None, {}, (), 10.0, {}, np.arange(4), np.array([0, 1, 1, 2])
+    )
     assert found.worst.astype(int).tolist() == [[1, 1, 1, 1], [1, 0, 1, 0], [1, 0, 0, 0]]
+    by_class = {label: values.tolist() for label, values in found.by_class.items()}
+    assert by_class == {0: [100, 100, 100], 1: [100, 50, 0], 2: [100, 0, 0]}
+    assert found.balanced.tolist() == pytest.approx([100, 50, 100 / 3])
     assert found.accuracy["worst"].tolist() == [100, 50, 25]
     assert found.accuracy["one"].tolist() == [100, 75, 75]
     low, high = (limit[1] for limit in found.intervals["worst"])
