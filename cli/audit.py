@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from nnlite.cli.options import (
 )
 from nnlite.cli.own import Reach, column_options, data_of, on_same_data, tell_units, with_columns_held
 from nnlite.cli.progress import progress
+from nnlite.datasets.description import Description
 from nnlite.datasets.loading import source_name
 from nnlite.evaluation.accuracy import BoolArray
 from nnlite.evaluation.auditing import Audit, AuditOptions
@@ -110,7 +111,7 @@ def audit(
             on_progress=show,
         )
     about = dataset.description
-    ball = f"{about.values} within [0, 1]" if options.clip else f"{about.values} not clipped"
+    ball = f"{about.values} within {dataset.test.box}" if options.clip else f"{about.values} not clipped"
     rows = [{"run": audited.name} | row for row in found.records()]
     if as_json:
         print_json(
@@ -131,7 +132,7 @@ def audit(
         print_csv(rows)
     else:
         title = f"{audited.name} under L-infinity noise of radius phi, {ball}: accuracy in %"
-        _print(found, f"{title}, {len(found.rows):,} test {about.samples} of {data}", about.classes)
+        _print(found, f"{title}, {len(found.rows):,} test {about.samples} of {data}", about)
     tell_units(dataset, max(found.phi))
     if plot:
         plot_audit(found, f"{audited.name} on {data}, {ball}", plot)
@@ -198,7 +199,7 @@ def _by_class(found: Audit) -> list[tuple[int, int, list[float]]]:
     return [(label, int((found.labels == label).sum()), worst.tolist()) for label, worst in found.by_class.items()]
 
 
-def _print(found: Audit, title: str, classes: Sequence[str]) -> None:
+def _print(found: Audit, title: str, about: Description) -> None:
     rows = [[found.descriptions[name], *_cells(values)] for name, values in found.accuracy.items()]
     worst = rows.pop()
     for one in found.follow_ups.values():
@@ -207,13 +208,13 @@ def _print(found: Audit, title: str, classes: Sequence[str]) -> None:
             rows.append([one.description, *(f"{broken} of {tried}" if tried else "" for broken, tried in counts)])
     rows += [worst, ["95 % interval", *_ranges(found.intervals["worst"])]]
     if found.bracket:
-        images = f"{len(found.bracket.rows)} images"
-        rows.append([f"proven, {images}", *_cells(found.bracket.accuracy["proven"])])
+        examples = f"{len(found.bracket.rows)} {about.samples}"
+        rows.append([f"proven, {examples}", *_cells(found.bracket.accuracy["proven"])])
         rows.append(["95 % interval", *_ranges(found.bracket.intervals["proven"])])
-        rows.append([f"unknown, {images}", *_cells(found.bracket.accuracy["unknown"])])
+        rows.append([f"unknown, {examples}", *_cells(found.bracket.accuracy["unknown"])])
     sizes = [f"phi {size:g}" for size in found.phi]
     print_table(title, ["attack", *sizes], rows)
-    per_class = [[classes[label], str(count), *_cells(worst)] for label, count, worst in _by_class(found)]
+    per_class = [[about.classes[label], str(count), *_cells(worst)] for label, count, worst in _by_class(found)]
     per_class.append(["balanced accuracy", str(len(found.rows)), *_cells(found.balanced)])
     print_table("worst case of each class", ["class", "examples", *sizes], per_class)
     widest, width = max((len(verdict.question) for verdict in found.verdicts), default=0), min(100, Console().width)

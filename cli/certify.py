@@ -24,8 +24,8 @@ from nnlite.cli.options import (
 )
 from nnlite.cli.own import Reach, column_options, data_of, on_same_data, tell_units, with_columns_held
 from nnlite.cli.progress import progress
-from nnlite.datasets.description import Description
 from nnlite.datasets.loading import source_name
+from nnlite.datasets.samples import Dataset
 from nnlite.errors import NnliteError
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, bracket
 from nnlite.evaluation.pictures import check_picture, plot_radii
@@ -120,7 +120,7 @@ def certify(
             with progress(run.name) as show:
                 brackets[run.name] = bracket(run.net.to(device), test, options, on_progress=show)
             if not as_json and not as_csv:
-                _print(run.name, dataset.description, brackets[run.name], options)
+                _print(run.name, dataset, brackets[run.name], options)
             _stop_if_interrupted(run.name, brackets[run.name])
             if per_image or plot:
                 with progress(f"radii of {run.name}") as show:
@@ -211,15 +211,16 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _print(name: str, data: Description, found: Bracket, options: CertifyOptions) -> None:
-    ball = f"{data.values} within [0, 1]" if options.clip else f"{data.values} not clipped"
+def _print(name: str, data: Dataset, found: Bracket, options: CertifyOptions) -> None:
+    about = data.description
+    ball = f"{about.values} within {data.test.box}" if options.clip else f"{about.values} not clipped"
     figures = [_cells(found, column) for column in COLUMNS]
     print_table(
-        f"{name} under noise within phi, {ball}, {len(found.rows):,} test {data.samples} of {data.name}",
+        f"{name} under noise within phi, {ball}, {len(found.rows):,} test {about.samples} of {data.name}",
         ["phi", *COLUMNS.values()],
         [[f"{size:g}", *cells] for size, *cells in zip(found.phi, *figures, strict=True)],
     )
-    message(f"% of the {data.samples}, with 95 % intervals; the truth lies between proven and worst case")
+    message(f"% of the {about.samples}, with 95 % intervals; the truth lies between proven and worst case")
 
 
 def _cells(found: Bracket, column: str) -> Sequence[str]:
