@@ -148,7 +148,7 @@ def check_samples(
     """Return Samples of the user's own arrays; NnliteError says which of the two is wrong, and how.
 
     Arguments:
-        images: (N, D), finite numbers in [0, white].
+        images: (N, D), or (N, rows, columns) and the like, a row of pixels each then; finite numbers in [0, white].
         labels: (N,), integers from 0 up.
         white: the pixel value that means 1.
         classes: the number of classes, which labels must stay below; None if it is not known yet.
@@ -157,9 +157,12 @@ def check_samples(
         images, labels = np.asarray(images), np.asarray(labels)
     except (TypeError, ValueError) as error:  # rows of different lengths, or arrays on a GPU
         raise NnliteError(f"images, labels: expected arrays on the host, one row for each image ({error})") from error
-    if images.ndim != 2 or 0 in images.shape:
-        found = f"found {images.shape}; try images.reshape(len(images), -1)"
+    if not 0 < white < np.inf:
+        raise NnliteError(f"white: expected the value of a white pixel, a finite number above 0, found {white}")
+    if images.ndim < 2 or 0 in images.shape:
+        found = f"found {images.shape}; one image alone is images[None]"
         raise NnliteError(f"images: expected one row for each, shape (N, D), {found}")
+    images = images.reshape(len(images), -1)
     if labels.shape != images.shape[:1]:
         found = f"found {labels.shape}; give each image one class"
         raise NnliteError(f"labels: expected one for each image, shape {images.shape[:1]}, {found}")

@@ -17,7 +17,7 @@ ONE, LABEL = np.array([[0.0, 1.0]]), np.array([3])
         ([[np.inf, 0.0]], LABEL, "images: .*infinity"),
         ([[-0.1, 0.5]], LABEL, r"images: .*\[0, 1\].*-0\.1"),
         ([[0.0, 1.5]], LABEL, r"images: .*\[0, 1\].*1\.5"),
-        (np.zeros((1, 2, 2)), LABEL, r"images: .*\(1, 2, 2\)"),
+        (np.zeros((1, 2, 0)), LABEL, r"images: .*\(1, 2, 0\)"),
         (np.zeros(2), LABEL, r"images: .*\(2,\)"),
         (np.zeros((0, 2)), np.zeros(0, int), r"images: .*\(0, 2\)"),
         ([["a", "b"]], LABEL, "images: .*numbers"),
@@ -64,6 +64,19 @@ def test_arrays_on_a_gpu_are_refused_in_plain_words():
 
 
 # --- splits
+
+
+def test_images_of_any_rank_become_rows_of_pixels():
+    images = np.random.default_rng(0).random((3, 1, 4, 5))
+    for shape in ((3, 20), (3, 4, 5), (3, 1, 4, 5), (3, 4, 5, 1)):
+        assert (check_samples(images.reshape(shape), [0, 1, 2]).images == images.reshape(3, 20)).all()
+
+
+@pytest.mark.parametrize("white", [0, -1, np.inf, np.nan])
+def test_white_is_a_number_above_0(white):
+    with pytest.raises(NnliteError, match="white: expected the value of a white pixel"):
+        check_samples(ONE, LABEL, white=white)
+
 
 FOUR = check_samples(np.full((4, 6), 0.5), np.array([0, 1, 2, 2]))
 
