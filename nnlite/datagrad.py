@@ -123,6 +123,8 @@ def weighted_passes(
     lam0: Number = 1.0,
     gamma: Mapping[str, Number] | None = None,
     rng: np.random.Generator | None = None,
+    *,
+    checked: bool = False,
 ) -> list[Weighted]:
     """Return Eq. 4 as pairs (weight, pass), the clean pass first: `net.gradients` of them is the update.
 
@@ -138,17 +140,20 @@ def weighted_passes(
         lam0: lambda0, the weight of the main loss.
         gamma: The weight of each auxiliary task's loss (Eq. 6).
         rng: For searches that draw.
+        checked: Whether x and y have been looked at before, as those of a Dataset are when it is made.
 
     NnliteError for images or labels that do not fit, and for a phi so small that x + phi y rounds to x where x is 1;
     not looked for where it is one for each model, which may be on a GPU.
     """
     labels = y if isinstance(y, Mapping) else {MAIN: y}
-    check_images(x, net.features)
+    if not checked:
+        check_images(x, net.features)
     seen = net.forward(x)
     passes: list[Weighted] = []
     for one in objectives(terms, lam0, gamma):
         target = net.chain(one.task)[-1].forward(seen.inputs[-1]) if one.loss.own_target else labels[one.task]
-        net.check_labels(x, target, one.task, one.loss)
+        if not checked:
+            net.check_labels(x, target, one.task, one.loss)
         needs_dx = any(isinstance(term.penalty, Penalty) for term in one.terms)
         clean = net.backward(seen, target, one.task, one.loss, needs_dx)
         passes.append((one.weight, clean))

@@ -63,10 +63,13 @@ class Box:
 
 
 UNIT = Box()
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
 def check_images(x: Any, width: int | None, name: str = "x") -> None:
     """Raise NnliteError unless x are images (..., N, width), floats in an array; a width of None fits any."""
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.ndim > 1 and width in (None, x.shape[-1]):
+        return  # all of it is looked at in each step
     form = f"(N, {'D' if width is None else width})"
     try:
         get_xp(x)
@@ -93,7 +96,9 @@ def check_labels(y: Any, shape: tuple[int, ...], classes: int) -> None:
         raise NnliteError(f"y: expected an array {shape[-1:]}, the class of each image, found {kind}")
     if y.dtype.kind not in "iu":
         raise NnliteError(f"y: expected integers, found {y.dtype}; number the classes from 0")
+    if not isinstance(y, np.ndarray) or not y.size:
+        return
     # as unsigned, what is below 0 is large: one sweep sees both ends
-    if isinstance(y, np.ndarray) and y.size and y.view(f"u{y.itemsize}").max() >= classes:
+    if int(np.maximum.reduce(y.view(_UNSIGNED[y.itemsize]), axis=None)) >= classes:
         found = f"found {y.min()} to {y.max()}; number them from 0, or give the net more outputs"
         raise NnliteError(f"y: expected classes from 0 to {classes - 1}, {found}")

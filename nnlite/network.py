@@ -154,7 +154,8 @@ class Network:
     @property
     def features(self) -> int | None:
         """How wide the inputs are, D; None where only a layer of your own knows."""
-        return self.sizes[0] if isinstance(self.layers[0], Dense) else None
+        first = self.layers[0]
+        return first.W.shape[-2] if isinstance(first, Dense) else None
 
     @property
     def dtype(self) -> np.dtype[np.floating]:

@@ -32,7 +32,9 @@ class Update:
     lam: Number = 0.0
 
 
-def train_step(net: Network, x: Array, y: Labels, update: Update, rng: np.random.Generator | None = None) -> Array:
+def train_step(
+    net: Network, x: Array, y: Labels, update: Update, rng: np.random.Generator | None = None, *, checked: bool = False
+) -> Array:
     """Take one step of `update` and return the clean losses (..., N) before it.
 
     Arguments:
@@ -41,8 +43,9 @@ def train_step(net: Network, x: Array, y: Labels, update: Update, rng: np.random
         y: Its labels (..., N), or those of each task by name.
         update: What to do.
         rng: For methods whose noise begins at random.
+        checked: As `weighted_passes` takes it.
     """
-    passes = weighted_passes(net, x, y, update.terms, gamma=update.gamma, rng=rng)
+    passes = weighted_passes(net, x, y, update.terms, gamma=update.gamma, rng=rng, checked=checked)
     clean = cast(Pass, passes[0][1])
     steps: Gradients = net.gradients([(update.lr * weight, p) for weight, p in passes])
     if update.on_weights is not None:

@@ -14,10 +14,10 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.backend import Array, brief, to_device
+from nnlite.backend import Array, brief, to_device, to_host
 from nnlite.datasets.description import Description, Split
 from nnlite.errors import NnliteError
-from nnlite.inputs import UNIT, Box
+from nnlite.inputs import UNIT, Box, check_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +95,13 @@ class Dataset:
         for name, samples in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             if not len(samples):
                 raise NnliteError(f"{name}: expected at least one image, found none; split the data differently")
-            pixels, highest = samples.images.shape[-1], samples.labels.max()
+            pixels = samples.images.shape[-1]
             if pixels != self.features:
                 raise NnliteError(f"{name}: expected images of {self.shape}, found {pixels} pixels; correct the shape")
-            if highest >= self.classes:
-                found = f"found {highest}; number the classes from 0"
-                raise NnliteError(f"{name}: expected labels below {self.classes}, the number of classes, {found}")
+            try:
+                check_labels(to_host(samples.labels), samples.images.shape[:1], self.classes)
+            except NnliteError as error:
+                raise NnliteError(f"{name}: {error}") from error
 
     @property
     def features(self) -> int:

@@ -264,7 +264,7 @@ def _run_epoch(
             rows = order[..., start : start + common.batch_size]
             x, y = samples.batch(rows, net.dtype)
             labels = {MAIN: y, **samples.auxiliary_labels(rows)}
-            losses.append(train_step(net, x, labels, update, noise).sum(axis=-1))
+            losses.append(train_step(net, x, labels, update, noise, checked=True).sum(axis=-1))
         return np.atleast_1d(to_host(sum(losses[1:], losses[0]))) / count
 
 

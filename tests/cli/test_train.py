@@ -244,7 +244,7 @@ def interrupt_in_step(number, monkeypatch):
     """Raise KeyboardInterrupt, as Ctrl-C does, in the given training step; three steps make an epoch of 500."""
     steps = []
 
-    def step(*args):
+    def step(*args, **_):
         steps.append(args)
         if len(steps) == number:
             raise KeyboardInterrupt
@@ -272,7 +272,7 @@ def test_a_stopped_training_is_listed_and_goes_on(nnlite, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         real, steps = training.train_step, []
 
-        def step(*args):
+        def step(*args, **_):
             steps.append(args)
             if len(steps) == 25:  # in the third epoch, each of which has eleven
                 raise KeyboardInterrupt

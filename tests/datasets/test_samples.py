@@ -93,7 +93,10 @@ def test_splits_that_fit_make_a_data_set():
     [
         (FOUR[:0], (2, 3), 3, "expected at least one image, found none"),
         (check_samples(ONE, np.array([1])), (2, 3), 3, r"expected images of \(2, 3\), found 2 pixels"),
-        (FOUR, (2, 3), 2, "expected labels below 2, the number of classes, found 2"),
+        (FOUR, (2, 3), 2, "y: expected classes from 0 to 1, found 0 to 2"),
+        (Samples(FOUR.images, FOUR.labels - 1, 1.0), (2, 3), 3, "y: expected classes from 0 to 2, found -1 to 1"),
+        (Samples(FOUR.images, FOUR.labels.astype(str), 1.0), (2, 3), 3, "y: expected integers, found <U"),
+        (Samples(FOUR.images, FOUR.labels[:3], 1.0), (2, 3), 3, r"y: expected an array \(4,\), .*found shape \(3,\)"),
     ],
 )
 def test_a_split_that_does_not_fit_is_named_with_its_fault(split, samples, shape, classes, words):

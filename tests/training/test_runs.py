@@ -219,7 +219,7 @@ def test_an_interrupted_run_is_kept_with_its_status(digits, tmp_path):
 
 
 def test_an_interrupt_before_the_first_epoch_ends_writes_nothing(digits, tmp_path, monkeypatch):
-    def stop(*_args):
+    def stop(*_args, **_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nnlite.training.loop.train_step", stop)

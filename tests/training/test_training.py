@@ -49,7 +49,7 @@ def test_another_seed_gives_other_weights(digits):
 def test_each_epoch_is_shuffled_differently_and_by_the_seed(digits, monkeypatch):
     seen = []
 
-    def look(_net, _x, y, _settings, _rng):
+    def look(_net, _x, y, _settings, _rng, **_):
         seen.append(y["digit"])
         return np.zeros(1, np.float32)
 
@@ -64,7 +64,7 @@ def test_each_epoch_is_shuffled_differently_and_by_the_seed(digits, monkeypatch)
 def test_each_step_draws_noise_of_its_own_by_the_seed(digits, monkeypatch):
     drawn = []
 
-    def look(_net, _x, _y, _update, rng):
+    def look(_net, _x, _y, _update, rng, **_):
         drawn.append((seed, rng.random()))
         return np.zeros(1, np.float32)
 
@@ -364,7 +364,7 @@ def test_settings_that_differ_in_more_than_numbers_make_no_stack(digits):
 
 @pytest.mark.parametrize("error", [MemoryError, type("OutOfMemoryError", (MemoryError,), {})])  # the second is CuPy's
 def test_a_stack_that_does_not_fit_says_how_large_it_is(error, digits, monkeypatch):
-    def too_large(*_):
+    def too_large(*_, **__):
         raise error("Unable to allocate 9.00 GiB")
 
     monkeypatch.setattr(training, "train_step", too_large)
