@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, evaluate_attack
 from nnlite.evaluation.named_attacks import choose_attack
-from nnlite.grid.jobs import Job
+from nnlite.grid.jobs import Job, load_data
 from nnlite.grid.pool import Executor
 from nnlite.storage.files import new_file
 from nnlite.training.runs import Record, load_record, load_run
@@ -88,24 +87,24 @@ def pgd_accuracies(
 
     Arguments:
         jobs: The nets.
-        phi: The radius of the noise in the L-infinity norm; pixels stay within [0, 1].
+        phi: The radius of the noise in the L-infinity norm; pixels stay within the box of the data.
         executor: Runs the tasks, one for each net, where the runs can be read.
         on_progress: Called with the number of nets that are done, and of all.
     """
-    paths = [job.path for job in jobs if job.path.is_dir()]
+    there = [job for job in jobs if job.path.is_dir()]
     found: dict[Path, float] = {}
-    on_progress(0, len(paths))
-    for index, accuracy in executor([(pgd_accuracy, path, phi) for path in paths]):
-        found[paths[index]] = accuracy
-        on_progress(len(found), len(paths))
+    on_progress(0, len(there))
+    for index, accuracy in executor([(pgd_accuracy, job, phi) for job in there]):
+        found[there[index].path] = accuracy
+        on_progress(len(found), len(there))
     return found
 
 
-def pgd_accuracy(path: Path, phi: float) -> float:
-    """Return the accuracy of the run `path` under PGD of 40 steps on its validation images, in percent."""
-    run, chosen = load_run(path), choose_attack("pgd", (phi,))
-    validation = load(run.settings.data, run.settings.seed).validation.to(run.settings.device)
-    net = run.net.to(run.settings.device)
+def pgd_accuracy(job: Job, phi: float) -> float:
+    """Return the accuracy of the run of a job under PGD of 40 steps on its validation images, in percent."""
+    chosen, device = choose_attack("pgd", (phi,)), job.settings.device
+    validation = load_data(job.settings, job.source).validation.to(device)
+    net = load_run(job.path).net.to(device)
     table = evaluate_attack(net, {"self": net}, validation, chosen.attack, chosen.phi, seed=chosen.seed or 0)
     return float(table.accuracy["self"][0])
 

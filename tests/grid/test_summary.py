@@ -139,8 +139,10 @@ def run(digits, tmp_path):
 def test_the_accuracy_under_pgd_is_that_on_the_validation_images(run, digits, monkeypatch):
     table = evaluate_attack(run.net, {"net": run.net}, digits.validation, PGD_ATTACK(steps=40, clip=True), (0.03,))
     without_test = SimpleNamespace(validation=digits.validation)  # whatever asks for a test image fails
-    monkeypatch.setattr("nnlite.grid.summary.load", lambda name, seed: {("digits", 2): without_test}[name, seed])
-    found = pgd_accuracy(run.path, 0.03)
+    monkeypatch.setattr(
+        "nnlite.grid.summary.load_data", lambda settings, source: {(2, ""): without_test}[settings.seed, source]
+    )
+    found = pgd_accuracy(Job(run.path, run.settings), 0.03)
     assert found == table.accuracy["net"][0]
     assert 0 < found < run.results.validation
 
