@@ -188,7 +188,7 @@ def _read(entry: Entry, folder: Traversable) -> list[Samples]:
 
 def _read_file(entry: Entry, folder: Traversable, file: File, magic: int) -> npt.NDArray[np.uint8]:
     """Return the content of one file; NnliteError unless it has the size and the SHA-256 of its row."""
-    advice = "delete it and fetch it again" if entry.mirrors else "it belongs to nnlite: install it anew"
+    advice = "move it away and fetch it again" if entry.mirrors else "it belongs to nnlite: install it anew"
     with resources.as_file(folder / file.name) as path, path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         if size != file.size:

@@ -178,7 +178,7 @@ def _idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
             files = [folder / f"{name}{end}" for name in names for end in ("", ".gz")]
             there = [file for file in files if file.is_file()]
             if len(there) != 1:
-                what = f"found {there[0].name} and {there[1].name}; remove one" if there else "found none"
+                what = f"found {there[0].name} and {there[1].name}; move one of them away" if there else "found none"
                 raise NnliteError(f"{folder}: expected the file {names[0]}, gzipped or not, as MNIST's; {what}")
             pair += there
         found[part] = pair[0], pair[1]

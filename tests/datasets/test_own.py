@@ -247,7 +247,7 @@ def test_files_that_disagree_in_their_count(tmp_path):
 def test_a_folder_that_lacks_a_file_or_has_one_twice(tmp_path):
     folder = write_idx_folder(tmp_path / "stripes")
     write_idx(folder / "t10k-labels-idx1-ubyte.gz", np.zeros(30, np.uint8), packed=True)
-    with pytest.raises(NnliteError, match=r"found t10k-labels-idx1-ubyte and t10k-labels-idx1-ubyte\.gz; remove one"):
+    with pytest.raises(NnliteError, match=r"found t10k-labels-idx1-ubyte and .*\.gz; move one of them away"):
         load(str(folder))
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     (folder / "t10k-labels-idx1-ubyte").unlink()
