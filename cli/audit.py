@@ -186,7 +186,7 @@ def _model_info(run: Run, found: Audit) -> list[dict[str, Any]]:
             "autoattack_acc": f"{worst[k]:.2f}",
             "additional_data": False,
             "number_forward_passes": "1",
-            "footnote": "autoattack_acc is the worst case of nnlite audit (APGD on the cross-entropy and on each "
+            "footnote": "autoattack_acc is the worst case of nnlite audit (APGD on the cross-entropy and the "
             "margin, PGD, Square), not of AutoAttack itself",
         }
         for k, size in enumerate(found.phi)

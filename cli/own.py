@@ -38,9 +38,8 @@ def column_options(command: Command) -> Command:
     """Add the options that say which columns of a table noise may move, and how far."""
     limit = "Noise moves this column by at most so much, whatever phi; repeatable."
     command = click.option("--phi-column", "limits", type=ColumnPhi(), multiple=True, help=limit)(command)
-    return click.option("--frozen", multiple=True, metavar="NAME", help="A column that noise leaves; repeatable.")(
-        command
-    )
+    leave = "Noise leaves this column as it is; repeatable."
+    return click.option("--frozen", multiple=True, metavar="NAME", help=leave)(command)
 
 
 def with_columns_held(data: Dataset, frozen: Sequence[str], limits: Reach, *, clip: bool) -> Dataset:

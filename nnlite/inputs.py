@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnlite.backend import Array, get_xp, to_host
+from nnlite.backend import Array, get_xp
 from nnlite.errors import NnliteError
 
 
@@ -28,9 +28,9 @@ class Box:
     def __post_init__(self) -> None:
         for name, end in (("low", self.low), ("high", self.high)):
             object.__setattr__(self, name, float(end) if np.ndim(end) == 0 else end)
-        low, high = (end if isinstance(end, float) else to_host(end) for end in (self.low, self.high))
-        if not np.all(low <= high):
-            raise NnliteError(f"box: expected low <= high for each pixel, found {low} and {high}")
+        on_host = all(isinstance(end, (float, np.ndarray)) for end in (self.low, self.high))
+        if on_host and not np.all(self.low <= self.high):  # on a GPU it comes from one on the host, by `like`
+            raise NnliteError(f"box: expected low <= high for each pixel, found {self.low} and {self.high}")
 
     def __repr__(self) -> str:
         if isinstance(self.low, float) and isinstance(self.high, float):
@@ -47,7 +47,7 @@ class Box:
         return self.map(lambda end: xp.asarray(end, x.dtype))
 
     def take(self, rows: slice | Array) -> "Box":
-        """Return the box of these images."""
+        """Return the box of these images; one that all share is theirs, too."""
         return self.map(lambda end: end[rows] if end.ndim > 1 else end)
 
     def clip(self, x: Array, out: Array | None = None) -> Array:

@@ -51,9 +51,10 @@ class LBFGS:
         An image that is misclassified already needs no noise. `failed` is true where no noise was found, and where the
         noise had not converged, so that it may be larger than necessary.
         """
-        limits, xp = check_batch(net, x, y, box) or box, get_xp(x, y)
+        check_batch(net, x, y, box)
+        xp = get_xp(x, y)
         logits = net.logits(x)
-        nearest, converged = self._nearest(net, x, runner_up(logits, y), limits)
+        nearest, converged = self._nearest(net, x, runner_up(logits, y), box)
         right = logits.argmax(axis=-1) == y
         nearest = xp.where(right[..., None], nearest, x)
         length = L2_NORM.value(nearest - x)
