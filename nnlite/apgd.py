@@ -3,8 +3,8 @@
 No fixed stride suits every image: the one that breaks this image steps over what would break the next. Here each search
 begins with strides of twice the radius, and halves them where the loss no longer rises. Nor does one start find
 everything: a net trained on single steps may have learned to withstand just what its gradient at the image points to.
-To a net random points of the ball are nearly alike, as their noise cancels. So a start is the far side of the ball
-along the gradient of a random mixture of the logits (Tashiro et al. 2020, arXiv:2003.06878). And where the
+To a net, random points of the ball look nearly alike, because their noise cancels out. So a start is the far side of
+the ball along the gradient of a random mixture of the logits (Tashiro et al. 2020, arXiv:2003.06878). And where the
 cross-entropy is flat the margin is not, so the losses take turns.
 """
 
