@@ -100,10 +100,9 @@ class APGD:
             drawn = rng.uniform(-1, 1, (max(0, self.restarts - 2), *logits.shape[-2:])).astype(logits.dtype)
             for k, mixture in enumerate([still, away, *map(xp.asarray, drawn)][: self.restarts]):
                 found.append(_Search(plain[k % len(plain)], y[..., None], mixture, self.steps))
-            towards = (classes[pair[..., 1]] - classes[pair[..., 0]] for pair in pairs)
-            found[1:1] = (
-                [_Search(plain[0], y[..., None], mixture, 0) for mixture in towards] if self.restarts > 1 else []
-            )
+            if self.restarts > 1:
+                towards = (classes[pair[..., 1]] - classes[pair[..., 0]] for pair in pairs)
+                found[1:1] = [_Search(plain[0], y[..., None], mixture, 0) for mixture in towards]
         if "targets" in self.losses:
             found += [_Search(targeted_margin, pair, still, self.steps) for pair in pairs]
         return found
