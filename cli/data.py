@@ -60,11 +60,11 @@ def data(
         return
     print_table(
         "Data sets",
-        ["name", "images", "train / valid. / test", "licence", "place"],
-        [[row[key] for key in ("name", "images", "splits", "licence", "place")] for row in rows],
+        ["name", "images", "train / valid. / test", "place"],
+        [[row[key] for key in ("name", "images", "splits", "place")] for row in rows],
     )
     for row in rows:
-        click.echo(f"{row['name']}: {row['source']}")
+        click.echo(f"{row['name']}: {row['source']}; {row['licence']}")
 
 
 def _counts(found: Dataset) -> dict[str, list[int]]:

@@ -49,6 +49,7 @@ class Entry:
         source: authors and title.
         mirrors: addresses that serve the files, each ending in a slash; none if the files are part of nnlite.
         drawn: whether the seed draws the validation images; otherwise they follow the training images.
+        names: what the classes are called, if not 0, 1, ...
     """
 
     name: str
@@ -61,6 +62,7 @@ class Entry:
     source: str
     mirrors: tuple[str, ...] = ()
     drawn: bool = False
+    names: tuple[str, ...] = ()
 
     def describe(self, seed: int | None = None) -> Description:
         """Return what a run records of the data set; without a seed, what a run of nnlite 0.1.0 is known by."""
@@ -69,12 +71,18 @@ class Entry:
             name=self.name,
             sha256="" if seed is None else digest,
             shape=self.shape,
-            classes=tuple(map(str, range(self.classes))),
+            classes=self.names or tuple(map(str, range(self.classes))),
             features=(),
             low=(0.0,),
             high=(float(self.white),),
             split=Split(self.splits, ("validation",) if self.drawn else (), seed if self.drawn else None),
         )
+
+
+def _like_mnist(*contents: tuple[int, str]) -> tuple[File, ...]:
+    """Return the four files of MNIST's form, of these sizes and SHA-256."""
+    parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple(File(f"{part}-ubyte.gz", *content) for part, content in zip(parts, contents, strict=True))
 
 
 DIGITS = Entry(
@@ -96,18 +104,58 @@ MNIST = Entry(
     classes=10,
     white=255,
     splits=(50_000, 10_000, 10_000),
-    files=(
-        File("train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-        File("train-labels-idx1-ubyte.gz", 28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-        File("t10k-images-idx3-ubyte.gz", 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-        File("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    files=_like_mnist(
+        (9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        (28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        (1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        (4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
     ),
     licence="CC BY-SA 3.0",
     source="Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits",
     mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
     drawn=True,  # as in the paper
 )
-DATASETS = {entry.name: entry for entry in (DIGITS, MNIST)}
+FASHION_MNIST = Entry(
+    name="fashion-mnist",
+    shape=(28, 28),
+    classes=10,
+    white=255,
+    splits=(50_000, 10_000, 10_000),
+    files=_like_mnist(
+        (26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+        (29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+        (4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+        (5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+    ),
+    licence="MIT",
+    source="H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST, arXiv:1708.07747",
+    mirrors=(
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+    drawn=True,
+    names=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+KMNIST = Entry(
+    name="kmnist",
+    shape=(28, 28),
+    classes=10,
+    white=255,
+    splits=(50_000, 10_000, 10_000),
+    files=_like_mnist(
+        (18165135, "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"),
+        (29497, "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"),
+        (3041136, "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"),
+        (5120, "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
+    ),
+    licence="CC BY-SA 4.0",
+    source="KMNIST (created by CODH), adapted from Kuzushiji Dataset (NIJL and others), doi:10.20676/00000341",
+    mirrors=("https://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+    drawn=True,
+    names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+)
+# TensorFlow Datasets publishes these SHA-256 for the last two, and for MNIST the four above.
+DATASETS = {entry.name: entry for entry in (DIGITS, MNIST, FASHION_MNIST, KMNIST)}
 
 
 def load(name: str, seed: int = 0) -> Dataset:

@@ -29,7 +29,10 @@ def source_name(source: str) -> str:
     check_kind(Path(source))
     name = name_of(Path(source))
     if name in DATASETS:
-        raise NnliteError(f"{source}: {name} is the name of a data set of nnlite; rename yours")
+        raise NnliteError(
+            f"{source}: {name} is the name of a data set of nnlite; rename yours or, if it is the same, "
+            f"set NNLITE_DATA to the folder that it is in"
+        )
     return name
 
 

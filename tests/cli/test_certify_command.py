@@ -144,7 +144,7 @@ def test_ctrl_c_at_once_prints_nothing(certified, interrupt):
         (["rect", "--phi", "-0.1"], "phi: expected one or more finite numbers of at least 0"),
         (["rect", "--examples", "some"], "expected a number or all, found 'some'"),
         (["rect", "--examples", "0"], "examples: expected an integer of at least 1, found 0"),
-        (["rect", "--data", "letters"], "data: expected one of digits, mnist, or the path of"),
+        (["rect", "--data", "letters"], "data: expected one of digits, mnist, fashion-mnist, kmnist, or the path of"),
     ],
 )
 def test_bad_input_is_refused(nnlite, trained, tmp_path, options, words):

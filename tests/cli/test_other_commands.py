@@ -186,7 +186,7 @@ def test_data_sets_are_listed_with_source_and_place(nnlite):
 
 
 def test_data_as_json(nnlite):
-    digits, mnist = json.loads(nnlite("data", "--json").stdout)
+    digits, mnist, *_ = json.loads(nnlite("data", "--json").stdout)
     assert (digits["name"], digits["place"]) == ("digits", "inside nnlite")
     assert mnist["name"] == "mnist"
 

@@ -318,7 +318,7 @@ BAD = {
     "Latin-1": ("a.csv", "a,kind\n1,\xe9\n".encode("latin-1"), [], "expected text in UTF-8, found the byte 0xe9"),
     "empty": ("a.csv", "", [], "expected column names, found nothing"),
     "no npz": ("a.npz", "x", [], "expected an NPZ file"),
-    "no such file": ("b.csv", "", [], "expected one of digits, mnist, or the path of a .npz or .csv file"),
+    "no such file": ("b.csv", "", [], "or the path of a .npz or .csv file"),
     "bad shares": ("a.csv", "a,b,kind\n" + ROW * 9, ["--split", "0.5,0.5"], "split: expected"),
     "a control code": ("a.csv", "a,b,kind\n1,2,\x1b[2J\n1,2,y\n", [], "a class: expected a text"),
 }

@@ -344,6 +344,11 @@ def test_a_new_row_is_all_that_a_new_data_set_needs(stripes, monkeypatch):
         assert x.tolist() == np.tile(np.eye(3)[y], 2).tolist()
 
 
+def test_classes_have_the_names_of_their_row(stripes, monkeypatch):
+    monkeypatch.setitem(DATASETS, "stripes", replace(stripes, names=("left", "middle", "right")))
+    assert load("stripes").description.classes == ("left", "middle", "right")
+
+
 def test_the_command_line_lists_a_new_row_and_trains_on_it(stripes, tmp_path):
     # a process of its own: the choices of --data are made when the command line is imported
     train = ["train", "--data", "stripes", "--hidden", "8", "--batch-size", "10"]
@@ -376,5 +381,6 @@ def test_each_row_is_whole(entry):
     assert len({file.name for file in entry.files}) == len(entry.files)
     assert all(file.size > 0 and re.fullmatch("[0-9a-f]{64}", file.sha256) for file in entry.files)
     assert all(mirror.startswith("https://") and mirror.endswith("/") for mirror in entry.mirrors)
+    assert len(entry.names) in (0, entry.classes)
     assert entry.licence
     assert entry.source

@@ -272,8 +272,8 @@ def test_the_name_is_the_stem_of_the_file_or_the_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("", "expected one of digits, mnist, or the path of a .npz or .csv file, .*, found ''"),
-        ("wine.csv", "expected one of digits, mnist, or the path"),
+        ("", "expected one of digits, mnist, fashion-mnist, kmnist, or the path of a .npz or .csv file, .*, found ''"),
+        ("wine.csv", "expected one of digits, mnist, fashion-mnist, kmnist, or the path"),
         ("wine.xlsx", "expected the path of a .npz or .csv file, .*, found 'wine.xlsx'; give another, or convert it"),
         ("a.csv", "a.csv: expected a file, found a folder; name a file in it"),
         ("digits.csv", "digits.csv: digits is the name of a data set of nnlite; rename yours"),
