@@ -5,7 +5,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants test-gpu test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
+.PHONY: help demo test coverage mutants test-browser test-gpu test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,10 @@ coverage: .venv/test ## run all tests and list the lines and branches that none 
 mutants: .venv/test ## change the engine in each place and see whether a test fails; takes an hour
 	$(BIN)/pip install --quiet --editable ".[test,mutation]"
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -W ignore::SyntaxWarning tests/tools/mutants.py
+
+test-browser: .venv/test ## run the tests of the explorer's page in Chromium, which Debian has with its driver
+	$(BIN)/pip install --quiet --editable ".[test,browser]"
+	$(BIN)/python -m pytest -m browser tests/evaluation
 
 test-gpu: .venv/test ## run the tests that need CuPy and a GPU
 	$(BIN)/python -m pytest -m gpu

@@ -17,6 +17,7 @@ from nnlite.cli.options import (
     in_threads,
     json_option,
     message,
+    method_of,
     print_csv,
     print_json,
     print_table,
@@ -30,7 +31,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, bracket
 from nnlite.evaluation.pictures import check_picture, plot_radii
 from nnlite.evaluation.radii import CLOSED, Radii, find_radii
-from nnlite.training.runs import Run, find_run
+from nnlite.training.runs import find_run
 
 USUAL = CertifyOptions()
 PHI = ",".join(f"{size:g}" for size in USUAL.phi)
@@ -135,7 +136,9 @@ def certify(
     elif radii:
         _print_radii(radii)
     if plot and radii:
-        plot_radii(radii, {run.name: run.settings.reg for run in found}, {run.name: _note(run) for run in found}, plot)
+        plot_radii(
+            radii, {run.name: run.settings.reg for run in found}, {run.name: method_of(run) for run in found}, plot
+        )
         message(f"drew {plot}")
     wrong = [*_contradictions(brackets, radii)]
     for text in wrong:
@@ -161,13 +164,6 @@ def _contradictions(brackets: dict[str, Bracket], radii: dict[str, Radii]) -> It
         if each.contradictions.any():
             images = ", ".join(map(str, each.rows[each.contradictions]))
             yield f"{name}: proven beyond the noise that breaks them are test images {images}"
-
-
-def _note(run: Run) -> str:
-    """Return the method of a run with its numbers, lambda and phi as letters."""
-    numbers = {"λ": run.settings.lam, "φ": run.settings.phi}
-    method = "no regularisation" if run.settings.reg == "none" else run.settings.reg
-    return ", ".join([method, *(f"{letter} = {number:g}" for letter, number in numbers.items() if number is not None)])
 
 
 def _content(

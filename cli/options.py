@@ -20,6 +20,7 @@ from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.intervals import Limits
 from nnlite.methods import METHODS
 from nnlite.storage.texts import did_you_mean, parse_number
+from nnlite.training.runs import Run
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -242,3 +243,10 @@ def figures(found: Bracket) -> dict[str, Any]:
 def as_lists(intervals: Mapping[str, Limits]) -> dict[str, list[list[float]]]:
     """Return intervals as they stand in JSON, as pairs of a lower and an upper limit."""
     return {name: np.stack(limits, axis=-1).tolist() for name, limits in intervals.items()}
+
+
+def method_of(run: Run) -> str:
+    """Return the method of a run with its numbers, lambda and phi as letters."""
+    numbers = {"λ": run.settings.lam, "φ": run.settings.phi}
+    method = "no regularisation" if run.settings.reg == "none" else run.settings.reg
+    return ", ".join([method, *(f"{letter} = {number:g}" for letter, number in numbers.items() if number is not None)])
