@@ -65,10 +65,10 @@ Rows = npt.NDArray[np.float32]
 class DataGradClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A multilayer perceptron, trained by any method of nnlite, as a classifier of scikit-learn.
 
-    `fit` trains by the same loop as `nnlite train`, and the same numbers give the same weights, bit for bit. Most
-    parameters are those of `nnlite.training.Settings`, with its defaults: `DataGradClassifier(reg="dgl1", lam=0.01,
-    phi=0.1)` is DataGrad-L1, and without a `reg` it is the paper's plain net, Rect. A number that the method does not
-    take is an error.
+    `fit` trains by the same loop as `nnlite train`, and in as many BLAS threads the same numbers give the same weights,
+    bit for bit. Most parameters are those of `nnlite.training.Settings`, with its defaults: `DataGradClassifier(
+    reg="dgl1", lam=0.01, phi=0.1)` is DataGrad-L1, and without a `reg` it is the paper's plain net, Rect. A number that
+    the method does not take is an error.
 
     Features are used as they are, in float32. lr, phi and the paper's settings are meant for features in [0, 1]: put
     MinMaxScaler before it in a Pipeline. Noise, in training and in attacks, is added to what the net sees. Predictions
@@ -81,8 +81,8 @@ class DataGradClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         reg, lam, phi, alpha, p, steps, term, gradient: The method of training and its numbers.
         hidden: The widths of the hidden layers.
         lr, decay, epochs, batch_size: Of stochastic gradient descent.
-        random_state: An integer is the seed of `nnlite train --seed`; a RandomState, or None for NumPy's own, draws
-            one.
+        random_state: An integer is the seed, as that of `nnlite train --seed`; a RandomState draws one, and None lets
+            NumPy's global one do so.
         early_stopping: Whether a share of each class is held out, and the net of the best epoch on it is kept. Without,
             all rows train, and the net of the last epoch is kept.
         validation_fraction: That share, with early_stopping.

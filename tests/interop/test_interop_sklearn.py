@@ -13,6 +13,7 @@ import numpy as np
 import pandas
 import pytest
 import safetensors.numpy
+import strict_cupy
 from fuzz.changes import change_arrays
 from nets import GIVEN
 from sklearn.base import clone
@@ -164,6 +165,17 @@ def test_every_method_is_that_of_the_library(rows, reg):
     assert np.isfinite(model.predict_proba(X)).all()
 
 
+def test_without_early_stopping_the_last_epoch_counts_whatever_a_row_says(rows):
+    X, y = rows[0], np.where(np.arange(120), rows[1], "eel")  # the first row, which is a cat, is hard to get right
+    samples, best = Samples(X, np.searchsorted(NAMES, y), 1.0), []
+    for seed in range(6):
+        settings = Settings(hidden=(8,), epochs=5, batch_size=10, seed=seed)
+        found = train(settings, Dataset("pets", samples, samples[:1], samples[:1], (6,), 3))
+        best.append(found.best.epoch)
+        assert weights(small(random_state=seed).fit(X, y).net_) == weights(found.last)
+    assert min(best) < 5
+
+
 def test_parameters_are_the_settings_with_their_defaults():
     found = DataGradClassifier().get_params()
     assert found.pop("random_state") == Settings.seed
@@ -225,6 +237,16 @@ def test_two_tasks_take_the_shape_of_an_image(rows, tmp_path, monkeypatch):
     assert weights(DataGradClassifier.load(tmp_path / "model").net_) == weights(model.net_)
     with pytest.raises(NnliteError, match="rotation: expected images of two dimensions"):
         small(multitask=True).fit(*rows)
+
+
+def test_a_net_that_was_trained_on_the_gpu_is_on_the_host(rows, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
+    model, expected = small(device="gpu", **DGL1).fit(*rows), small(**DGL1).fit(*rows)
+    for _ in range(2):
+        assert all(type(layer.W) is np.ndarray for layer in model.net_.layers if layer.parameters)
+        assert weights(model.net_) == weights(expected.net_)
+        model.partial_fit(*rows)
+        expected.partial_fit(*rows)
 
 
 # What it predicts
