@@ -263,6 +263,15 @@ def test_probabilities_are_those_of_scikit_learns_own_net(rows, fitted):
     assert fitted.score(X, y) == (fitted.predict(X) == y).mean() > 0.8
 
 
+def test_a_row_is_predicted_alike_whatever_stands_beside_it(rows):
+    X, y = rows
+    model = small(hidden=(300, 300), epochs=1).fit(X, y)  # wide, so that BLAS has sums to order
+    alone = np.concatenate([model.predict_proba(row[None]) for row in X])
+    assert model.predict_proba(X) == pytest.approx(alone, rel=1e-12)
+    in_float32 = np.concatenate([model.net_.logits(row[None]) for row in X])
+    assert not np.array_equal(model.net_.logits(X), in_float32)
+
+
 def test_of_two_classes_the_second_is_above_0(rows):
     X, y = rows[0][rows[1] != "eel"], rows[1][rows[1] != "eel"] == "dog"
     model = small().fit(X, y)
@@ -338,6 +347,14 @@ def test_robust_accuracy_of_a_linear_net_is_known(rows, norm, dual):
         expected = (margin > phi * np.linalg.norm(w, dual)).mean()
         assert robust_accuracy(model, X, y, phi=phi, norm=norm) == expected
     assert 0 < expected < model.score(X, y)
+
+
+def test_a_row_that_noise_happens_to_put_right_is_not_robust(rows):
+    X, y = rows[0], np.random.default_rng(0).permutation(rows[1])
+    model = small(box=(-10, 10), epochs=20).fit(X, y)
+    clean, noisy = evaluate_attack(model, X, y, PGD(steps=1), (0.0, 5.0)).correct["estimator"]
+    assert (noisy & ~clean).any()
+    assert robust_accuracy(model, X, y, phi=5.0, steps=1) == (noisy & clean).mean() < noisy.mean()
 
 
 def test_the_box_is_the_range_of_the_training_rows_unless_one_is_given(rows):
