@@ -213,6 +213,16 @@ def test_partial_fit_takes_classes_that_come_later(rows):
     assert np.array_equal(model.box_.high, (X + 1).max(axis=0))
 
 
+def test_partial_fit_goes_on_from_the_net_of_before(rows):
+    X, y = rows
+    model = small().fit(X[:60], y[:60])
+    before = model.net_
+    model.set_params(lr=1e-9).partial_fit(X[60:], y[60:])
+    for layer, now in zip(before.layers, model.net_.layers, strict=True):
+        for name, array in layer.parameters.items():
+            assert now.parameters[name] == pytest.approx(array, abs=1e-6)
+
+
 def test_early_stopping_ends_the_training_and_keeps_the_best_net(rows):
     model = small(epochs=200, early_stopping=True, patience=3).fit(*rows)
     scores = model.validation_scores_
