@@ -12,7 +12,18 @@ def probabilities(net: Network, x: npt.NDArray[np.floating]) -> FloatArray:
 
     The class that `Network.predict` returns has the largest one.
     """
+    return softmax(logits(net, x))
+
+
+def logits(net: Network, x: npt.NDArray[np.floating]) -> FloatArray:
+    """Return the logits of one net, (N, C) in float64 but computed in its own dtype, for rows x (N, D) on the host."""
+    blocks = (net.logits(x[start : start + BLOCK].astype(net.dtype)) for start in range(0, len(x), BLOCK))
+    return np.concatenate([block.astype(np.float64) for block in blocks])
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Return the probabilities (N, C) that logits (N, C) mean."""
     import scipy.special
 
-    blocks = (net.logits(x[start : start + BLOCK].astype(net.dtype)) for start in range(0, len(x), BLOCK))
-    return np.concatenate([scipy.special.softmax(logits.astype(np.float64), axis=-1) for logits in blocks])
+    found: FloatArray = scipy.special.softmax(logits, axis=-1)
+    return found

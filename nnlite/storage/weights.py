@@ -60,12 +60,16 @@ def read_net(file: ArrayFile, sizes: Sequence[int], heads: Mapping[str, int], pr
     return Network(tuple(layers[:-1]), {task: dense(task) for task in heads})
 
 
-def read_any_net(file: ArrayFile) -> Network:
-    """Read a net of the sizes that the file has; ValueError where its arrays make none, or are not finite."""
-    shapes = {name.removesuffix(".W"): shape for name, (_, shape) in file.layout.items() if name.endswith(".W")}
+def read_any_net(file: ArrayFile, prefix: str = "") -> Network:
+    """Read a net of the sizes that the file has; ValueError where its arrays make none, or are not finite.
+
+    `prefix` begins the names of its arrays.
+    """
+    names = {name.removeprefix(prefix): shape for name, (_, shape) in file.layout.items() if name.startswith(prefix)}
+    shapes = {name.removesuffix(".W"): shape for name, shape in names.items() if name.endswith(".W")}
     heads = {key: shape[-1] for key, shape in shapes.items() if not key.startswith("dense")}
     chain = [shapes.get(f"dense{k}", (0,)) for k in range(len(shapes) - len(heads))]
     sizes = [width for shape in chain[:1] for width in shape[:1]] + [shape[-1] for shape in chain]
     if not sizes or 0 in sizes:
         raise ValueError("expected the weights of a run, dense0.W and more, found none")
-    return read_net(file, sizes, heads)
+    return read_net(file, sizes, heads, prefix)
