@@ -17,8 +17,8 @@ demo: .venv/nnlite ## train two models on the embedded digits, attack them, draw
 	$(NNLITE) train --reg dgl1 --lam 0.01 --phi 0.1 --overwrite
 	$(NNLITE) attack --adversary rect --plot demo/accuracy.png --images demo/digits.png
 
-test: .venv/test ## run all tests, those of the documentation included
-	$(BIN)/python -m pytest
+test: .venv/test ## run all tests, those of the documentation included, in a process for each core
+	$(BIN)/python -m pytest -n logical
 
 coverage: .venv/test ## run all tests and list the lines and branches that none reaches; below 95 % it fails
 	$(BIN)/coverage erase
@@ -37,11 +37,11 @@ test-browser: .venv/test ## run the tests of the explorer's page in Chromium, wh
 test-gpu: .venv/test ## run the tests that need CuPy and a GPU
 	$(BIN)/python -m pytest -m gpu
 
-test-lowest: ## run all tests with Python 3.11 and the lower bounds in setup.cfg
+test-lowest: ## run the tests with Python 3.11 and the lower bounds in setup.cfg
 	$(OLDEST) -m venv --clear build/lowest
 	sed -nE 's/^    ([a-z][a-z0-9-]*)>=/\1==/p' setup.cfg > build/lowest/bounds.txt
 	build/lowest/bin/pip install --quiet --constraint build/lowest/bounds.txt --editable ".[test]"
-	build/lowest/bin/python -m pytest -o filterwarnings=  # old libraries warn about newer ones below them
+	build/lowest/bin/python -m pytest -m "not once" -o filterwarnings=  # old libraries warn about newer ones below them
 
 lint: .venv/lint ## check style, docstrings, spelling, types, and the commands and links in the docs
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import pytest
 from kills import content, is_readable, run, torment
 
+pytestmark = pytest.mark.once
 SMALL = ["train", "--hidden", "8", "--epochs", "2", "--name", "rect"]
 
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 # Carries out its first argument and prints the peak in kilobytes. Linux hands ru_maxrss on from the process that starts
 # another, so it is not asked there.
 PEAK = r"""
@@ -17,6 +19,7 @@ finally:
 """
 
 
+@pytest.mark.once
 def test_training_on_mnist_stays_under_300_mb(mnist, tmp_path):
     options = ["--data", "mnist", "--reg", "dgl1", "--lam", "0.01", "--phi", "0.1", "--epochs", "1"]
     assert peak("from nnlite.cli.main import main; main()", "train", *options, "--runs", str(tmp_path)) < 300 * 1024
