@@ -16,7 +16,7 @@ from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.gradcheck import check_network
 from nnlite.init import generator
-from nnlite.inputs import UNIT, Box
+from nnlite.inputs import UNIT, Box, check_images
 from nnlite.lbfgs import LBFGS
 from nnlite.losses import margin, softmax_cross_entropy, targeted_margin
 from nnlite.network import mlp, stack
@@ -64,10 +64,23 @@ every_door = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
         (Y[:, None], r"expected an array \(20,\), the class of each image, found shape \(20, 1\)"),
         (np.eye(CLASSES, dtype=int)[Y], r"found shape \(20, 3\)"),
         (np.append(Y, 0), r"found shape \(21,\)"),
+        (Y[:19], r"expected an array \(20,\), the class of each image, found shape \(19,\)"),
         (np.int64(1), r"found shape \(\)"),
         (Y.tolist(), "found a list"),
     ],
-    ids=["from 1", "below 0", "text", "float", "bool", "(N, 1)", "one-hot", "too many", "one for all", "list"],
+    ids=[
+        "from 1",
+        "below 0",
+        "text",
+        "float",
+        "bool",
+        "(N, 1)",
+        "one-hot",
+        "too many",
+        "too few",
+        "one for all",
+        "list",
+    ],
 )
 def test_labels_that_are_no_classes_of_the_net_are_refused(door, labels, words):
     with pytest.raises(NnliteError, match=words):
@@ -75,9 +88,12 @@ def test_labels_that_are_no_classes_of_the_net_are_refused(door, labels, words):
 
 
 @every_door
-@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.uint64])
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int32, np.uint64])
 def test_integers_of_any_kind_are_labels(door, kind):
     door(X, Y.astype(kind))
+    if np.dtype(kind).kind == "i":
+        with pytest.raises(NnliteError, match="expected classes from 0 to 2, found -1 to 2"):
+            door(X, np.where(np.arange(20) == 7, -1, Y).astype(kind))
 
 
 @pytest.mark.parametrize("door", [NET.logits, NET.predict, lambda x: NET.run(x, Y), lambda x: craft(R1, x, Y)])
@@ -86,15 +102,22 @@ def test_integers_of_any_kind_are_labels(door, kind):
     [
         (X.tolist(), r"expected an array \(N, 5\) of floats, found a list"),
         ((255 * X).astype(np.uint8), "expected floats, found uint8; scale pixels"),
+        (X > 0.5, "expected floats, found bool"),
+        (X + 0j, "expected floats, found complex"),
         (X[:, :4], r"expected \(N, 5\), a row for each image, found \(20, 4\)"),
         (X[0], r"found \(5,\)"),
         (X.reshape(20, 5, 1), r"found \(20, 5, 1\)"),
     ],
-    ids=["list", "bytes", "narrow", "one image", "columns"],
+    ids=["list", "bytes", "bits", "complex", "narrow", "one image", "columns"],
 )
 def test_images_of_another_form_are_refused(door, images, words):
     with pytest.raises(NnliteError, match=words):
         door(images)
+
+
+@pytest.mark.parametrize("width", [None, FEATURES])
+def test_images_may_be_stacked_as_a_net_is(width):
+    check_images(np.stack([X, X]), width)
 
 
 def test_pairs_of_classes_are_checked_as_labels_are():
@@ -151,6 +174,8 @@ def test_samples_of_limited_columns_have_a_box_for_each_row():
     samples = Samples(X, Y, 1.0).limited(np.array([0, 0.1, np.inf, np.inf, np.inf]))
     assert (samples.box.low[:, 0] == X[:, 0]).all()
     assert samples[3:5].box.low.shape == (2, FEATURES)
+    assert Box(np.zeros(FEATURES), 1).take(slice(3, 5)).low.shape == (FEATURES,)
+    assert Box(0, np.array(1.0)).take(slice(3, 5)).high == 1
     for attack in ATTACKS[:-1]:
         found = {}
         evaluate_attack(NET, {"net": NET}, samples, attack, (0.5,), block=7, keep=found.__setitem__)
