@@ -79,6 +79,21 @@ def test_on_the_cross_entropy_it_is_the_papers_algorithm(sizes, seed, phi, steps
         assert found[0] == pytest.approx(highest, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_where_nothing_falls_the_whole_search_is_the_papers(seed):
+    """The first class is ahead by so much that no image falls: strides are halved, and points go back to the best."""
+    net = biased_mlp([8, 12, 12, 4], np.random.default_rng(seed))
+    last = net.layers[-1]
+    net = net.rebuild([*net.layers[:-1], Dense(last.W, last.b + np.array([30, 0, 0, 0]))])
+    x, y = np.random.default_rng(seed + 1).random((10, 8)), np.zeros(10, int)
+    for phi, steps in ((0.1, 40), (0.5, 25), (1.0, 7)):
+        image = APGD(steps=steps, restarts=1, losses=("ce",), clip=False).craft(net, x, y, (phi,), rng()).images[0]
+        assert (net.predict(image) == y).all()
+        for k in range(10):
+            best, _ = written_out(net, x[k], y[k], phi, steps)
+            np.testing.assert_allclose(image[k], best, rtol=0, atol=1e-9)
+
+
 def test_it_looks_back_when_the_paper_does():
     assert sorted(_checks(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
     assert sorted(_checks(1)) == [1]
@@ -102,9 +117,10 @@ def test_it_breaks_just_the_images_of_a_linear_net_that_can_be_broken(norm, clas
     length = length if norm == "linf" else np.sqrt(length)
     own = np.arange(classes) == y[:, None]
     margins = np.where(own, np.inf, logits[np.arange(20), y][:, None] - logits - phi * length).min(axis=1)
-    for losses in (("targets",), ("margin", "targets")):
-        image = APGD(norm, steps=20, losses=losses, clip=False).craft(net, x, y, (phi,), rng()).images[0]
-        decided = abs(margins) > 1e-9
+    decided = abs(margins) > 1e-9
+    for losses, options in ((("targets",), {}), (("margin", "targets"), {}), (("ce",), {"steps": 1, "restarts": 2})):
+        attack = APGD(norm, **{"steps": 20, **options}, losses=losses, clip=False)
+        image = attack.craft(net, x, y, (phi,), rng()).images[0]
         assert ((net.predict(image) != y) == (margins < 0))[decided].all()
 
 
