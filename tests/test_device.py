@@ -27,6 +27,8 @@ from nnlite.cli.main import main
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets import Samples
 from nnlite.evaluation.accuracy import accuracy, evaluate_attack, first_of_each_class
+from nnlite.evaluation.aimed import Aimed
+from nnlite.evaluation.fmn import FMN
 from nnlite.init import generator
 from nnlite.inputs import UNIT
 from nnlite.lbfgs import LBFGS
@@ -324,6 +326,10 @@ ITERATED = [
     APGD(steps=5, restarts=2, losses=tuple(LOSSES)),
     APGD("l2", steps=5, clip=False),
     LBFGS(3, 5),
+    Aimed(PGD(steps=3, restarts=3), target=3, predicted=True),
+    Aimed(APGD(steps=5, restarts=4), target=3),
+    Aimed(FMN(steps=20), target=3),
+    Aimed(LBFGS(3, 5), target=3),
 ]
 
 
