@@ -94,7 +94,16 @@ def load_own(path: Path, seed: int = 0, *, label: str | None = None, split: Sequ
             f"{path}: expected names and ranges of at most {DESCRIPTION_LIMIT:,} bytes, which a run records, found "
             f"{size:,}; shorten the names of the columns, or leave some out"
         )
-    return Dataset(name, **samples, shape=source.shape, classes=len(source.classes), source=source, notes=tuple(notes))
+    return Dataset(
+        name,
+        samples["train"],
+        samples["validation"],
+        samples["test"],
+        shape=source.shape,
+        classes=len(source.classes),
+        source=source,
+        notes=tuple(notes),
+    )
 
 
 def read_rows(path: Path, description: Description) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.backend import Array, brief, to_device, to_host
+from nnlite.datasets.columns import FREE, Columns, WholeNumbers
 from nnlite.datasets.description import Description, Split
 from nnlite.errors import NnliteError
 from nnlite.inputs import UNIT, Box, check_labels
@@ -30,6 +31,7 @@ class Samples:
         white: the pixel value that means 1.
         auxiliary: the labels (N,) of each auxiliary task, by its name.
         box: what pixels may be, in the units of `batch`.
+        whole: the features that noise leaves whole numbers; None where there is none.
     """
 
     images: Array
@@ -37,6 +39,7 @@ class Samples:
     white: float
     auxiliary: Mapping[str, Array] = field(default_factory=dict)
     box: Box = UNIT
+    whole: WholeNumbers | None = None
     __repr__ = brief()
 
     def __len__(self) -> int:
@@ -55,7 +58,11 @@ class Samples:
 
     def to(self, device: str) -> "Samples":
         """Return the samples on `device`, still as bytes."""
-        return self._map(lambda array: to_device(array, device))
+
+        def move(array: Array) -> Array:
+            return to_device(array, device)
+
+        return replace(self._map(move), box=self.box.map(move))
 
     def limited(self, reach: Array) -> "Samples":
         """Return the samples in a box of their own each, where noise moves feature k by at most `reach[k]`, (D,)."""
@@ -79,6 +86,7 @@ class Dataset:
         classes: the number of classes; labels are below it.
         source: what was read from a file; None for arrays of one's own.
         notes: what a reader of figures on these samples should know, each in a line.
+        columns: what noise may do with the columns of the test samples; see `held`.
     """
 
     name: str
@@ -89,6 +97,7 @@ class Dataset:
     classes: int
     source: Description | None = None
     notes: tuple[str, ...] = ()
+    columns: Columns = FREE
     __repr__ = brief()
 
     def __post_init__(self) -> None:
@@ -107,6 +116,31 @@ class Dataset:
     def features(self) -> int:
         """The number of pixels, D."""
         return math.prod(self.shape)
+
+    def held(self, columns: Columns) -> "Dataset":
+        """Return the data with test samples whose columns noise moves only as `columns` says.
+
+        NnliteError for a column that the data do not have, and for one that is to stay whole and is not.
+        """
+        about = self.description
+        columns.check(self.name, about.features)
+        test = self.test
+        if columns.held:
+            test = test.limited(np.array([columns.held.get(name, np.inf) for name in about.features]))
+        if columns.whole:
+            test = replace(test, whole=self._whole(columns.whole))
+        return replace(self, test=test, columns=columns)
+
+    def _whole(self, names: Sequence[str]) -> WholeNumbers:
+        found = whole_numbers(self.description, names)
+        for samples in (self.train, self.validation, self.test):
+            rows, columns = np.nonzero(found.fractions(samples.images))
+            if rows.size:
+                k = columns[0]
+                value = found.low[k] + float(samples.images[rows[0], found.places[k]]) * found.width[k]
+                name = self.description.features[found.places[k]]
+                raise NnliteError(f"whole: expected whole numbers in column {name!r}, found {value:.6g}; leave it out")
+        return found
 
     @cached_property
     def description(self) -> Description:
@@ -129,6 +163,13 @@ class Dataset:
             high=(self.train.white,),
             split=Split(sizes),
         )
+
+
+def whole_numbers(about: Description, names: Sequence[str]) -> WholeNumbers:
+    """Return the features of a table that have these names, as numbers that noise is to leave whole."""
+    places = np.array([about.features.index(name) for name in dict.fromkeys(names)])
+    low, high = np.array(about.low)[places], np.array(about.high)[places]
+    return WholeNumbers(places, low, np.where(high > low, high - low, 1.0))
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:

@@ -5,13 +5,13 @@ All figures are percentages. A stack of models gives one figure for each model.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.attacks import NORMS, Attack
+from nnlite.attacks import NORMS, Attack, Crafted
 from nnlite.backend import Array, brief, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
@@ -132,10 +132,7 @@ def evaluate_attack(
     lengths: dict[str, list[Array]] = {"l2": [], "linf": []}
     for start in range(0, len(samples), block):
         on_progress(start, len(samples))
-        x, y = samples.batch(slice(start, start + block), adversary.dtype)
-        box = samples.box.take(slice(start, start + block))
-        crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack", start), box)
-        check_crafted(attack, x, phi, crafted, box)
+        x, crafted = _craft(adversary, samples[start : start + block], attack, phi, generator(seed, "attack", start))
         if keep:
             keep(start, crafted.images)
         xp = get_xp(x)
@@ -190,19 +187,31 @@ def first_of_each_class(
     _check_fit({"adversary": adversary, **victims}, samples, labels=_on_host(samples.labels))
     labels = to_host(samples.labels)
     rows = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)])
-    x, y = samples.batch(get_xp(samples.images).asarray(rows), adversary.dtype)
-    box = samples.box.take(rows)
-    crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack"), box)
-    check_crafted(attack, x, phi, crafted, box)
+    some = samples[get_xp(samples.images).asarray(rows)]
+    _, crafted = _craft(adversary, some, attack, phi, generator(seed, "attack"))
     return Examples(
         phi=phi,
         images=np.stack([to_host(image) for image in crafted.images], axis=1),
-        labels=to_host(y),
+        labels=labels[rows],
         predictions={
             name: np.stack([to_host(victim.predict(image)) for image in crafted.images], axis=-1)
             for name, victim in victims.items()
         },
     )
+
+
+def _craft(
+    net: Network, samples: Samples, attack: Attack, phi: Sequence[float], rng: np.random.Generator
+) -> tuple[Array, Crafted]:
+    """Return the clean images of all samples, and what the attack makes of them, checked, with whole numbers kept."""
+    x, y = samples.batch(slice(None), net.dtype)
+    crafted = attack.craft(net, x, y, phi, rng, samples.box)
+    if whole := samples.whole:
+        box, sizes = samples.box if attack.clip else None, zip(crafted.images, phi, strict=True)
+        images = [whole.rounded(image, x, size, attack.norm, box) for image, size in sizes]
+        crafted = replace(crafted, images=images, smallest=None)  # rounded, it may fool no more
+    check_crafted(attack, x, phi, crafted, samples.box)
+    return x, crafted
 
 
 def _others(labels: IntArray, target: int) -> IntArray:

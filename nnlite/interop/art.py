@@ -210,7 +210,7 @@ class ArtAttack:
         if net.stacked:
             raise NnliteError("interop: expected one net, found a stack; ART attacks one model at a time")
         check_batch(net, x, y, box)
-        limits = box.like(to_host(x))
+        limits = box.map(to_host).like(to_host(x))
         classifier, xp, seed = self._classifier(net, limits), get_xp(x), int(rng.integers(2**32))
         host, images, labels, sizes = classifier.net, to_host(x), to_host(y), tuple(map(float, phi))
         attacked, more = host.predict(images) == labels, {}

@@ -12,6 +12,7 @@ import safetensors.numpy
 from sklearn.neural_network import MLPClassifier
 from tables import blobs, write_blobs, write_csv, write_idx_folder
 
+from nnlite.attacks import R1
 from nnlite.datasets import Dataset, check_samples, load
 from nnlite.errors import NnliteError
 from nnlite.training.runs import load_run, make_run
@@ -203,7 +204,7 @@ def test_noise_leaves_frozen_columns_and_moves_others_no_further_than_told(nnlit
     for noise in ("r1", "pgd", "apgd", "fmn"):
         more = ["--noise", noise, "--phi", "0,0.2", "--save", f"{noise}.safetensors"]
         result = ok(nnlite("attack", "--adversary", "rect", *given, *more, *(["--clip"] if noise == "r1" else [])))
-        assert "noise moves f0 not at all, f2 by at most 0.02" in result.stderr
+        assert "noise leaves f0, moves f2 by at most 0.02" in result.stderr
         images = safetensors.numpy.load_file(tmp_path / f"{noise}.safetensors")
         moved = abs(images["images1"] - images["images0"])
         assert not moved[:, 0].any()
@@ -223,13 +224,138 @@ def test_with_all_columns_frozen_everything_is_proven_that_is_right(nnlite, wine
     assert audited["accuracy"]["worst"][0] == audited["accuracy"]["worst"][1]
 
 
+HOUSES = ["--data", "houses.csv", "--first", 12]
+
+
+@pytest.fixture
+def houses(nnlite, tmp_path):
+    """A table of which a column is whole, and a run on it."""
+    x, y = blobs(90, classes=2)
+    rows = [[*row, round(row[0]), "ab"[k]] for row, k in zip(x.tolist(), y, strict=True)]
+    write_csv(tmp_path / "houses.csv", ["size", "age", "price", "rooms", "kind"], rows)
+    ok(nnlite(*TRAIN, "--data", "houses.csv"))
+    return tmp_path / "houses.csv"
+
+
+def test_a_column_stays_whole_in_every_attack_and_its_file_says_so(nnlite, houses, tmp_path):
+    about = load(houses).description
+    low, high = about.low[3], about.high[3]
+    for noise in ("r1", "r2", "pgd", "pgd-l2", "apgd", "fmn", "lbfgs"):
+        more = ["--noise", noise, "--phi", "0,0.3", "--clip", "--save", f"{noise}.safetensors", "--json"]
+        result = ok(nnlite("attack", "--adversary", "rect", *HOUSES, "--frozen", "age", "--whole", "rooms", *more))
+        assert "noise leaves age, keeps rooms whole\n" in result.stderr
+        assert json.loads(result.stdout)["columns"] == {"frozen": ["age"], "limits": {}, "whole": ["rooms"]}
+        images = safetensors.numpy.load_file(tmp_path / f"{noise}.safetensors")
+        moved = images["images1"].astype(float) - images["images0"]
+        rooms = low + images["images1"][:, 3].astype(float) * (high - low)
+        np.testing.assert_allclose(rooms, np.rint(rooms), atol=1e-6 * (high - low))
+        assert abs(moved[:, 3]).max() <= 0.3 + 1e-6 or noise == "r2"
+        assert abs(moved[:, 3]).max() > 0 or noise in ("fmn", "lbfgs")
+        assert not moved[:, 1].any()
+        ok(nnlite("verify", f"{noise}.safetensors", "--data", "houses.csv", "--run", "rect"))
+
+
+def test_a_file_whose_columns_are_not_as_it_says_fails(nnlite, houses, tmp_path):
+    options = ["--noise", "pgd", "--phi", "0.3", "--frozen", "age", "--phi-column", "size=0.05", "--whole", "rooms"]
+    ok(nnlite("attack", "--adversary", "rect", *HOUSES, *options, "--save", "FILE"))
+    arrays = safetensors.numpy.load_file("FILE")
+    with safetensors.safe_open("FILE", "np") as file:
+        metadata = file.metadata()
+    record = json.loads(metadata["nnlite-attack"])
+    assert record["columns"] == {"frozen": ["age"], "limits": {"size": 0.05}, "whole": ["rooms"]}
+    for column, change, words in ((1, 0.01, "outside"), (0, 0.06, "outside"), (3, 0.01, "fractions in rooms: 1 of 12")):
+        changed = {name: array.copy() for name, array in arrays.items()}
+        value = changed["images0"][5, column]
+        changed["images0"][5, column] = value + change * (1 if value < 0.5 else -1)
+        if column == 0:
+            changed["images0"][5, 0] = load(houses).test.images[5, 0] + change * (1 if value < 0.5 else -1)
+        safetensors.numpy.save_file(changed, "FILE", metadata)
+        result = nnlite("verify", "FILE", "--data", "houses.csv")
+        assert (result.exit_code, words in result.stdout) == (1, True), result.stdout
+
+
+def test_rows_are_led_towards_a_class_by_name_or_number(nnlite, houses, tmp_path):
+    given = ["attack", "--adversary", "rect", *HOUSES, "--noise", "pgd", "--phi", "0,0.5"]
+    result = ok(nnlite(*given, "--target", "b", "--save", "FILE"))
+    labels = load(houses).test.labels[:12]
+    own = int((labels == 1).sum())
+    assert f"taken for b, in % of the {12 - own} rows of other classes\n" in result.stdout
+    assert f"{own} rows of class b stay as they are\n" in result.stderr
+    assert "towards class 1" in result.stdout
+    content = json.loads(ok(nnlite(*given, "--target", "1", "--json")).stdout)
+    assert (content["target"], content["labels"], list(content["reached"])) == ("b", "true", ["rect"])
+    net, images = load_run(tmp_path / "runs" / "houses" / "rect").net, safetensors.numpy.load_file("FILE")
+    for k in range(2):
+        read = net.predict(images[f"images{k}"])[labels != 1] == 1
+        assert content["reached"]["rect"][k] == 100 * read.mean()
+        assert images["reached"][0, k] == read.sum()
+    head, *rows = csv.reader(ok(nnlite(*given, "--target", "b", "--csv")).stdout.splitlines())
+    assert head == ["adversary", "noise", "victim", "phi", "accuracy", "reached"]
+    assert [float(row[-1]) for row in rows] == content["reached"]["rect"]
+    found = json.loads(ok(nnlite("verify", "FILE", "--data", "houses.csv", "--run", "rect", "--json")).stdout)
+    assert found["runs"][0]["reached"] == content["reached"]["rect"]
+    assert (found["record"]["target"], found["record"]["labels"]) == (1, "true")
+    with safetensors.safe_open("FILE", "np") as file:
+        metadata = file.metadata()
+    images["reached"][0, 1] -= 1
+    safetensors.numpy.save_file(images, "FILE", metadata)
+    result = nnlite("verify", "FILE", "--data", "houses.csv", "--run", "rect")
+    assert result.exit_code == 1
+    assert re.search(r"phi 0.5: rect takes \d+ of 12 images for the target, recorded are \d+", result.stdout)
+
+
+def test_an_adversary_may_go_by_predictions(nnlite, houses, tmp_path):
+    given = ["attack", "--adversary", "rect", *HOUSES, "--noise", "r1", "--labels", "predicted"]
+    result = ok(nnlite(*given, "--save", "FILE"))
+    assert "told predicted labels" in result.stdout
+    x, _ = load(houses).test[:12].batch(slice(None))
+    net = load_run(tmp_path / "runs" / "houses" / "rect").net
+    expected = R1.craft(net, x, net.predict(x), (0.1,), np.random.default_rng(0)).images[0]
+    assert (safetensors.numpy.load_file("FILE")["images4"] == expected).all()
+    with safetensors.safe_open("FILE", "np") as file:
+        assert json.loads(file.metadata()["nnlite-attack"])["labels"] == "predicted"
+
+
+def test_an_audit_rounds_and_says_what_its_proofs_mean(nnlite, houses):
+    quick = ["--steps", 3, "--apgd-steps", 3, "--tries", 1, "--proven", 5, "--examples", 10, "--phi", "0.2"]
+    result = nnlite("audit", "rect", "--data", "houses.csv", "--whole", "rooms", *quick, "--json")
+    assert result.exit_code in (0, 1)
+    words = "what is proven holds for all numbers within phi, and so for the whole ones, too\n"
+    assert words in result.stderr
+    assert json.loads(result.stdout)["columns"]["whole"] == ["rooms"]
+    result = ok(nnlite("certify", "rect", "--data", "houses.csv", "--whole", "rooms", "--examples", 5, "--json"))
+    assert words in result.stderr
+    error = one_error(nnlite("certify", "rect", "--data", "houses.csv", "--whole", "rooms", "--per-image"))
+    assert "whole: the radii of each image are those of any noise" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--whole", "size"], "whole: expected whole numbers in column 'size', found "),
+        (["--whole", "room"], r"houses has no 'room' \(did you mean 'rooms'\?\)"),
+        (["--whole", "rooms", "--no-clip"], "whole: they hold noise in a box; .* --clip"),
+        (["--target", "c"], "target: expected one of a, b, found 'c'"),
+        (["--target", "2"], "target: expected one of a, b, found '2'"),
+        (["--target", "-1"], "target: expected one of a, b, found '-1'"),
+        (["--target", "a", "--noise", "apgd-t"], "target: noise apgd-t cannot be led towards one class, only r1, r2"),
+        (["--target", "a", "--noise", "square"], "target: noise square cannot be led towards one class, only r1, r2"),
+        (["--labels", "none"], "'none' is not one of 'true', 'predicted'"),
+    ],
+)
+def test_an_aim_that_cannot_be_is_refused(nnlite, houses, tmp_path, options, words):
+    given = ["attack", "--adversary", "rect", "--data", "houses.csv", "--noise", "pgd", "--save", "FILE"]
+    assert re.search(words, one_error(nnlite(*given, *options)))
+    assert not (tmp_path / "FILE").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--frozen", "f9"], r"wine has no 'f9'.*the columns are f0, f1, f2"),
         (["--phi-column", "f0"], "expected NAME=PHI, such as alcohol=0.05, found 'f0'"),
         (["--phi-column", "f0=-1"], "at least 0"),
-        (["--frozen", "f0", "--no-clip"], "leave --no-clip out"),
+        (["--frozen", "f0", "--no-clip"], "keep it in the data's range with --clip"),
     ],
 )
 def test_a_column_that_cannot_be_held_is_refused(nnlite, wine, options, words):
