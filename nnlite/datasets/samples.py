@@ -32,6 +32,7 @@ class Samples:
         auxiliary: the labels (N,) of each auxiliary task, by its name.
         box: what pixels may be, in the units of `batch`.
         whole: the features that noise leaves whole numbers; None where there is none.
+        shape: rows and columns of an image, and channels where it has them; () for rows of a table.
     """
 
     images: Array
@@ -40,7 +41,8 @@ class Samples:
     auxiliary: Mapping[str, Array] = field(default_factory=dict)
     box: Box = UNIT
     whole: WholeNumbers | None = None
-    __repr__ = brief()
+    shape: tuple[int, ...] = ()
+    __repr__ = brief("images", "labels", "white", "auxiliary", "box")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -111,6 +113,7 @@ class Dataset:
                 check_labels(to_host(samples.labels), samples.images.shape[:1], self.classes)
             except NnliteError as error:
                 raise NnliteError(f"{name}: {error}") from error
+            object.__setattr__(self, name, replace(samples, shape=self.shape if len(self.shape) > 1 else ()))
 
     @property
     def features(self) -> int:
@@ -204,7 +207,7 @@ def check_samples(
     if images.ndim < 2 or 0 in images.shape:
         found = f"found {images.shape}; one image alone is images[None]"
         raise NnliteError(f"images: expected one row for each, shape (N, D), {found}")
-    images = images.reshape(len(images), -1)
+    shape, images = images.shape[1:] if images.ndim > 2 else (), images.reshape(len(images), -1)
     if labels.shape != images.shape[:1]:
         found = f"found {labels.shape}; give each image one class"
         raise NnliteError(f"labels: expected one for each image, shape {images.shape[:1]}, {found}")
@@ -221,4 +224,4 @@ def check_samples(
     if least < 0 or most > limit:
         found = f"found [{least}, {most}]; number the classes from 0"
         raise NnliteError(f"labels: expected values in [0, {limit}], {found}")
-    return Samples(images, labels.astype(np.int64), float(white))
+    return Samples(images, labels.astype(np.int64), float(white), shape=shape)

@@ -54,6 +54,7 @@ def attack_nets(
     NnliteError: as `evaluate_attack`, and for a file that exists already or cannot be written.
     """
     clean, seed = data.test[:first], chosen.seed or 0
+    chosen = chosen.on(clean.shape)
     net = adversary[1].astype(dtype).to(device)
     nets = {name: victim.astype(dtype).to(device) for name, victim in victims.items()}
     asked = nets, clean.to(device), chosen.aimed, chosen.phi

@@ -99,6 +99,11 @@ class ChosenAttack:
         aimed = Aimed(self.attack, self.target, predicted=self.labels == "predicted")
         return self.attack if aimed == Aimed(self.attack) else aimed
 
+    def on(self, shape: tuple[int, ...]) -> "ChosenAttack":
+        """Return it told the shape of an image, () for rows of a table, where it looks at that."""
+        attack: Any = self.attack
+        return replace(self, attack=replace(attack, shape=shape or None)) if hasattr(attack, "shape") else self
+
     @property
     def title(self) -> str:
         """What it makes, such as: PGD noise."""
