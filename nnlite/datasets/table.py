@@ -50,8 +50,8 @@ def read_table(path: Path, label: str | None = None, *, features: tuple[str, ...
     Arguments:
         path: the file.
         label: the column of the labels; None for the last one.
-        features: the columns that are wanted, in this order; then the file may lack the column `label`, and may have
-            no others. None for all but `label`.
+        features: the columns that are wanted, in this order; then the file may lack the column `label`, or labels in
+            it, which are "" then, and may have no other columns. None for all but `label`.
 
     NnliteError names the line and the column of what is missing, or is no number.
     """
@@ -110,7 +110,9 @@ def _read(path: Path, lines: Any, most: int, label: str | None, features: tuple[
         if place is not None:
             text = row[place].strip()
             if text.lower() in MISSING:
-                raise NnliteError(f"{where}: expected a label in column {label!r}, found none; leave the row out")
+                if features is None:
+                    raise NnliteError(f"{where}: expected a label in column {label!r}, found none; leave the row out")
+                text = ""
             numbers[count] = classes.setdefault(text, len(classes))
         count += 1
     if not count:
@@ -155,7 +157,7 @@ def _columns(
     if missing or unknown:
         name, what = (min(missing), "found none") if missing else (min(unknown), "the net does not know it")
         raise NnliteError(f"{path}: column {name!r}: {what}; expected {listed(features)}")
-    return None, [header.index(name) for name in features]
+    return label if label in header else None, [header.index(name) for name in features]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from sklearn.metrics import balanced_accuracy_score, recall_score
 from sklearn.neural_network import MLPClassifier
 from tables import blobs, write_blobs, write_csv, write_idx_folder
 
@@ -382,24 +383,79 @@ def test_new_rows_are_predicted_as_the_net_does(nnlite, wine, tmp_path):
     np.testing.assert_allclose([[float(one) for one in line[1:]] for line in lines], p, rtol=1e-4)
     assert [line[0] for line in lines] == [("red", "white")[k] for k in p.argmax(axis=1)]
     content = json.loads(ok(nnlite("predict", "wine/rect", "new.csv", "--json")).stdout)
-    assert [one["class"] for one in content] == [line[0] for line in lines]
-    assert content[0]["probabilities"].keys() == {"red", "white"}
+    assert [one["class"] for one in content["rows"]] == [line[0] for line in lines]
+    assert content["rows"][0]["probabilities"].keys() == {"red", "white"}
+    assert (content["run"], content["examples"], content["accuracy"], content["balanced"], content["classes"]) == (
+        "rect",
+        len(inside),
+        None,
+        None,
+        [],
+    )
 
 
-def test_a_label_column_is_left_aside_and_rows_beyond_the_range_are_counted(nnlite, wine, tmp_path):
+def test_where_there_are_labels_each_class_has_its_recall(nnlite, wine, tmp_path):
+    head, *table = csv.reader(wine.read_text("utf-8").splitlines())
+    table[0][-1], table[2][-1], table[1][-1] = "white", "white", "red"  # as if the net were wrong about three
+    write_csv(tmp_path / "new.csv", head, table)
+    result = ok(nnlite("predict", "rect", "new.csv"))
+    predicted = [line.split(",")[0] for line in result.stdout.splitlines()[1:]]
+    labels = [row[-1] for row in table]
+    recalls = {name: 100 * recall_score(labels, predicted, labels=[name], average="macro") for name in ("red", "white")}
+    rows = {line.split()[0]: line.split()[1:] for line in result.stderr.splitlines() if line.strip()}
+    assert rows["rect"] == ["on", "new.csv,", "in", "%"]
+    assert {name: rows[name] for name in recalls} == {
+        name: [str(labels.count(name)), f"{recall:.2f}"] for name, recall in recalls.items()
+    }
+    balanced = 100 * balanced_accuracy_score(labels, predicted)
+    assert f"balanced accuracy        90   {balanced:.2f}\n" in result.stderr
+    content = json.loads(ok(nnlite("predict", "rect", "new.csv", "--json")).stdout)
+    assert content["balanced"] == pytest.approx(balanced)
+    assert content["accuracy"] == pytest.approx(100 * np.mean(np.array(labels) == np.array(predicted)))
+    expected = [
+        {"class": name, "examples": labels.count(name), "recall": pytest.approx(one)} for name, one in recalls.items()
+    ]
+    assert content["classes"] == expected
+
+
+UNSURE = ["red", "", "NA", "rose", "white", "red", "?", "white"]
+
+
+def test_rows_without_a_label_that_the_net_knows_are_left_out_of_the_figures(nnlite, wine, tmp_path):
+    head, *rows = csv.reader(wine.read_text("utf-8").splitlines())
+    rows = [[*row[:3], label] for row, label in zip(rows[:8], UNSURE, strict=True)]
+    write_csv(tmp_path / "new.csv", head, rows)
+    result = ok(nnlite("predict", "rect", "new.csv", "--json"))
+    content = json.loads(result.stdout)
+    assert [(one["class"], one["examples"]) for one in content["classes"]] == [("red", 2), ("white", 2)]
+    assert len(content["rows"]) == content["examples"] == 8
+    assert "4 of 8 rows have no label, or one that rect does not know; the figures leave them out.\n" in result.stderr
+    write_csv(tmp_path / "new.csv", head, [[*row[:3], ""] for row in rows])
+    result = ok(nnlite("predict", "rect", "new.csv"))
+    assert "8 of 8 rows have no label" in result.stderr
+    assert "balanced" not in result.stderr
+
+
+def test_a_label_column_may_be_there_and_rows_beyond_the_range_are_counted(nnlite, wine, tmp_path):
     rows = list(csv.reader(wine.read_text("utf-8").splitlines()))
     write_csv(tmp_path / "new.csv", rows[0], [rows[1], ["1e6", *rows[1][1:]]])
     result = ok(nnlite("predict", "runs/wine/rect", "new.csv"))
     assert len(result.stdout.splitlines()) == 3
-    assert result.stderr == "Note: 1 of 2 rows lie beyond the training range; do not rely on their classes.\n"
+    assert result.stderr.startswith("Note: 1 of 2 rows lie beyond the training range; do not rely on their classes.\n")
 
 
 def test_a_run_of_digits_predicts_images(nnlite, digits, tmp_path):
     ok(nnlite("train", "--hidden", 16, "--epochs", 3, "--name", "rect"))
     np.savez(tmp_path / "new.npz", x=digits.test.images.reshape(-1, 8, 8))
-    found = json.loads(ok(nnlite("predict", "rect", "new.npz", "--json")).stdout)
+    found = json.loads(ok(nnlite("predict", "rect", "new.npz", "--json")).stdout)["rows"]
     correct = np.mean([int(one["class"]) == label for one, label in zip(found, digits.test.labels, strict=True)])
-    assert 100 * correct == pytest.approx(load_run(tmp_path / "runs" / "digits" / "rect").results.test)
+    expected = load_run(tmp_path / "runs" / "digits" / "rect").results.test
+    assert 100 * correct == pytest.approx(expected)
+    np.savez(tmp_path / "new.npz", x=digits.test.images.reshape(-1, 8, 8), y=digits.test.labels)
+    content = json.loads(ok(nnlite("predict", "rect", "new.npz", "--json")).stdout)
+    assert (content["accuracy"], len(content["classes"])) == (pytest.approx(expected), 10)
+    np.savez(tmp_path / "new.npz", x=digits.test.images.reshape(-1, 8, 8), y=digits.test.labels[:9])
+    assert "y: expected a label for each of 500 rows, found (9,)" in one_error(nnlite("predict", "rect", "new.npz"))
 
 
 def test_a_name_on_several_data_sets_has_to_be_told(nnlite, wine, tmp_path):
