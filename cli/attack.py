@@ -80,7 +80,7 @@ _ROWS = [
 @_attack_options
 @click.option("--target", metavar="CLASS", help=f"Lead images towards this class, by name or number.  [not {_UNLED}]")
 @click.option(
-    "--labels", type=Choice(LABELS), default="true", show_default=True, help="What the adversary takes for true."
+    "--labels", type=Choice(LABELS), default="true", show_default=True, help="Those that the adversary is shown."
 )
 @column_options
 @click.option("--dtype", type=Choice(["float32", "float64"]), default="float32", show_default=True, help="Type.")

@@ -35,13 +35,13 @@ class ColumnPhi(click.ParamType[tuple[str, float]]):
 
 
 def column_options(command: Command) -> Command:
-    """Add the options that say which columns of a table noise may move, and how far."""
+    """Add the options that say what noise may do with the columns of a table."""
+    whole = "Noise leaves whole numbers in this column; repeatable."
+    command = click.option("--whole", multiple=True, metavar="NAME", help=whole)(command)
     limit = "Noise moves this column by at most so much, whatever phi; repeatable."
     command = click.option("--phi-column", "limits", type=ColumnPhi(), multiple=True, help=limit)(command)
     leave = "Noise leaves this column as it is; repeatable."
-    command = click.option("--frozen", multiple=True, metavar="NAME", help=leave)(command)
-    whole = "Noise leaves whole numbers in this column; repeatable."
-    return click.option("--whole", multiple=True, metavar="NAME", help=whole)(command)
+    return click.option("--frozen", multiple=True, metavar="NAME", help=leave)(command)
 
 
 def with_columns_held(
