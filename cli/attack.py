@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,13 @@ from nnlite.cli.options import (
     print_table,
     runs_option,
 )
-from nnlite.cli.own import Reach, column_options, data_of, on_same_data, tell_units, with_columns_held
+from nnlite.cli.own import Reach, column_options, data_of, number_of, on_same_data, tell_units, with_columns_held
 from nnlite.cli.progress import progress
 from nnlite.datasets.loading import source_name
 from nnlite.datasets.table import listed
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import AttackTable
-from nnlite.evaluation.attack_file import check_ending
+from nnlite.evaluation.attack_file import LABELS, check_ending
 from nnlite.evaluation.attacking import attack_nets
 from nnlite.evaluation.named_attacks import NAMED_ATTACKS, NORM_NAMES, OPTIONS, ChosenAttack, choose_attack
 from nnlite.evaluation.pictures import check_picture, plot_accuracy, plot_examples
@@ -55,6 +56,7 @@ def _attack_options(command: Command) -> Command:
 
 _NAMES = [name for known, row in NAMED_ATTACKS.items() for name in (known, *row.aliases)]
 _SIZES = _usual({name: ",".join(f"{size:g}" for size in row.phi) for name, row in NAMED_ATTACKS.items()})
+_UNLED = ", ".join(name for name, row in NAMED_ATTACKS.items() if not row.targets)
 _FREE = ", ".join(name for name, row in NAMED_ATTACKS.items() if row.clip is False)
 _ROWS = [
     (
@@ -76,6 +78,10 @@ _ROWS = [
 @click.option("--phi", type=PHIS, help=f"Sizes of noise, such as 0.1,8/255.  [{_SIZES}]")
 @click.option("--clip/--no-clip", default=None, help=f"Keep pixels within [0, 1].  [default: yes, but not for {_FREE}]")
 @_attack_options
+@click.option("--target", metavar="CLASS", help=f"Lead images towards this class, by name or number.  [not {_UNLED}]")
+@click.option(
+    "--labels", type=Choice(LABELS), default="true", show_default=True, help="Those that the adversary is shown."
+)
 @column_options
 @click.option("--dtype", type=Choice(["float32", "float64"]), default="float32", show_default=True, help="Type.")
 @device_option
@@ -96,8 +102,11 @@ def attack(
     noise: str,
     phi: tuple[float, ...] | None,
     clip: bool | None,
+    target: str | None,
+    labels: str,
     frozen: tuple[str, ...],
     limits: Reach,
+    whole: tuple[str, ...],
     dtype: str,
     device: str,
     runs: Path,
@@ -110,7 +119,9 @@ def attack(
 ) -> None:
     """Attack runs with the noise that one run crafts.
 
-    Prints the accuracy of every victim at each phi, the size of the noise.
+    Prints the accuracy of every victim at each phi, the size of the noise. With --target also how many of the images
+    of other classes a victim takes for that class; images of it stay as they are. With --labels predicted the
+    adversary goes by what its own net predicts, and needs no labels: noise made with true labels may leak them.
 
     \b
     Noise marked [interop] is that of the Adversarial Robustness Toolbox;
@@ -121,13 +132,15 @@ def attack(
     if save:
         check_ending(save)
     given = {name: value for name, value in options.items() if value is not None}
-    chosen = choose_attack(noise, phi, clip=clip, **given)
+    chosen = choose_attack(noise, phi, clip=clip, **given)  # what it refuses is told before a run is looked for
     source, data = data, source_name(data)
     crafting = find_run(adversary, data, runs)
+    led = None if target is None else number_of(crafting.data, target)
+    chosen = choose_attack(noise, phi, clip=clip, target=led, labels=labels, **given)
     scored = [find_run(name, data, runs) for name in victims] or list_runs(runs, data)
     if len({run.name for run in scored}) < len(scored):
         raise NnliteError("victim: expected runs of different names, found one twice")
-    dataset = with_columns_held(data_of(crafting, source), frozen, limits, clip=chosen.attack.clip)
+    dataset = with_columns_held(data_of(crafting, source), frozen, limits, whole, clip=chosen.attack.clip)
     scored = on_same_data(scored, dataset, chosen=bool(victims))
     count = len(dataset.test[:first])
     for line in _beyond_the_range(chosen, dataset.features):
@@ -151,7 +164,13 @@ def attack(
 
     table, how = found.table, {"adversary": crafting.name, "noise": f"{chosen.title}, {chosen.details}"}
     rows = [how | row for row in table.records()]
-    figures = {victim: [float(value) for value in values] for victim, values in table.accuracy.items()}
+    figures, reached = (
+        {victim: [float(value) for value in values] for victim, values in shares.items()}
+        for shares in (table.accuracy, table.reached)
+    )
+    about = dataset.description
+    aim = None if led is None else about.classes[led]
+    own = 0 if led is None else int((dataset.test.labels[:first] == led).sum())
     if as_json:
         print_json(
             {
@@ -164,8 +183,12 @@ def attack(
                 "parameters": chosen.parameters,
                 "seed": chosen.seed,
                 "dtype": dtype,
+                "target": aim,
+                "labels": labels,
+                "columns": asdict(dataset.columns),
                 "phi": table.phi,
                 "accuracy": figures,
+                "reached": reached,
                 "zero_share": table.zero_share,
                 "failed": None if table.failed is None else int(table.failed),
                 "median_noise": {norm: None if math.isnan(size) else size for norm, size in _medians(table).items()},
@@ -175,13 +198,18 @@ def attack(
     elif as_csv:
         print_csv(rows)
     else:
-        samples = f"{count:,} test {dataset.description.samples} of {data}"
-        print_table(
-            f"{crafting.name} crafts {chosen.title} on {samples}, {chosen.details}",
-            ["victim", *(f"phi {size:g}" for size in table.phi)],
-            [[victim, *(f"{value:.2f}" for value in values)] for victim, values in figures.items()],
-        )
+        samples = f"{count:,} test {about.samples} of {data}"
+        titles = [f"{crafting.name} crafts {chosen.title} on {samples}, {chosen.details}"]
+        titles += [f"taken for {aim}, in % of the {count - own:,} {about.samples} of other classes"] * bool(reached)
+        for title, shares in zip(titles, (figures, reached), strict=False):
+            print_table(
+                title,
+                ["victim", *(f"phi {size:g}" for size in table.phi)],
+                [[victim, *(f"{value:.2f}" for value in values)] for victim, values in shares.items()],
+            )
         message("accuracy in %" + ("; phi is the length of the noise in the L2 norm" if table.norm == "l2" else ""))
+    if aim is not None:
+        message(f"{own:,} {about.samples} of class {aim} stay as they are")
     if table.norm != "l2":
         tell_units(dataset, max(table.phi))
     for line in _notes(table, crafting.name, count):
@@ -189,7 +217,7 @@ def attack(
 
     methods = {run.name: run.settings.reg for run in scored}
     heading = f"{data}: {chosen.title} crafted by {crafting.name}\n{chosen.details}"
-    classes = dataset.description.classes
+    classes = about.classes
     if classes != tuple(map(str, range(len(classes)))):
         heading += "\n" + listed([f"{label} is {name}" for label, name in enumerate(classes)])
     if plot:

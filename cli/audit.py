@@ -82,6 +82,7 @@ def audit(
     transfer: str,
     frozen: tuple[str, ...],
     limits: Reach,
+    whole: tuple[str, ...],
     device: str,
     as_json: bool,
     as_csv: bool,
@@ -100,7 +101,9 @@ def audit(
     source, data = data, source_name(data)
     audited = find_run(run, data, runs)
     others = [other for other in list_runs(runs, data) if other.name != audited.name] if transfer == "all" else []
-    dataset = with_columns_held(data_of(audited, source), frozen, limits, clip=options.clip)
+    dataset = with_columns_held(data_of(audited, source), frozen, limits, whole, clip=options.clip)
+    if whole and options.proven:
+        message("what is proven holds for all numbers within phi, and so for the whole ones, too")
     others = [one for one in on_same_data([audited, *others], dataset, chosen=False) if one.name != audited.name]
     with progress("audit") as show:
         found = audit_net(
@@ -118,6 +121,7 @@ def audit(
             {
                 "run": audited.name,
                 "data": data,
+                "columns": dataclasses.asdict(dataset.columns),
                 **_content(found),
                 "balanced": found.balanced.tolist(),
                 "classes": [

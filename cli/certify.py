@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def certify(
     per_image: bool,
     frozen: tuple[str, ...],
     limits: Reach,
+    whole: tuple[str, ...],
     device: str,
     as_json: bool,
     as_csv: bool,
@@ -104,12 +106,18 @@ def certify(
     """  # noqa: D301 - click wants the backspace itself
     if plot:
         check_picture(plot)
+    if whole and (per_image or plot):
+        raise NnliteError(
+            "whole: the radii of each image are those of any noise; leave it, or --per-image and --plot out"
+        )
     options = CertifyOptions(**asked)
     source, data = data, source_name(data)
     found = [find_run(name, data, runs) for name in names]
     if len({run.name for run in found}) < len(found):
         raise NnliteError("run: expected runs of different names, found one twice")
-    dataset = with_columns_held(data_of(found[0], source), frozen, limits, clip=options.clip)
+    dataset = with_columns_held(data_of(found[0], source), frozen, limits, whole, clip=options.clip)
+    if whole:
+        message("what is proven holds for all numbers within phi, and so for the whole ones, too")
     test = dataset.test.to(device)
     found = on_same_data(found, dataset, chosen=True)
     brackets: dict[str, Bracket] = {}
@@ -130,7 +138,7 @@ def certify(
     except KeyboardInterrupt as error:
         stopped = error
     if as_json and brackets:
-        print_json(_content(data, options, brackets, radii))
+        print_json(_content(dataset, options, brackets, radii))
     elif as_csv:
         print_csv(_rows(radii or brackets))
     elif radii:
@@ -167,7 +175,7 @@ def _contradictions(brackets: dict[str, Bracket], radii: dict[str, Radii]) -> It
 
 
 def _content(
-    data: str, options: CertifyOptions, brackets: dict[str, Bracket], radii: dict[str, Radii]
+    data: Dataset, options: CertifyOptions, brackets: dict[str, Bracket], radii: dict[str, Radii]
 ) -> dict[str, Any]:
     runs = [
         {"run": name, **figures(found), "contradictions": found.contradictions.sum(axis=1).tolist()}
@@ -177,7 +185,8 @@ def _content(
         if run["run"] in radii:
             run["per_image"] = _per_image(radii[run["run"]])
     return {
-        "data": data,
+        "data": data.name,
+        "columns": asdict(data.columns),
         "phi": options.sizes,
         "clip": options.clip,
         "seed": options.seed,

@@ -214,8 +214,8 @@ def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writerows([*head, *(row.values() for row in rows)])
 
 
-def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table to stdout, as wide as its content needs; the first column is aligned left, the others right."""
+def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False) -> None:
+    """Print a table to stdout or stderr, as wide as its content needs, the first column left, the others right."""
     # the name of a run, or a text in a file, may come from a stranger
     title, head, rows = printable(title), [*map(printable, head)], [[*map(printable, row)] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(head, *rows, strict=True)]
@@ -224,7 +224,7 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) 
         padding = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
         return "  ".join([cells[0] + padding[0], *map(add, padding[1:], cells[1:])]).rstrip()
 
-    console = Console(highlight=False)  # its own tables take 1 ms a row, and there may be thousands of runs
+    console = Console(stderr=err, highlight=False)  # its own tables take 1 ms a row, and there may be thousands of runs
     for text, style in ((f"{title}\n", "bold"), (line(head), "bold"), ("─" * (sum(widths) + 2 * len(head) - 2), None)):
         console.out(text, style=style)
     console.out("\n".join([*map(line, rows), ""]))

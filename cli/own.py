@@ -1,16 +1,16 @@
 """The data that runs were trained on: loaded as a run records it, and compared with what others record."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import click
-import numpy as np
 
 from nnlite.cli.options import PHI, message
-from nnlite.datasets.description import check_same
+from nnlite.datasets.columns import FREE, Columns
+from nnlite.datasets.description import Description, check_same
 from nnlite.datasets.loading import reload
 from nnlite.datasets.samples import Dataset
+from nnlite.datasets.table import listed
 from nnlite.errors import NnliteError
 from nnlite.storage.texts import did_you_mean
 from nnlite.training.runs import Run
@@ -35,34 +35,42 @@ class ColumnPhi(click.ParamType[tuple[str, float]]):
 
 
 def column_options(command: Command) -> Command:
-    """Add the options that say which columns of a table noise may move, and how far."""
+    """Add the options that say what noise may do with the columns of a table."""
+    whole = "Noise leaves whole numbers in this column; repeatable."
+    command = click.option("--whole", multiple=True, metavar="NAME", help=whole)(command)
     limit = "Noise moves this column by at most so much, whatever phi; repeatable."
     command = click.option("--phi-column", "limits", type=ColumnPhi(), multiple=True, help=limit)(command)
     leave = "Noise leaves this column as it is; repeatable."
     return click.option("--frozen", multiple=True, metavar="NAME", help=leave)(command)
 
 
-def with_columns_held(data: Dataset, frozen: Sequence[str], limits: Reach, *, clip: bool) -> Dataset:
-    """Return the data with test rows whose columns noise moves no further than it is told; say what that is.
+def with_columns_held(
+    data: Dataset, frozen: tuple[str, ...], limits: Reach, whole: tuple[str, ...], *, clip: bool
+) -> Dataset:
+    """Return the data with test rows whose columns noise moves only as it is told; say how that is.
 
-    NnliteError for a column that the data do not have, a number below 0, and noise that is not clipped.
+    NnliteError for a column that the data do not have, a number below 0, a column that is to stay whole and is not, and
+    noise that is not clipped.
     """
-    held = {**dict.fromkeys(frozen, 0.0), **dict(limits)}
-    if not held:
+    columns = Columns(frozen, dict(limits), whole)
+    if columns == FREE:
         return data
-    features = data.description.features
-    for name, phi in held.items():
-        if name not in features:
-            known = f"the columns are {', '.join(features[:20])}" if features else "images have none"
-            raise NnliteError(f"column: {data.name} has no {name!r}{did_you_mean(name, features)}; {known}")
-        if not 0 <= phi < np.inf:
-            raise NnliteError(f"phi-column: expected a finite number of at least 0 for {name}, found {phi}")
+    found = data.held(columns)
     if not clip:
-        raise NnliteError("frozen, phi-column: they hold noise in a box; leave --no-clip out")
-    words = [f"{name} by at most {phi:g}" if phi else f"{name} not at all" for name, phi in held.items()]
-    message(f"noise moves {', '.join(words)}")
-    reach = np.array([held.get(name, np.inf) for name in features])
-    return replace(data, test=data.test.limited(reach))
+        raise NnliteError(
+            "frozen, phi-column, whole: they hold noise in a box; keep it in the data's range with --clip"
+        )
+    message(str(columns))
+    return found
+
+
+def number_of(about: Description, name: str) -> int:
+    """Return the number of the class that has this name, or else this number; NnliteError for another."""
+    known = [*about.classes, *map(str, range(len(about.classes)))]
+    if name not in known:
+        near = did_you_mean(name, about.classes)
+        raise NnliteError(f"target: expected one of {listed(about.classes)}, found {name!r}{near}")
+    return known.index(name) % len(about.classes)
 
 
 def data_of(run: Run, source: str) -> Dataset:

@@ -62,6 +62,7 @@ def verify(file: Path, names: tuple[str, ...], data: str | None, runs: Path, as_
 
 
 def _content(attack: AttackFile, found: Verification) -> dict[str, object]:
+    others = int((attack.arrays.read("labels") != attack.record.target).sum())
     images = [{name: _finite(value) for name, value in vars(size).items()} for size in found.sizes]
     return {
         "record": dataclasses.asdict(attack.record),
@@ -73,6 +74,7 @@ def _content(attack: AttackFile, found: Verification) -> dict[str, object]:
                 "sha256": score.run.sha256,
                 "recorded": _percent(score.recorded, attack),
                 "found": _percent(score.found, attack),
+                "reached": score.reached and _percent(score.reached, attack, others),
             }
             for score in found.scores
         ],
@@ -111,8 +113,8 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _percent(counts: tuple[int, ...] | None, attack: AttackFile) -> list[float] | None:
-    return None if counts is None else [100 * count / attack.shape[0] for count in counts]
+def _percent(counts: tuple[int, ...] | None, attack: AttackFile, examples: int | None = None) -> list[float] | None:
+    return None if counts is None else [100 * count / (examples or attack.shape[0]) for count in counts]
 
 
 def _print(attack: AttackFile, found: Verification, file: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnlite.attacks import STEEPEST, Crafted, check_batch, check_count, project
+from nnlite.attacks import STEEPEST, Crafted, check_batch, check_settings, project
 from nnlite.backend import Array, get_xp
 from nnlite.errors import NnliteError
 from nnlite.inputs import UNIT, Box
@@ -29,9 +29,9 @@ RISES = 0.75  # rho of the paper: where fewer of the steps since the last checkp
 
 @dataclass(frozen=True)
 class APGD:
-    """Auto-PGD in a ball of radius phi, on each loss from each start, for the images that are still correct.
+    """Auto-PGD in a ball of radius phi, on each loss from each start, for the images that do not fool the net yet.
 
-    A misclassified point on the way ends the search for its image. The largest radius is tried on every image, each
+    A point on the way that does ends the search for its image. The largest radius is tried on every image, each
     smaller one on what fell at the one before: what stands in a ball stands in every smaller one.
 
     Arguments:
@@ -43,6 +43,7 @@ class APGD:
         losses: Of LOSSES. "ce", the cross-entropy, and "margin", z_t - z_y of the wrong class t that is likeliest at
             each point, take turns from start to start; "targets" is z_t - z_y of each wrong class t, from the image.
         clip: Whether pixels stay within the box of the data.
+        targeted: Whether the net is to predict y, not to leave it; then each loss is taken with the other sign.
     """
 
     norm: str = "linf"
@@ -50,22 +51,20 @@ class APGD:
     restarts: int = 10
     losses: tuple[str, ...] = ("ce", "margin")
     clip: bool = True
+    targeted: bool = False
 
     def __post_init__(self) -> None:
-        if self.norm not in STEEPEST:
-            raise NnliteError(f"norm: expected one of {', '.join(STEEPEST)}, found {self.norm!r}")
+        check_settings(self, "steps", "restarts")
         if not self.losses or not set(self.losses) <= set(LOSSES):
             raise NnliteError(f"losses: expected one or more of {', '.join(LOSSES)}, found {self.losses!r}")
-        for name in ("steps", "restarts"):
-            object.__setattr__(self, name, check_count(name, getattr(self, name)))
 
     def craft(
         self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
     ) -> Crafted:
-        """Return for each phi a misclassified image, or else the one of the highest value of the first loss."""
+        """Return for each phi an image that fools the net, or else the one of the highest value of the first loss."""
         xp, limits = get_xp(x), check_batch(net, x, y, box if self.clip else None)
         logits = net.logits(x)
-        left = logits.argmax(axis=-1) == y
+        left = (logits.argmax(axis=-1) == y) != self.targeted
         searches = self._searches(logits, y, rng)
         point, images = xp.broadcast_to(x, (*left.shape, x.shape[-1])), {0.0: x}
         for radius in sorted({float(size) for size in phi if size}, reverse=True):
@@ -79,7 +78,7 @@ class APGD:
                 centre, old, tried = x[..., rows, :], point[..., rows, :], tried[..., rows]
                 search = search._replace(against=search.against[..., rows, :], mixture=search.mixture[..., rows, :])
                 rise = net.backward(net.forward(centre), search.mixture, loss=MIXTURE).dx
-                begin = xp.broadcast_to(centre + radius * STEEPEST[self.norm](rise), old.shape)
+                begin = centre + radius * STEEPEST[self.norm](-rise if self.targeted else rise)
                 own = limits and limits.take(rows)
                 found, hit = self._climb(net, search, centre, begin, y[..., rows, None], radius, own)
                 point[..., rows, :] = xp.where((tried & (hit | (number == 0)))[..., None], found, old)
@@ -110,16 +109,16 @@ class APGD:
     def _climb(
         self, net: Network, search: "_Search", x: Array, start: Array, y: Array, radius: float, box: Box | None
     ) -> tuple[Array, Array]:
-        """Return from each start the first misclassified point, else that of the highest loss, and which of the two."""
+        """Return from each start the first point that fools the net, else that of the highest loss, and which it is."""
         xp = get_xp(x)
-        at = _look(net, search.loss, project(start, x, radius, self.norm, box), y, search.against)
+        at = self._look(net, search.loss, project(start, x, radius, self.norm, box), y, search.against)
         full, none = xp.full_like(at.loss, 2 * radius), xp.zeros_like(at.loss)
         now = _State(x, box, y, search.against, at, at, at.point, full, at.loss, none, at.fooled & False)
         found, hit = at.point.copy(), at.fooled[..., 0].copy()
         rows, checked, checks = xp.arange(x.shape[-2]), 0, _checks(search.steps)
         for step in range(1, search.steps + 1):
             moved = self._moved(now, radius, MOMENTUM if step > 1 else 1)
-            at = _look(net, search.loss, moved, now.y, now.against)
+            at = self._look(net, search.loss, moved, now.y, now.against)
             rises = now.rises + (at.loss > now.at.loss)
             now = now._replace(at=at, best=at.over(now.best), before=now.at.point, rises=rises)
             if step in checks:
@@ -132,6 +131,12 @@ class APGD:
                     break
                 now, rows = now.take(left), rows[left]
         return found, hit
+
+    def _look(self, net: Network, loss: Loss, point: Array, y: Array, against: Array) -> "_Look":
+        labels = against if against.shape[-1] > 1 else against[..., 0]
+        seen = net.backward(net.forward(point), labels, loss=loss)
+        rise, value = (-seen.dx, -seen.loss) if self.targeted else (seen.dx, seen.loss)
+        return _Look(point, rise, value[..., None], (seen.logits.argmax(axis=-1)[..., None] == y) == self.targeted)
 
     def _moved(self, now: "_State", radius: float, momentum: float) -> Array:
         """Return the next points: a step of each stride along the gradient, beside a share of the step before."""
@@ -161,7 +166,7 @@ class _Search(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """N points (..., N, D), and what the net says there: dloss/dx, the loss and whether it is wrong (..., N, 1)."""
+    """N points (..., N, D), and what the net says there: dloss/dx, the loss and whether it is fooled (..., N, 1)."""
 
     point: Array
     dx: Array
@@ -169,7 +174,7 @@ class _Look(NamedTuple):
     fooled: Array
 
     def over(self, best: "_Look") -> "_Look":
-        """Return these points where they are better than `best`: of a higher loss, or the first misclassified one."""
+        """Return these points where they are better than `best`: of a higher loss, or the first that fools it."""
         return _chosen(~best.fooled & (self.fooled | (self.loss > best.loss)), self, best)
 
 
@@ -231,12 +236,6 @@ def _mixture(logits: Array, w: Array) -> tuple[Array, Array]:
 
 
 MIXTURE = Loss("mixture of logits", _mixture)
-
-
-def _look(net: Network, loss: Loss, point: Array, y: Array, against: Array) -> _Look:
-    labels = against if against.shape[-1] > 1 else against[..., 0]
-    seen = net.backward(net.forward(point), labels, loss=loss)
-    return _Look(point, seen.dx, seen.loss[..., None], seen.logits.argmax(axis=-1)[..., None] != y)
 
 
 def _chosen(which: Array, one: _Look, other: _Look) -> _Look:

@@ -4,7 +4,8 @@ Noise is the paper's (section 3): one step of size phi along R's gradient at the
 phi sign(J), the fast gradient sign method; R2 noise is phi 2J. The paper does not clip to [0, 1]. The direction
 does not depend on phi, so one backward pass serves every phi. PGD takes many such steps within a ball.
 
-An attack is a value that crafts. It forms no weight gradient, and draws only from the generator that it is given.
+An attack is a value that crafts. It forms no weight gradient, and draws only from the generator that it is given. One
+that is `targeted` takes y for the class that the net is to predict, and goes down its loss, not up.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,11 +70,12 @@ class Attack(Protocol):
 
 @dataclass(frozen=True)
 class Noise:
-    """One step phi along R's gradient at J, as in section 3 of the paper; it draws nothing."""
+    """One step phi along R's gradient at J, as in section 3 of the paper, against it if targeted; it draws nothing."""
 
     penalty: Penalty
     clip: bool = False
     loss: Loss = softmax_cross_entropy
+    targeted: bool = False
 
     @property
     def norm(self) -> str | None:
@@ -83,10 +85,10 @@ class Noise:
     def craft(
         self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
     ) -> Crafted:
-        """Return x + phi dR/dJ for each phi, from one backward pass."""
+        """Return x + phi dR/dJ for each phi, x - phi dR/dJ if targeted, from one backward pass."""
         limits = check_batch(net, x, y, box if self.clip else None)
         dx = input_gradient(net, x, y, self.loss)
-        direction = self.penalty.gradient(dx)
+        direction = self.penalty.gradient(-dx if self.targeted else dx)
         return Crafted([perturb(x, direction, size, limits) for size in phi], zeros=(dx == 0).sum())
 
 
@@ -98,15 +100,16 @@ NOISES = {"r1": R1, "r2": R2}
 class PGD:
     """Projected gradient descent (Madry et al. 2018): `steps` steepest steps within a ball of radius phi.
 
-    A misclassified end point is kept, else the one of the highest loss.
+    An end point that fools the net is kept, else the one of the highest loss: that of y, or less that of y if targeted.
 
     Arguments:
         norm: "linf" or "l2".
         steps: How many.
         restarts: The first starts at the image itself; each other one at a random point of the ball, for the images
-            that are still classified correctly.
+            that do not fool the net yet.
         stride: The size of a step as a share of phi; by default 2.5 / steps.
         clip: Whether pixels stay within the box of the data.
+        targeted: Whether the net is to predict y, not to leave it.
     """
 
     norm: str = "linf"
@@ -114,12 +117,10 @@ class PGD:
     restarts: int = 1
     stride: float | None = None
     clip: bool = True
+    targeted: bool = False
 
     def __post_init__(self) -> None:
-        if self.norm not in STEEPEST:
-            raise NnliteError(f"norm: expected one of {', '.join(STEEPEST)}, found {self.norm!r}")
-        for name in ("steps", "restarts"):
-            object.__setattr__(self, name, check_count(name, getattr(self, name)))
+        check_settings(self, "steps", "restarts")
         if self.stride is not None and not 0 < self.stride < np.inf:
             raise NnliteError(f"stride: expected a finite number above 0, found {self.stride}")
 
@@ -143,8 +144,7 @@ class PGD:
             rows = xp.flatnonzero(~fooled.reshape(-1, fooled.shape[-1]).all(axis=0))
             if not rows.size:
                 break
-            centre = x[..., rows, :]
-            limits = box and box.take(rows)
+            centre, limits = x[..., rows, :], box and box.take(rows)
             begin = project(centre + radius * start[..., rows, :], centre, radius, self.norm, limits)
             again = self._end(net, centre, begin, y[..., rows], radius, limits)
             better = ~fooled[..., rows] & (again[2] | (again[1] > loss[..., rows]))
@@ -156,7 +156,7 @@ class PGD:
     def climb(
         self, gradient: Callable[[Array], Array], x: Array, start: Array, radius: Number, box: Box | None
     ) -> Array:
-        """Return the end point (..., N, D) of all steps.
+        """Return the end point (..., N, D) of all steps, which lead down if targeted.
 
         Arguments:
             gradient: What is climbed: a point (..., N, D) -> the derivative there.
@@ -165,7 +165,7 @@ class PGD:
             radius: Above 0; a number, or one for each model, (S, 1, 1).
             box: What pixels may not leave, or None.
         """
-        stride, point = radius * self.share, start
+        stride, point = radius * (-self.share if self.targeted else self.share), start
         for _ in range(self.steps):
             moved = STEEPEST[self.norm](gradient(point))
             moved *= stride  # in place: the array is our own, and the time of an attack goes into arrays like it
@@ -176,11 +176,11 @@ class PGD:
     def _end(
         self, net: Network, x: Array, start: Array, y: Array, radius: float, box: Box | None
     ) -> tuple[Array, Array, Array]:
-        """Return the end point of all steps from `start`, its loss, and whether it is misclassified."""
+        """Return the end point of all steps from `start`, the loss that it climbed, and whether it fools the net."""
         point = self.climb(lambda at: net.backward(net.forward(at), y).dx, x, start, radius, box)
         logits = net.logits(point)
         loss, _ = softmax_cross_entropy(logits, y)
-        return point, loss, logits.argmax(axis=-1) != y
+        return point, -loss if self.targeted else loss, (logits.argmax(axis=-1) == y) == self.targeted
 
 
 def input_gradient(net: Network, x: Array, y: Array, loss: Loss = softmax_cross_entropy) -> Array:
@@ -240,13 +240,19 @@ def in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:
 
     Points are uniform, and drawn on the host; norm is "linf" or "l2".
     """
-    if norm == "linf":
-        drawn = rng.uniform(-1, 1, like.shape)
-    else:
-        drawn = rng.standard_normal(like.shape)
+    drawn = rng.uniform(-1, 1, like.shape) if norm == "linf" else rng.standard_normal(like.shape)
+    if norm == "l2":
         drawn /= np.linalg.norm(drawn, axis=-1, keepdims=True)
         drawn *= rng.random((*like.shape[:-1], 1)) ** (1 / like.shape[-1])
     return get_xp(like).asarray(drawn.astype(like.dtype))
+
+
+def check_settings(attack: Any, *counts: str) -> None:
+    """Check the norm of an attack, and make these counts of it ints; NnliteError where one is not what it must be."""
+    if attack.norm not in NORMS:
+        raise NnliteError(f"norm: expected one of {', '.join(NORMS)}, found {attack.norm!r}")
+    for name in counts:
+        object.__setattr__(attack, name, check_count(name, getattr(attack, name)))
 
 
 def check_count(name: str, number: Any, least: int = 1) -> int:

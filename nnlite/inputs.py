@@ -27,7 +27,7 @@ class Box:
 
     def __post_init__(self) -> None:
         for name, end in (("low", self.low), ("high", self.high)):
-            object.__setattr__(self, name, float(end) if np.ndim(end) == 0 else end)
+            object.__setattr__(self, name, end if getattr(end, "ndim", 0) else float(end))
         on_host = all(isinstance(end, (float, np.ndarray)) for end in (self.low, self.high))
         if on_host and not np.all(self.low <= self.high):  # on a GPU it comes from one on the host, by `like`
             raise NnliteError(f"box: expected low <= high for each pixel, found {self.low} and {self.high}")

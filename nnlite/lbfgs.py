@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.attacks import Crafted, check_batch, check_count
+from nnlite.attacks import Crafted, check_batch, check_settings
 from nnlite.backend import Array, Number, get_xp, to_host
 from nnlite.inputs import UNIT, Box
 from nnlite.network import Network
@@ -28,38 +28,39 @@ TOLERANCE = 0.25  # at the kinks of ReLU a gradient jumps: 0.02 to 0.17 are left
 
 @dataclass(frozen=True)
 class LBFGS:
-    """The attack of Szegedy et al.; the target is the most likely wrong class. It draws nothing.
+    """The attack of Szegedy et al.; the target is y if targeted, else the most likely wrong class. It draws nothing.
 
     searches is how many c are tried for each example, from c = 1 on, and iterations the limit for each of them.
     """
 
     searches: int = 10
     iterations: int = 50
+    targeted: bool = False
 
     norm: ClassVar[str] = "l2"
     clip: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("searches", "iterations"):
-            object.__setattr__(self, name, check_count(name, getattr(self, name)))
+        check_settings(self, "searches", "iterations")
 
     def craft(
         self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
     ) -> Crafted:
         """Return for each phi the nearest image that was found, where it is within phi of x, and x elsewhere.
 
-        An image that is misclassified already needs no noise. `failed` is true where no noise was found, and where the
+        An image that fools the net already needs no noise. `failed` is true where no noise was found, and where the
         noise had not converged, so that it may be larger than necessary.
         """
         check_batch(net, x, y, box)
         xp = get_xp(x, y)
         logits = net.logits(x)
-        nearest, converged = self._nearest(net, x, runner_up(logits, y), box)
-        right = logits.argmax(axis=-1) == y
-        nearest = xp.where(right[..., None], nearest, x)
+        target = xp.broadcast_to(y, logits.shape[:-1]) if self.targeted else runner_up(logits, y)
+        nearest, converged = self._nearest(net, x, target, box)
+        needed = (logits.argmax(axis=-1) == y) != self.targeted
+        nearest = xp.where(needed[..., None], nearest, x)
         length = L2_NORM.value(nearest - x)
         images = [xp.where((length <= size)[..., None], nearest, x) for size in map(float, phi)]
-        return Crafted(images, failed=right & ~converged, smallest=nearest)
+        return Crafted(images, failed=needed & ~converged, smallest=nearest)
 
     def _nearest(self, net: Network, x: Array, target: Array, box: Box) -> tuple[Array, Array]:
         """Return the image of the largest c that worked, or x where none did, and whether it has converged.
@@ -110,8 +111,7 @@ def minimise(net: Network, x: Array, target: Array, c: Number, iterations: int, 
     origin = np.broadcast_to(to_host(x).astype(np.float64), shape)
     weight = np.broadcast_to(c if isinstance(c, (int, float)) else to_host(c), target.shape)[..., None]
 
-    ends = box.map(to_host)
-    low, high = (np.broadcast_to(end, shape).ravel() for end in (ends.low, ends.high))
+    low, high = (np.broadcast_to(end, shape).ravel() for end in vars(box.map(to_host)).values())
 
     def objective(point: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         noise = point.reshape(shape) - origin

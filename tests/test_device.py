@@ -26,7 +26,10 @@ from nnlite.certify import margins
 from nnlite.cli.main import main
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.datasets import Samples
+from nnlite.datasets.columns import WholeNumbers
 from nnlite.evaluation.accuracy import accuracy, evaluate_attack, first_of_each_class
+from nnlite.evaluation.aimed import Aimed
+from nnlite.evaluation.fmn import FMN
 from nnlite.init import generator
 from nnlite.inputs import UNIT
 from nnlite.lbfgs import LBFGS
@@ -324,6 +327,10 @@ ITERATED = [
     APGD(steps=5, restarts=2, losses=tuple(LOSSES)),
     APGD("l2", steps=5, clip=False),
     LBFGS(3, 5),
+    Aimed(PGD(steps=3, restarts=3), target=3, predicted=True),
+    Aimed(APGD(steps=5, restarts=4), target=3),
+    Aimed(FMN(steps=20), target=3),
+    Aimed(LBFGS(3, 5), target=3),
 ]
 
 
@@ -338,6 +345,22 @@ def test_an_iterated_attack_makes_the_images_of_the_cpu(gpu, digits, nets, made)
         for ours, theirs in zip(found.images, expected.images, strict=True):
             np.testing.assert_allclose(to_host(ours), theirs, rtol=0, atol=0 if gpu.exact else 1e-6)
         assert (expected.images[1] != x).any()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_columns_are_held_and_stay_whole_on_the_gpu(gpu, norm):
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.random(30), rng.integers(0, 9, 30) / 8, rng.random(30)], axis=-1)
+    whole = WholeNumbers(np.array([1]), np.array([-3.0]), np.array([8.0]))
+    samples = replace(Samples(x, rng.integers(0, 2, 30), 1.0).limited(np.array([0.0, np.inf, 0.1])), whole=whole)
+    net, attack, kept = mlp((3, 8, 2), rng, np.float64), PGD(norm, steps=5), {"cpu": [], "gpu": []}
+    for device, images in kept.items():
+        moved = net.to(device)
+        keep = lambda start, some, images=images: images.extend(map(to_host, some))  # noqa: E731
+        evaluate_attack(moved, {"net": moved}, samples.to(device), attack, (0.0, 0.3), keep=keep)
+    for ours, theirs in zip(kept["gpu"], kept["cpu"], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=0 if gpu.exact else 1e-6)
+    assert first_of_each_class(net.to("gpu"), {}, samples.to("gpu"), attack).images.shape == (2, 5, 3)
 
 
 @pytest.mark.parametrize("clip", [False, True])

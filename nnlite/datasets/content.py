@@ -76,23 +76,29 @@ def read_content(path: Path, label: str | None = None) -> Content:
     return _content(path, pairs, {part: (pair[0].name, pair[1].name) for part, pair in files.items()})
 
 
-def read_features(path: Path, columns: tuple[str, ...], label: str | None) -> Values:
-    """Return x (N, ...) of a file without labels: a CSV file, an NPZ file with x, or an IDX file of images.
+def read_features(path: Path, columns: tuple[str, ...], label: str | None) -> tuple[Values, Values | None]:
+    """Return x (N, ...) of a CSV file, an NPZ file with x, or an IDX file of images, and labels (N,) or None.
 
     Arguments:
         path: the file.
         columns: the columns of a table, in the order that is wanted; () for images.
-        label: a column that a CSV file may have beside them.
+        label: the column of the labels, if a CSV file has it.
     """
     if path.is_dir():
         raise NnliteError(f"{path}: expected a file of rows, found a folder; name a file in it")
     if path.suffix.lower() == ".csv":
         if not columns:
             raise NnliteError(f"{path}: expected images, found a table; give them as x in an .npz file")
-        return read_table(path, label, features=columns).values
+        table = read_table(path, label, features=columns)
+        return table.values, None if table.label is None else np.array(table.classes)[table.numbers]
     if path.suffix.lower() == ".npz":
-        return _numbers(path, "x", _wanted(path, read_npz(path, ("x",)), ("x",))[0])
-    return _read_idx(path, IDX_IMAGES, IDX_COLOURS)
+        arrays = {**read_npz(path, ("x", "y"))}
+        labels = arrays.pop("y", None)
+        x = _numbers(path, "x", _wanted(path, arrays, ("x",))[0])
+        if labels is not None and labels.shape != x.shape[:1]:
+            raise NnliteError(f"{path}: y: expected a label for each of {len(x):,} rows, found {labels.shape}")
+        return x, labels
+    return _read_idx(path, IDX_IMAGES, IDX_COLOURS), None
 
 
 def sha256_of(path: Path) -> str:

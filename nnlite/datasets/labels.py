@@ -1,5 +1,7 @@
 """Labels of any kind, numbered: the classes in sorted order become 0, 1, ..., and keep their names."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,6 +47,21 @@ def number_labels(labels: npt.NDArray[np.generic], what: str = "labels") -> tupl
     for name in names:
         expect(f"{what}: a class", NAME, name)
     return names, numbers.astype(np.int64)
+
+
+def match_labels(labels: npt.NDArray[np.generic], classes: Sequence[str]) -> IntArray:
+    """Return which of `classes` each label (N,) is, -1 for one that is none of them; 3.0 is the class 3."""
+    places = {name: number for number, name in enumerate(classes)}
+
+    def place(text: str) -> int:
+        try:
+            whole = float(text).is_integer() and str(int(float(text)))
+        except ValueError:
+            whole = False
+        return places.get(text, places.get(whole, -1) if whole else -1)
+
+    found, numbers = np.unique(labels, return_inverse=True)
+    return np.array([place(str(one).strip()) for one in found.tolist()], np.int64)[numbers]
 
 
 def number_texts(texts: list[str], numbers: IntArray, what: str) -> tuple[tuple[str, ...], IntArray]:

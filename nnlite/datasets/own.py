@@ -27,6 +27,7 @@ from nnlite.datasets.content import (
     sha256_of,
 )
 from nnlite.datasets.description import SPLITS, Description, Split
+from nnlite.datasets.labels import match_labels
 from nnlite.datasets.samples import Dataset, Samples
 from nnlite.datasets.scaling import column_range, pixel_range, scale
 from nnlite.datasets.splitting import draw_split
@@ -37,6 +38,20 @@ from nnlite.storage.kinds import FOLDER_NAME, expect
 
 FRACTIONS = (0.7, 0.15, 0.15)  # of training, validation and test samples, where the file does not say
 DESCRIPTION_LIMIT = 500_000  # bytes of JSON: it stands in the header of a checkpoint, which may have twice as many
+
+
+class Rows(NamedTuple):
+    """New rows, as a net sees them.
+
+    Arguments:
+        x: (N, D), float32.
+        beyond: Which lie beyond the range of the training data, (N,).
+        labels: Which class each is of, (N,), -1 for one that the net does not know; None where the file has no labels.
+    """
+
+    x: npt.NDArray[np.float32]
+    beyond: npt.NDArray[np.bool_]
+    labels: IntArray | None
 
 
 class Part(NamedTuple):
@@ -94,20 +109,31 @@ def load_own(path: Path, seed: int = 0, *, label: str | None = None, split: Sequ
             f"{path}: expected names and ranges of at most {DESCRIPTION_LIMIT:,} bytes, which a run records, found "
             f"{size:,}; shorten the names of the columns, or leave some out"
         )
-    return Dataset(name, **samples, shape=source.shape, classes=len(source.classes), source=source, notes=tuple(notes))
+    return Dataset(
+        name,
+        samples["train"],
+        samples["validation"],
+        samples["test"],
+        shape=source.shape,
+        classes=len(source.classes),
+        source=source,
+        notes=tuple(notes),
+    )
 
 
-def read_rows(path: Path, description: Description) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return the rows of a file as a net of this data sees them, (N, D), and which lie beyond the training range.
+def read_rows(path: Path, description: Description) -> Rows:
+    """Return the rows of a file as a net of this data sees them, with their labels if there are any.
 
     Arguments:
-        path: a CSV file with the columns of the data, in any order; an NPZ file with x; or an IDX file of images.
+        path: a CSV file with the columns of the data, in any order, and perhaps that of the labels; an NPZ file with x
+            and perhaps y; or an IDX file of images.
         description: the data that the net was trained on.
     """
-    x = read_features(path, description.features, description.label)
+    x, labels = read_features(path, description.features, description.label)
     if x.shape[1:] not in (description.shape, (math.prod(description.shape),)):
         raise NnliteError(f"{path}: expected rows of shape {description.shape}, found {x.shape[1:]}")
-    return scale(x.reshape(len(x), -1), np.array(description.low), np.array(description.high))
+    scaled, beyond = scale(x.reshape(len(x), -1), np.array(description.low), np.array(description.high))
+    return Rows(scaled, beyond, None if labels is None else match_labels(labels, description.classes))
 
 
 def check_fractions(split: Sequence[float]) -> tuple[float, ...]:

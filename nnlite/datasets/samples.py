@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.backend import Array, brief, to_device, to_host
+from nnlite.datasets.columns import FREE, Columns, WholeNumbers
 from nnlite.datasets.description import Description, Split
 from nnlite.errors import NnliteError
 from nnlite.inputs import UNIT, Box, check_labels
@@ -30,6 +31,8 @@ class Samples:
         white: the pixel value that means 1.
         auxiliary: the labels (N,) of each auxiliary task, by its name.
         box: what pixels may be, in the units of `batch`.
+        whole: the features that noise leaves whole numbers; None where there is none.
+        shape: rows and columns of an image, and channels where it has them; () for rows of a table.
     """
 
     images: Array
@@ -37,7 +40,9 @@ class Samples:
     white: float
     auxiliary: Mapping[str, Array] = field(default_factory=dict)
     box: Box = UNIT
-    __repr__ = brief()
+    whole: WholeNumbers | None = None
+    shape: tuple[int, ...] = ()
+    __repr__ = brief("images", "labels", "white", "auxiliary", "box")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,7 +60,11 @@ class Samples:
 
     def to(self, device: str) -> "Samples":
         """Return the samples on `device`, still as bytes."""
-        return self._map(lambda array: to_device(array, device))
+
+        def move(array: Array) -> Array:
+            return to_device(array, device)
+
+        return replace(self._map(move), box=self.box.map(move))
 
     def limited(self, reach: Array) -> "Samples":
         """Return the samples in a box of their own each, where noise moves feature k by at most `reach[k]`, (D,)."""
@@ -79,6 +88,7 @@ class Dataset:
         classes: the number of classes; labels are below it.
         source: what was read from a file; None for arrays of one's own.
         notes: what a reader of figures on these samples should know, each in a line.
+        columns: what noise may do with the columns of the test samples; see `held`.
     """
 
     name: str
@@ -89,6 +99,7 @@ class Dataset:
     classes: int
     source: Description | None = None
     notes: tuple[str, ...] = ()
+    columns: Columns = FREE
     __repr__ = brief()
 
     def __post_init__(self) -> None:
@@ -102,11 +113,37 @@ class Dataset:
                 check_labels(to_host(samples.labels), samples.images.shape[:1], self.classes)
             except NnliteError as error:
                 raise NnliteError(f"{name}: {error}") from error
+            object.__setattr__(self, name, replace(samples, shape=self.shape if len(self.shape) > 1 else ()))
 
     @property
     def features(self) -> int:
         """The number of pixels, D."""
         return math.prod(self.shape)
+
+    def held(self, columns: Columns) -> "Dataset":
+        """Return the data with test samples whose columns noise moves only as `columns` says.
+
+        NnliteError for a column that the data do not have, and for one that is to stay whole and is not.
+        """
+        about = self.description
+        columns.check(self.name, about.features)
+        test = self.test
+        if columns.held:
+            test = test.limited(np.array([columns.held.get(name, np.inf) for name in about.features]))
+        if columns.whole:
+            test = replace(test, whole=self._whole(columns.whole))
+        return replace(self, test=test, columns=columns)
+
+    def _whole(self, names: Sequence[str]) -> WholeNumbers:
+        found = whole_numbers(self.description, names)
+        for samples in (self.train, self.validation, self.test):
+            rows, columns = np.nonzero(found.fractions(samples.images))
+            if rows.size:
+                k = columns[0]
+                value = found.low[k] + float(samples.images[rows[0], found.places[k]]) * found.width[k]
+                name = self.description.features[found.places[k]]
+                raise NnliteError(f"whole: expected whole numbers in column {name!r}, found {value:.6g}; leave it out")
+        return found
 
     @cached_property
     def description(self) -> Description:
@@ -129,6 +166,13 @@ class Dataset:
             high=(self.train.white,),
             split=Split(sizes),
         )
+
+
+def whole_numbers(about: Description, names: Sequence[str]) -> WholeNumbers:
+    """Return the features of a table that have these names, as numbers that noise is to leave whole."""
+    places = np.array([about.features.index(name) for name in dict.fromkeys(names)])
+    low, high = np.array(about.low)[places], np.array(about.high)[places]
+    return WholeNumbers(places, low, np.where(high > low, high - low, 1.0))
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:
@@ -163,7 +207,7 @@ def check_samples(
     if images.ndim < 2 or 0 in images.shape:
         found = f"found {images.shape}; one image alone is images[None]"
         raise NnliteError(f"images: expected one row for each, shape (N, D), {found}")
-    images = images.reshape(len(images), -1)
+    shape, images = images.shape[1:] if images.ndim > 2 else (), images.reshape(len(images), -1)
     if labels.shape != images.shape[:1]:
         found = f"found {labels.shape}; give each image one class"
         raise NnliteError(f"labels: expected one for each image, shape {images.shape[:1]}, {found}")
@@ -180,4 +224,4 @@ def check_samples(
     if least < 0 or most > limit:
         found = f"found [{least}, {most}]; number the classes from 0"
         raise NnliteError(f"labels: expected values in [0, {limit}], {found}")
-    return Samples(images, labels.astype(np.int64), float(white))
+    return Samples(images, labels.astype(np.int64), float(white), shape=shape)

@@ -9,6 +9,7 @@ import csv
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -50,8 +51,8 @@ def read_table(path: Path, label: str | None = None, *, features: tuple[str, ...
     Arguments:
         path: the file.
         label: the column of the labels; None for the last one.
-        features: the columns that are wanted, in this order; then the file may lack the column `label`, and may have
-            no others. None for all but `label`.
+        features: the columns that are wanted, in this order; then the file may lack the column `label`, or labels in
+            it, which are "" then, and may have no other columns. None for all but `label`.
 
     NnliteError names the line and the column of what is missing, or is no number.
     """
@@ -87,30 +88,33 @@ def _limited(text: IO[str], path: Path) -> Iterator[str]:
 
 
 def _read(path: Path, lines: Any, most: int, label: str | None, features: tuple[str, ...] | None) -> Table:
-    header = _header(path, next(lines, []))
+    header, name = _header(path, next(lines, [])), str(path)
     label, wanted = _columns(path, header, label, features)
     place = None if label is None else header.index(label)
     values = np.empty((most, len(wanted)))  # the system gives memory to the rows that are written, and to no others
     classes: dict[str, int] = {}
     numbers = np.empty(0 if place is None else most, np.int64)
-    count = 0
+    count, pick = 0, itemgetter(*wanted, wanted[0])  # with the first once more: of one alone it would make no tuple
     for row in filter(None, lines):
-        where = f"{path}, line {lines.line_num:,}"
+        where = f"{name}, line {lines.line_num:,}"
         if len(row) != len(header):
             raise NnliteError(
                 f"{where}: expected {len(header):,} fields, as in the first line, found {len(row):,}; mend the line"
             )
-        fields = [row[k] for k in wanted]
+        *fields, _ = pick(row)
         try:
-            values[count] = list(map(float, fields)) if "_" not in "".join(fields) else math.nan
+            found = list(map(float, fields)) if "_" not in "".join(fields) else [math.nan]
         except ValueError:
-            values[count] = math.nan
-        if not np.isfinite(values[count]).all():
+            found = [math.nan]
+        if not math.isfinite(sum(found)) and not all(map(math.isfinite, found)):  # large numbers may sum to infinity
             _blame(where, header, wanted, row)
+        values[count] = found
         if place is not None:
             text = row[place].strip()
             if text.lower() in MISSING:
-                raise NnliteError(f"{where}: expected a label in column {label!r}, found none; leave the row out")
+                if features is None:
+                    raise NnliteError(f"{where}: expected a label in column {label!r}, found none; leave the row out")
+                text = ""
             numbers[count] = classes.setdefault(text, len(classes))
         count += 1
     if not count:
@@ -155,7 +159,7 @@ def _columns(
     if missing or unknown:
         name, what = (min(missing), "found none") if missing else (min(unknown), "the net does not know it")
         raise NnliteError(f"{path}: column {name!r}: {what}; expected {listed(features)}")
-    return None, [header.index(name) for name in features]
+    return label if label in header else None, [header.index(name) for name in features]
 
 
 def listed(names: Sequence[str]) -> str:

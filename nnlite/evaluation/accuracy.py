@@ -5,16 +5,17 @@ All figures are percentages. A stack of models gives one figure for each model.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.attacks import NORMS, Attack
+from nnlite.attacks import NORMS, Attack, Crafted
 from nnlite.backend import Array, brief, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
+from nnlite.evaluation.aimed import Aimed
 from nnlite.evaluation.promises import check_crafted
 from nnlite.init import generator
 from nnlite.inputs import check_labels
@@ -42,6 +43,8 @@ class AttackTable:
         lengths: For an attack that searches for the smallest noise, the median size of what it found, in the L2 and
             the L-infinity norm.
         norm: What phi is measured in.
+        reached: For an attack towards one class, the percentage of the examples of other classes that each victim takes
+            for it, of the shape of `accuracy`; empty for others.
     """
 
     phi: tuple[float, ...]
@@ -51,6 +54,7 @@ class AttackTable:
     failed: npt.NDArray[np.int64] | None = None
     lengths: dict[str, FloatArray] = field(default_factory=dict)
     norm: str | None = "linf"
+    reached: dict[str, FloatArray] = field(default_factory=dict)
     __repr__ = brief()
 
     def records(self) -> list[dict[str, Any]]:
@@ -59,7 +63,9 @@ class AttackTable:
         for victim, values in self.accuracy.items():
             for place, value in np.ndenumerate(values):  # (phi,), or (phi, S)
                 model = {"model": place[1]} if place[1:] else {}
-                found.append({"victim": victim, **model, "phi": self.phi[place[0]], "accuracy": float(value)})
+                reached = {"reached": float(self.reached[victim][place])} if self.reached else {}
+                figures = {"phi": self.phi[place[0]], "accuracy": float(value), **reached}
+                found.append({"victim": victim, **model, **figures})
         return found
 
 
@@ -113,26 +119,25 @@ def evaluate_attack(
             for each phi.
         on_progress: Called with the number of images that are done, and of all, before the first block and after each.
 
-    NnliteError: a phi that is negative or not finite, a net made for images of another size or for fewer classes.
+    NnliteError: a phi that is negative or not finite, a net made for images of another size or for fewer classes, and
+    samples that are all of the class that the attack is to reach.
     AssertionError: noise that is larger than the attack promises.
     """
-    phi = check_phi(phi)
-    _check_fit({"adversary": adversary, **victims}, samples, labels=_on_host(samples.labels))
-    right: dict[str, list[Array]] = {name: [] for name in victims}
+    phi, labels = check_phi(phi), _on_host(samples.labels)
+    _check_fit({"adversary": adversary, **victims}, samples, labels=labels)
+    target = attack.target if isinstance(attack, Aimed) else None
+    others = None if target is None else _others(labels, target)
+    classes: dict[str, list[Array]] = {name: [] for name in victims}
     zeros, entries, failed = [], 0, []
     lengths: dict[str, list[Array]] = {"l2": [], "linf": []}
     for start in range(0, len(samples), block):
         on_progress(start, len(samples))
-        x, y = samples.batch(slice(start, start + block), adversary.dtype)
-        box = samples.box.take(slice(start, start + block))
-        crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack", start), box)
-        check_crafted(attack, x, phi, crafted, box)
+        x, crafted = _craft(adversary, samples[start : start + block], attack, phi, generator(seed, "attack", start))
         if keep:
             keep(start, crafted.images)
         xp = get_xp(x)
         for name, victim in victims.items():
-            seen = xp.broadcast_arrays(*(victim.predict(image) == y for image in crafted.images))
-            right[name].append(xp.stack(seen))
+            classes[name].append(xp.stack(xp.broadcast_arrays(*map(victim.predict, crafted.images))))
         if crafted.zeros is not None:
             zeros.append(crafted.zeros)
             entries += crafted.images[-1].size
@@ -143,7 +148,8 @@ def evaluate_attack(
             for norm, measure in NORMS.items():
                 lengths[norm].append(measure(noise))
     on_progress(len(samples), len(samples))
-    correct = {name: _joined(blocks) for name, blocks in right.items()}
+    predicted = {name: _joined(blocks) for name, blocks in classes.items()}
+    correct = {name: seen == labels for name, seen in predicted.items()}
     return AttackTable(
         phi=phi,
         accuracy={name: np.asarray(100.0 * ones.sum(axis=-1) / len(samples)) for name, ones in correct.items()},
@@ -152,6 +158,7 @@ def evaluate_attack(
         failed=_joined(failed).sum(axis=-1) if failed else None,
         lengths={norm: _median_above_0(_joined(blocks)) for norm, blocks in lengths.items() if blocks},
         norm=attack.norm,
+        reached={name: percent(seen[..., others] == target) for name, seen in predicted.items() if target is not None},
     )
 
 
@@ -180,19 +187,39 @@ def first_of_each_class(
     _check_fit({"adversary": adversary, **victims}, samples, labels=_on_host(samples.labels))
     labels = to_host(samples.labels)
     rows = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)])
-    x, y = samples.batch(get_xp(samples.images).asarray(rows), adversary.dtype)
-    box = samples.box.take(rows)
-    crafted = attack.craft(adversary, x, y, phi, generator(seed, "attack"), box)
-    check_crafted(attack, x, phi, crafted, box)
+    some = samples[get_xp(samples.images).asarray(rows)]
+    _, crafted = _craft(adversary, some, attack, phi, generator(seed, "attack"))
     return Examples(
         phi=phi,
         images=np.stack([to_host(image) for image in crafted.images], axis=1),
-        labels=to_host(y),
+        labels=labels[rows],
         predictions={
             name: np.stack([to_host(victim.predict(image)) for image in crafted.images], axis=-1)
             for name, victim in victims.items()
         },
     )
+
+
+def _craft(
+    net: Network, samples: Samples, attack: Attack, phi: Sequence[float], rng: np.random.Generator
+) -> tuple[Array, Crafted]:
+    """Return the clean images of all samples, and what the attack makes of them, checked, with whole numbers kept."""
+    x, y = samples.batch(slice(None), net.dtype)
+    crafted = attack.craft(net, x, y, phi, rng, samples.box)
+    if whole := samples.whole:
+        box, sizes = samples.box if attack.clip else None, zip(crafted.images, phi, strict=True)
+        images = [whole.rounded(image, x, size, attack.norm, box) for image, size in sizes]
+        crafted = replace(crafted, images=images, smallest=None)  # rounded, it may fool no more
+    check_crafted(attack, x, phi, crafted, samples.box)
+    return x, crafted
+
+
+def _others(labels: IntArray, target: int) -> IntArray:
+    """Return which labels are not the class `target`; NnliteError where none is."""
+    others = np.flatnonzero(labels != target)
+    if not others.size:
+        raise NnliteError(f"target: expected images of other classes than {target}, found none; take more images")
+    return others
 
 
 def _joined(blocks: list[Array]) -> npt.NDArray[Any]:

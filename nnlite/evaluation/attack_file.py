@@ -4,6 +4,7 @@
     labels     int64 (N,)              their labels
     images0    float32 (N, D)          what became of them at the first phi, then images1, ...
     right      int64 (victims, phi)    how many of them each victim classified correctly
+    reached    int64 (victims, phi)    how many of other classes each took for the target, where the noise has one
 
 and a Record, as JSON, among the metadata. `verify` recomputes everything from the images: the size of the noise, the
 range of the pixels, and the class that a net sees. It runs neither nnlite's attacks nor its engine, so that no error
@@ -24,8 +25,9 @@ import numpy.typing as npt
 
 from nnlite import __version__
 from nnlite.backend import Array, to_host
-from nnlite.datasets.description import Description, read_description
-from nnlite.datasets.samples import Samples
+from nnlite.datasets.columns import FREE, Columns
+from nnlite.datasets.description import CLASSES_LIMIT, FEATURES_LIMIT, NAME, Description, read_description
+from nnlite.datasets.samples import Samples, whole_numbers
 from nnlite.errors import NnliteError
 from nnlite.inputs import Box
 from nnlite.layers import Dense
@@ -35,7 +37,8 @@ from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, Writer, check_layo
 from nnlite.storage.texts import did_you_mean, parse_json
 from nnlite.storage.weights import WEIGHTS, read_any_net
 
-FORMAT, KEY, SPLIT = 2, "nnlite-attack", "test"
+FORMAT, KEY, SPLIT = 3, "nnlite-attack", "test"
+LABELS = ("true", "predicted")
 ENDING = ".safetensors"
 BLOCK = 250  # examples at a time, as in nnlite.evaluation.accuracy: products of other shapes may round otherwise
 INT64 = DTYPES["I64"]
@@ -56,7 +59,20 @@ FIELDS = {  # of a Record
     "victims": kinds.sequence(NET, 1, 1000),
     "split": kinds.one_of([SPLIT]),
     "nnlite": TEXT,
-    "format": kinds.one_of([1, FORMAT]),  # the first, of nnlite 0.1.0, has no `source`
+    "format": kinds.one_of([1, 2, FORMAT]),
+}
+LATER = {"source": 2, "target": 3, "labels": 3, "columns": 3}  # fields, and the format that brought them
+AIM = {
+    "target": kinds.optional(kinds.integer(0, CLASSES_LIMIT - 1)),
+    "labels": kinds.one_of(LABELS),
+}
+COLUMNS = {
+    "frozen": kinds.sequence(NAME, 0, FEATURES_LIMIT),
+    "limits": kinds.Kind(
+        "an object of numbers of at least 0",
+        lambda value: isinstance(value, dict) and all(map(kinds.NOT_NEGATIVE.fits, value.values())),
+    ),
+    "whole": kinds.sequence(NAME, 0, FEATURES_LIMIT),
 }
 
 
@@ -74,7 +90,9 @@ class Record:
 
     attack: the name of the attack and its options, in words. norm: what phi is measured in, "linf", "l2", or None
     where phi is no radius; clip: whether the pixels were kept within [0, 1]. clean: the SHA-256 of the clean images
-    and their labels. source: the data that they are of; None in files of nnlite 0.1.0.
+    and their labels. source: the data that they are of; None in files of nnlite 0.1.0. target: the class that the noise
+    leads to, None for noise that leads away from the labels. labels: which labels the adversary was told, one of
+    LABELS. columns: what the noise did with the columns of a table. Files of older formats lack the last three.
     """
 
     attack: str
@@ -89,6 +107,9 @@ class Record:
     nnlite: str = __version__
     format: int = FORMAT
     source: Description | None = None
+    target: int | None = None
+    labels: str = LABELS[0]
+    columns: Columns = FREE
 
 
 @dataclass(frozen=True)
@@ -120,9 +141,11 @@ class AttackWriter:
         for k, block in enumerate(images):
             self._writer.put(f"images{k}", to_host(block), start)
 
-    def score(self, correct: IntArray) -> None:
-        """Write how many images each victim classified correctly at each phi, (victims, phi)."""
+    def score(self, correct: IntArray, reached: IntArray | None = None) -> None:
+        """Write how many images each victim got right, and took for the target, at each phi: (victims, phi)."""
         self._writer.put("right", correct)
+        if reached is not None:
+            self._writer.put("reached", reached)
 
 
 @contextmanager
@@ -174,8 +197,9 @@ def open_attack(path: Path | str) -> AttackFile:
 def layout(record: Record, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Layout:
     """Return the arrays of an attack file for N images of D pixels, `shape` (N, D)."""
     images = {f"images{k}": (np.dtype(dtype), shape) for k in range(len(record.phi))}
-    one_each = (INT64, shape[:1])
-    return {"rows": one_each, "labels": one_each, **images, "right": (INT64, (len(record.victims), len(record.phi)))}
+    one_each, counts = (INT64, shape[:1]), (INT64, (len(record.victims), len(record.phi)))
+    reached = {} if record.target is None else {"reached": counts}
+    return {"rows": one_each, "labels": one_each, **images, "right": counts, **reached}
 
 
 def sha256(*arrays: Array) -> str:
@@ -238,12 +262,16 @@ class Size:
 
 @dataclass(frozen=True)
 class Score:
-    """How many images a net classifies correctly at each phi, as recorded, None if nothing was, and as found."""
+    """How many images a net classifies correctly at each phi, as recorded, None if nothing was, and as found.
+
+    reached: how many images of other classes it takes for the target, as found; None for noise without a target.
+    """
 
     run: NetId
     recorded: tuple[int, ...] | None
     found: tuple[int, ...]
     note: str
+    reached: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -272,19 +300,24 @@ def verify(
 ) -> Verification:
     """Compare the images of an attack file with the clean ones of `split`, and have `runs`, by name, classify them.
 
-    The norm is computed in float64; it may exceed phi by `slack`, as the attack rounded its pixels. A run that the
-    file names must classify exactly as many images correctly as recorded. `on_progress` is called with how many images
+    The norm is computed in float64; it may exceed phi by `slack`, as the attack rounded its pixels. Columns of a table
+    must have been treated as the record says. A run that the file names must classify exactly as many images correctly
+    as recorded, and take as many for the target. `on_progress` is called with how many images
     are done, and of how many at all phi together. NnliteError: a split or a run for images of another size, rows that
     the split does not have.
     """
     record, rows = file.record, _rows(file, split)
+    about, held = record.source, record.columns.held
+    if about and held:
+        split = split.limited(np.array([held.get(name, np.inf) for name in about.features]))
+    whole = about and record.columns.whole and whole_numbers(about, record.columns.whole)
     for name, weights in runs.items():
         if len(weights[0][0]) != file.shape[1]:
             raise NnliteError(
                 f"{name}: expected a run for images of {file.shape[1]} pixels, found one for {len(weights[0][0])}"
             )
     nets = {name: [(W.astype(file.dtype), b.astype(file.dtype)) for W, b in runs[name]] for name in runs}
-    correct = {name: [0] * len(record.phi) for name in runs}
+    correct, reached = ({name: [0] * len(record.phi) for name in runs} for _ in range(2))
     verification = Verification()
 
     def blame(k: int | None, bad: npt.NDArray[np.bool_], what: str) -> None:
@@ -298,15 +331,19 @@ def verify(
         verification.failures.append(Failure(None, f"the clean images or their labels are others: {both}"))
     blame(None, file.arrays.read("labels") != split.labels[rows], "labels that differ from those of the data")
     for k, phi in enumerate(record.phi):
-        measured = []
+        measured, fractions = [], []
         for start in range(0, len(rows), BLOCK):
             on_progress(k * len(rows) + start, len(record.phi) * len(rows))
             block = slice(start, start + BLOCK)
             image, (clean, labels) = file.arrays.read(f"images{k}", block), split.batch(rows[block], file.dtype)
             with np.errstate(all="ignore"):  # what is not finite is a failure of its own
-                measured.append(_measure(image, clean, record.norm, split.box))
+                measured.append(_measure(image, clean, record.norm, split.box.take(rows[block])))
+                if whole:
+                    fractions.append(whole.fractions(image).any(axis=-1))
                 for name, net in nets.items():
-                    correct[name][k] += int((predict(net, image) == labels).sum())
+                    seen = predict(net, image)
+                    correct[name][k] += int((seen == labels).sum())
+                    reached[name][k] += int(((seen == record.target) & (labels != record.target)).sum())
         finite, noise, low, high, changed, beyond = (np.concatenate(parts) for parts in zip(*measured, strict=True))
         limit = None if record.norm is None else phi + slack(phi, file.dtype)
         verification.sizes.append(Size(phi, float(noise.max()), limit, float(low.min()), float(high.max())))
@@ -315,13 +352,16 @@ def verify(
             blame(k, noise > limit, "noise larger than phi")
         if record.clip:
             blame(k, beyond > 0, f"pixels outside {split.box}")
+        if whole:
+            blame(k, np.concatenate(fractions), f"fractions in {', '.join(record.columns.whole)}")
         if phi == 0:
             blame(k, changed, "pixels that differ from the clean image")
-    recorded = file.arrays.read("right")
-    if (recorded < 0).any() or (recorded > len(rows)).any():
+    recorded = [file.arrays.read(name) for name in ("right", "reached") if name in file.arrays.layout]
+    if any((counts < 0).any() or (counts > len(rows)).any() for counts in recorded):
         verification.failures.append(Failure(None, f"recorded counts outside 0 to {len(rows):,}"))
-    for name, counts in correct.items():
-        _compare(verification, record, NetId(name, weights_sha256(runs[name])), recorded, tuple(counts), len(rows))
+    for name, weights in runs.items():
+        found_counts = [tuple(correct[name]), tuple(reached[name])][: len(recorded)]
+        _compare(verification, record, NetId(name, weights_sha256(weights)), recorded, found_counts, len(rows))
     return verification
 
 
@@ -350,18 +390,26 @@ def _measure(image: Array, clean: Array, norm: str | None, box: Box) -> tuple[np
 
 
 def _compare(
-    verification: Verification, record: Record, run: NetId, counts: IntArray, found: tuple[int, ...], examples: int
+    verification: Verification,
+    record: Record,
+    run: NetId,
+    counts: Sequence[IntArray],
+    found: Sequence[tuple[int, ...]],
+    examples: int,
 ) -> None:
-    """Add the score of `run`, and where it differs from the record."""
+    """Add the score of `run`, and where it differs from the record; counts of correct images come first."""
     names = {net.name: net.sha256 for net in (record.adversary, *record.victims)}
     known = [k for k, net in enumerate(record.victims) if net.sha256 == run.sha256]
     known.sort(key=lambda k: record.victims[k].name != run.name)  # one net may have been scored by two names
-    recorded, note = tuple(map(int, counts[known[0]])) if known else None, ""
+    recorded, note = tuple(map(int, counts[0][known[0]])) if known else None, ""
     if recorded is not None:
-        for k, (expected, count) in enumerate(zip(recorded, found, strict=True)):
-            if expected != count:
-                text = f"{run.name} classifies {count:,} of {examples:,} images correctly, recorded are {expected:,}"
-                verification.failures.append(Failure(k, text))
+        for what, expected, seen in zip(
+            ("classifies {} correctly", "takes {} for the target"), counts, found, strict=False
+        ):
+            for k, (said, count) in enumerate(zip(map(int, expected[known[0]]), seen, strict=True)):
+                if said != count:
+                    words = what.format(f"{count:,} of {examples:,} images")
+                    verification.failures.append(Failure(k, f"{run.name} {words}, recorded are {said:,}"))
     elif run.sha256 == record.adversary.sha256:
         note = f"{run.name} crafted the noise, but was not scored: its accuracy is compared with nothing"
     elif run.name in names:
@@ -369,7 +417,7 @@ def _compare(
         verification.failures.append(Failure(None, text))
     else:
         note = f"{run.name} is unknown to the file: its accuracy is compared with nothing"
-    verification.scores.append(Score(run, recorded, found, note))
+    verification.scores.append(Score(run, recorded, found[0], note, *found[1:]))
 
 
 def _rows(file: AttackFile, split: Samples) -> IntArray:
@@ -389,14 +437,25 @@ def _record(content: Any) -> Record:
     """Return the Record that a JSON object holds; NnliteError names the field that is wrong."""
     if isinstance(content, dict):  # another format may have other fields
         kinds.expect("format", FIELDS["format"], content.get("format"))
-    source = None
-    if isinstance(content, dict) and content["format"] == FORMAT:
-        kinds.expect_fields("record", [*FIELDS, "source"], content)
-        source = None if content["source"] is None else read_description(content["source"])
-        content = {name: value for name, value in content.items() if name != "source"}
-    record = kinds.expect_object("record", FIELDS, content)
+    version = content["format"] if isinstance(content, dict) else 1
+    later = [name for name, since in LATER.items() if since <= version]
+    fields = kinds.expect_fields("record", [*FIELDS, *later], content)
+    source = fields.get("source") and read_description(fields["source"])
+    more = {name: fields[name] for name in AIM if name in later}
+    kinds.expect_object("record", {name: AIM[name] for name in more}, more)
+    columns = _columns(fields["columns"], source) if "columns" in later else FREE
+    record = kinds.expect_object("record", FIELDS, {name: fields[name] for name in FIELDS})
     adversary, *victims = (NetId(**net) for net in (record["adversary"], *record["victims"]))
     names = [net.name for net in victims]
     kinds.expect("victims", kinds.Kind("different names", lambda value: len(set(value)) == len(value)), names)
     phi = tuple(map(float, record["phi"]))
-    return Record(**{**record, "phi": phi, "adversary": adversary, "victims": tuple(victims)}, source=source)
+    nets = {"adversary": adversary, "victims": tuple(victims)}
+    return Record(**{**record, **more, **nets, "phi": phi}, source=source, columns=columns)
+
+
+def _columns(content: Any, source: Description | None) -> Columns:
+    """Return the Columns that a JSON object holds; NnliteError names the field that is wrong."""
+    found = kinds.expect_object("record: columns", COLUMNS, content)
+    columns = Columns(tuple(found["frozen"]), found["limits"], tuple(found["whole"]))
+    columns.check("the file", source.features if source else ())
+    return columns

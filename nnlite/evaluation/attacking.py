@@ -43,7 +43,7 @@ def attack_nets(
         chosen: The attack, as `choose_attack` returns it.
         adversary: Name and net that craft the noise.
         victims: The nets that are scored, by name.
-        data: The data set.
+        data: The data set; see `Dataset.held` for columns that noise is to leave, or leave whole.
         first: How many of its test images are attacked; None for all.
         dtype: The type that the nets compute in, "float32" or "float64".
         device: Where they do, "cpu" or "gpu".
@@ -54,9 +54,10 @@ def attack_nets(
     NnliteError: as `evaluate_attack`, and for a file that exists already or cannot be written.
     """
     clean, seed = data.test[:first], chosen.seed or 0
+    chosen = chosen.on(clean.shape)
     net = adversary[1].astype(dtype).to(device)
     nets = {name: victim.astype(dtype).to(device) for name, victim in victims.items()}
-    asked = nets, clean.to(device), chosen.attack, chosen.phi
+    asked = nets, clean.to(device), chosen.aimed, chosen.phi
     show = BlockProgress(net, chosen.attack, len(chosen.phi), BLOCK, on_progress)
     if save is None:
         table = evaluate_attack(show.net, *asked, seed=seed, on_progress=show)
@@ -64,7 +65,10 @@ def attack_nets(
         record = _record(chosen, adversary, victims, data, clean)
         with new_attack(Path(save), record, clean, np.arange(len(clean)), dtype) as file:
             table = evaluate_attack(show.net, *asked, seed=seed, keep=file.keep, on_progress=show)
-            file.score(np.stack([correct.sum(axis=-1) for correct in table.correct.values()]))
+            right = np.stack([correct.sum(axis=-1) for correct in table.correct.values()])
+            others = np.count_nonzero(clean.labels != chosen.target) if table.reached else 0
+            counts = [np.rint(share * others / 100).astype(np.int64) for share in table.reached.values()]
+            file.score(right, np.stack(counts) if counts else None)
     return Attacked(table, first_of_each_class(net, *asked, seed=seed) if with_examples else None)
 
 
@@ -83,4 +87,7 @@ def _record(
         clean=clean_sha256(clean),
         adversary=first,
         victims=tuple(others),
+        target=chosen.target,
+        labels=chosen.labels,
+        columns=data.columns,
     )

@@ -6,7 +6,6 @@ correct under every attack at that phi and below: that is the worst case, an upp
 bound stands beside it, what is proven. The questions are the rules of nnlite.evaluation.verdicts.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
@@ -326,7 +325,7 @@ class _Trial:
         search: dict[str, Attack] = {"PGD, strides of phi / 2": stride, "APGD towards each class": targets}
         self.follow_ups["search"] = self.tried_on("another search", search, {k: np.flatnonzero(left[k])})
 
-        square, why_not = _square(asked, self.samples.images.shape[-1])
+        square, why_not = _square(asked, self.samples.shape)
         left = worst_case(self.correct, self.follow_ups)
         nearest = {
             k: np.flatnonzero(left[k])[self.clean.margin[left[k]].argsort()][: asked.square_examples]
@@ -455,15 +454,13 @@ def _look(net: Network, samples: Samples) -> _Clean:
     return _Clean(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def _square(options: AuditOptions, pixels: int) -> tuple[Attack | None, str]:
-    """Return Square, or None and why it cannot run."""
-    if math.isqrt(pixels) ** 2 != pixels:
-        return None, f"it needs square images, found {pixels} pixels"
+def _square(options: AuditOptions, shape: tuple[int, ...]) -> tuple[Attack | None, str]:
+    """Return Square for images of this shape, () for rows, or None and why it cannot run."""
     try:
         from nnlite.interop.art import ArtAttack
     except NnliteError as error:
         return None, str(error)
-    return ArtAttack("square", queries=options.square_queries), ""
+    return ArtAttack("square", queries=options.square_queries, shape=shape or None), ""
 
 
 def _describe(options: AuditOptions, others: int) -> dict[str, str]:

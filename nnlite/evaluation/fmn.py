@@ -17,9 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnlite.attacks import NORMS, Crafted, check_batch, check_count, project
+from nnlite.attacks import NORMS, Crafted, check_batch, check_settings, project
 from nnlite.backend import Array, get_xp
-from nnlite.errors import NnliteError
 from nnlite.inputs import UNIT, Box
 from nnlite.losses import margin
 from nnlite.network import Network
@@ -38,23 +37,23 @@ class FMN:
         norm: What is to be small, "linf" or "l2".
         steps: How many points are looked at; the first is the image itself.
         clip: Whether pixels stay within the box of the data.
+        targeted: Whether the net is to predict y, not to leave it: then the margin is z_y - z_t, of the likeliest t.
     """
 
     norm: str = "linf"
     steps: int = 100
     clip: bool = True
+    targeted: bool = False
 
     def __post_init__(self) -> None:
-        if self.norm not in DUALS:
-            raise NnliteError(f"norm: expected one of {', '.join(DUALS)}, found {self.norm!r}")
-        object.__setattr__(self, "steps", check_count("steps", self.steps))
+        check_settings(self, "steps")
 
     def craft(
         self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
     ) -> Crafted:
         """Return for each phi the nearest image that was found, where it is within phi of x, and x elsewhere.
 
-        An image that is misclassified already needs no noise. `failed` is true where no misclassified image was found.
+        An image that fools the net already needs no noise. `failed` is true where none that does was found.
         """
         limits, xp = check_batch(net, x, y, box if self.clip else None), get_xp(x, y)
         nearest, length = self._nearest(net, x, y, limits)
@@ -62,7 +61,7 @@ class FMN:
         return Crafted(images, failed=length[..., 0] == np.inf, smallest=nearest)
 
     def _nearest(self, net: Network, x: Array, y: Array, box: Box | None) -> tuple[Array, Array]:
-        """Return the nearest misclassified image (..., N, D) and its distance (..., N, 1); x and inf where none is."""
+        """Return the nearest image (..., N, D) that fools the net, and its distance (..., N, 1); x and inf for none."""
         xp, measure, dual = get_xp(x, y), NORMS[self.norm], DUALS[self.norm]
         models = net.predict(x).shape
         point = nearest = xp.broadcast_to(x, (*models, x.shape[-1]))
@@ -71,15 +70,16 @@ class FMN:
         for step in range(self.steps):
             fall = (1 + math.cos(math.pi * step / self.steps)) / 2
             seen, size = net.backward(net.forward(point), y, loss=margin), measure(point - x)[..., None]
-            fooled = (seen.logits.argmax(axis=-1) != y)[..., None]
+            fooled = ((seen.logits.argmax(axis=-1) == y) == self.targeted)[..., None]
+            rise, height = (-seen.dx, -seen.loss) if self.targeted else (seen.dx, seen.loss)
             closer = fooled & (size < length)
             nearest, length = xp.where(closer, point, nearest), xp.where(closer, size, length)
 
-            slope = dual(seen.dx)[..., None]
-            border = size - seen.loss[..., None] / xp.where(slope > 0, slope, np.inf)
+            slope = dual(rise)[..., None]
+            border = size - height[..., None] / xp.where(slope > 0, slope, np.inf)
             wider = (1 + GAMMA * fall) * xp.where(length == np.inf, xp.maximum(radius, border), radius)
             radius = xp.where(fooled, (1 - GAMMA * fall) * radius, wider)
             stride = STRIDES[1] + (STRIDES[0] - STRIDES[1]) * fall
-            point = project(point + stride * L2_NORM.gradient(seen.dx), x, radius, self.norm)
+            point = project(point + stride * L2_NORM.gradient(rise), x, radius, self.norm)
             point = point if box is None else box.clip(point)
         return nearest, length

@@ -13,8 +13,11 @@ from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, R2, Attack, check_count
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, check_phi
+from nnlite.evaluation.aimed import Aimed
+from nnlite.evaluation.attack_file import LABELS
 from nnlite.evaluation.fmn import FMN
 from nnlite.lbfgs import LBFGS
+from nnlite.storage import kinds
 from nnlite.storage.texts import did_you_mean
 
 L2_PHI = (0.0, 0.25, 0.5, 1.0, 2.0)  # phi on each of D pixels is sqrt(D) phi long, so the paper's sizes are tiny here
@@ -52,6 +55,7 @@ class NamedAttack:
         extra: The extra of nnlite that it needs, "" for none.
         aliases: Its other names.
         effort: The numbers of the attack that say how hard it tries, beside its options.
+        targets: Whether it can be led towards one class.
     """
 
     label: str
@@ -64,17 +68,41 @@ class NamedAttack:
     extra: str = ""
     aliases: tuple[str, ...] = ()
     effort: tuple[str, ...] = ()
+    targets: bool = True
 
 
 @dataclass(frozen=True)
 class ChosenAttack:
-    """An attack with its name, the sizes of noise, and the seed of what it draws, None for one that draws nothing."""
+    """An attack with its name, what it is told, and what it aims at.
+
+    Arguments:
+        name: As the command line knows it.
+        label: The name that is printed.
+        attack: What it is without an aim.
+        phi: The sizes of noise.
+        seed: Of what it draws; None for one that draws nothing.
+        target: The class that the net is to predict; None for noise that leads away from the labels.
+        labels: Which labels the adversary is told, one of LABELS.
+    """
 
     name: str
     label: str
     attack: Attack
     phi: tuple[float, ...]
     seed: int | None
+    target: int | None = None
+    labels: str = LABELS[0]
+
+    @property
+    def aimed(self) -> Attack:
+        """What crafts."""
+        aimed = Aimed(self.attack, self.target, predicted=self.labels == "predicted")
+        return self.attack if aimed == Aimed(self.attack) else aimed
+
+    def on(self, shape: tuple[int, ...]) -> "ChosenAttack":
+        """Return it told the shape of an image, () for rows of a table, where it looks at that."""
+        attack: Any = self.attack
+        return replace(self, attack=replace(attack, shape=shape or None)) if hasattr(attack, "shape") else self
 
     @property
     def title(self) -> str:
@@ -95,15 +123,32 @@ class ChosenAttack:
         words = [f"{NORM_NAMES[norm]} norm"] if norm and parameters else []  # a single step is known by its name
         words += [f"{name} {value:g}" for name, value in parameters.items()]
         words += [] if self.seed is None else [f"seed {self.seed}"]
+        words += [] if self.target is None else [f"towards class {self.target}"]
+        words += ["told predicted labels"] * (self.labels == "predicted")
         return ", ".join([*words, "clipped to [0, 1]" if self.attack.clip else "not clipped"])
 
 
 def choose_attack(
-    name: str, phi: Sequence[float] | None = None, *, clip: bool | None = None, **options: Any
+    name: str,
+    phi: Sequence[float] | None = None,
+    *,
+    clip: bool | None = None,
+    target: int | None = None,
+    labels: str = LABELS[0],
+    **options: Any,
 ) -> ChosenAttack:
     """Return the attack of this name, told the given options, and all others as its row has them.
 
-    NnliteError: an unknown name, or an option that the attack does not take or whose value it refuses.
+    Arguments:
+        name: Of NAMED_ATTACKS, or another name of one.
+        phi: The sizes of noise; None for those of the row.
+        clip: Whether pixels stay within [0, 1]; None for what the row says.
+        target: The class that the net is to predict; None for noise that leads away from the labels.
+        labels: Which labels the adversary is told, one of LABELS.
+        options: Those of OPTIONS that the row has.
+
+    NnliteError: an unknown name, an option that the attack does not take or whose value it refuses, and a target for an
+    attack that cannot be led towards a class.
     """
     name = next((known for known, row in NAMED_ATTACKS.items() if name in row.aliases), name)
     row = NAMED_ATTACKS.get(name)
@@ -115,6 +160,10 @@ def choose_attack(
             able = ", ".join(other for other, takes in NAMED_ATTACKS.items() if option in takes.options)
             only = f", only {able}" if able else ""
             raise NnliteError(f"{option}: noise {name} does not use it{only}; leave it out")
+    if target is not None and not row.targets:
+        able = ", ".join(other for other, takes in NAMED_ATTACKS.items() if takes.targets)
+        raise NnliteError(f"target: noise {name} cannot be led towards one class, only {able}; leave it out")
+    kinds.expect("labels", kinds.one_of(LABELS), labels)
     if row.clip is None and clip is False:
         raise NnliteError(f"clip: noise {name} always keeps pixels within [0, 1]; leave --no-clip out")
     told: dict[str, Any] = {**row.options, **options}
@@ -122,7 +171,8 @@ def choose_attack(
     seed = None if seed is None else check_count("seed", seed, least=0)
     if row.clip is not None:
         told["clip"] = row.clip if clip is None else clip
-    return ChosenAttack(name, row.label, row.make(**told), row.phi if phi is None else check_phi(phi), seed)
+    sizes = row.phi if phi is None else check_phi(phi)
+    return ChosenAttack(name, row.label, row.make(**told), sizes, seed, target, labels)
 
 
 def _art(name: str, norm: str, summary: str, **options: int) -> NamedAttack:
@@ -133,7 +183,7 @@ def _art(name: str, norm: str, summary: str, **options: int) -> NamedAttack:
 
         return ArtAttack(name, **told)
 
-    return NamedAttack(name, norm, make, summary, options, phi=_PHI[norm], extra="interop")
+    return NamedAttack(name, norm, make, summary, options, phi=_PHI[norm], extra="interop", targets=False)
 
 
 _PHI = {"linf": PAPER_PHI, "l2": L2_PHI}
@@ -154,6 +204,7 @@ NAMED_ATTACKS = {
         "the same, from the image towards each class in turn",
         {"steps": 70},
         clip=True,
+        targets=False,
     ),
     "apgd-l2": NamedAttack("APGD", "l2", partial(APGD, "l2"), "as apgd", _APGD, clip=True, phi=L2_PHI),
     "lbfgs": NamedAttack(

@@ -1,10 +1,43 @@
-"""Predictions: the probability of each class, for rows whose labels nobody knows."""
+"""Predictions: the probability of each class for new rows, and how they do where the rows have labels."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from nnlite.evaluation.accuracy import BLOCK, FloatArray
+from nnlite.backend import brief
+from nnlite.evaluation.accuracy import BLOCK, FloatArray, IntArray, percent
 from nnlite.network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """How predictions do on rows whose labels are known.
+
+    Arguments:
+        labels: Which class each row is of, (N,).
+        predicted: Which class it was taken for, (N,).
+    """
+
+    labels: IntArray
+    predicted: IntArray
+    __repr__ = brief("accuracy", "balanced")
+
+    @property
+    def accuracy(self) -> float:
+        """The percentage of the rows that are predicted correctly."""
+        return float(percent(self.labels == self.predicted))
+
+    @property
+    def by_class(self) -> dict[int, tuple[int, float]]:
+        """Of each class among the rows, how many it has, and its recall: the percentage of them taken for it."""
+        counts = {int(label): self.predicted[self.labels == label] for label in np.unique(self.labels)}
+        return {label: (len(taken), float(percent(taken == label))) for label, taken in counts.items()}
+
+    @property
+    def balanced(self) -> float:
+        """The balanced accuracy: the mean recall of the classes among the rows, whatever their size."""
+        return float(np.mean([recall for _, recall in self.by_class.values()]))
 
 
 def probabilities(net: Network, x: npt.NDArray[np.floating]) -> FloatArray:

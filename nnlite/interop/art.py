@@ -12,7 +12,7 @@ from collections import ChainMap, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isqrt, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -96,8 +96,16 @@ class _Classifier(ClassifierNeuralNetwork):  # type: ignore[misc]
         """Raise NnliteError: ART cannot keep the net."""
         raise NnliteError("save: ART cannot keep a net of nnlite; use nnlite.training.runs")
 
+    def as_images(self, rows: Array) -> Array:
+        """Return rows (N, D) as the attack is to see them, (N, *input_shape)."""
+        return rows.reshape(-1, *self.input_shape)
+
+    def as_rows(self, x: Array) -> Array:
+        """Return what the attack made of them as rows, (N, D)."""
+        return x.reshape(len(x), -1)
+
     def _rows(self, x: Array) -> Array:
-        return np.asarray(x, self.net.dtype).reshape(len(x), -1)
+        return self.as_rows(np.asarray(x, self.net.dtype))
 
 
 class _Remembering(_Classifier):
@@ -116,6 +124,28 @@ class _Remembering(_Classifier):
             answers |= zip([keys[k] for k in new], super().predict(x[new]), strict=True)
         self._last.append(answers)
         return np.stack([answers[key] for key in keys])
+
+
+class _OfRows(_Remembering):
+    """Shows a row as the first line of an image whose second line, and last column, mean nothing.
+
+    In two lines a square has room for one feature, so a step moves one alone; in ART's drawing it never reaches the
+    last column.
+    """
+
+    def __init__(self, net: Network, clip: tuple[float, float] | None) -> None:
+        super().__init__(net, net.sizes[:1], clip)
+        self._shape = (2, net.sizes[0] + 1, 1)
+
+    def as_images(self, rows: Array) -> Array:
+        """Return rows (N, D) as images (N, 2, D + 1, 1)."""
+        images = np.zeros((len(rows), *self.input_shape), rows.dtype)
+        images[:, 0, :-1, 0] = rows
+        return images
+
+    def as_rows(self, x: Array) -> Array:
+        """Return the rows (N, D) of such images."""
+        return np.ascontiguousarray(x[:, 0, :-1, 0])
 
 
 class _Clipping(_Classifier):
@@ -164,15 +194,16 @@ class ArtAttack:
     For the smallest L2 noise, in `steps`: "deepfool" (Moosavi-Dezfooli et al. 2016), "carlini" (Carlini and Wagner
     2017), and "hopskipjump" (Chen et al. 2020), which sees nothing but the predicted class.
 
-    A number that is not given has its usual value. shape: (height, width, channels) for "square"; as high as wide, of
-    one channel, if not given. NnliteError for an unknown name, an option of another attack, and a number below 1.
+    A number that is not given has its usual value. shape: that of an image, (height, width) or (height, width,
+    channels), for "square". Without one, or in images of a single line, neighbours mean nothing, and a square is one
+    feature. NnliteError for an unknown name, an option of another attack, and a number below 1.
     """
 
     name: str
     queries: int | None = None
     steps: int | None = None
     restarts: int | None = None
-    shape: tuple[int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.name not in _OPTIONS:
@@ -210,7 +241,7 @@ class ArtAttack:
         if net.stacked:
             raise NnliteError("interop: expected one net, found a stack; ART attacks one model at a time")
         check_batch(net, x, y, box)
-        limits = box.like(to_host(x))
+        limits = box.map(to_host).like(to_host(x))
         classifier, xp, seed = self._classifier(net, limits), get_xp(x), int(rng.integers(2**32))
         host, images, labels, sizes = classifier.net, to_host(x), to_host(y), tuple(map(float, phi))
         attacked, more = host.predict(images) == labels, {}
@@ -223,9 +254,9 @@ class ArtAttack:
             made = images.copy()
             if attacked.any():
                 attack = self._attack(classifier, size)
-                shown = images[attacked].reshape(-1, *classifier.input_shape)
+                shown = classifier.as_images(images[attacked])
                 with _seeded(seed):
-                    made[attacked] = attack.generate(shown, labels[attacked], **more).reshape(-1, images.shape[-1])
+                    made[attacked] = classifier.as_rows(attack.generate(shown, labels[attacked], **more))
             return limits.clip(made)
 
         if self.name in _WITHIN:
@@ -244,13 +275,12 @@ class ArtAttack:
     def _classifier(self, net: Network, box: Box) -> _Classifier:
         pixels, (low, high) = net.sizes[0], (float(np.min(box.low)), float(np.max(box.high)))
         if self.name == "square":
-            shape = self.shape or (isqrt(pixels), isqrt(pixels), 1)
-            if len(shape) != 3 or prod(shape) != pixels or min(shape[:2]) < 2:
-                raise NnliteError(
-                    f"shape: expected (height, width, channels) of {pixels} pixels, height and width at least 2, "
-                    f"found {self.shape}"
-                )
-            return _Remembering(net, shape, (low, high))
+            shape = self.shape or (pixels,)
+            if len(shape) > 3 or prod(shape) != pixels:
+                raise NnliteError(f"shape: expected (height, width, channels) of {pixels} pixels, found {self.shape}")
+            if len(shape) == 1 or min(shape[:2]) < 2:
+                return _OfRows(net, (low, high))
+            return _Remembering(net, (*shape, 1)[:3], (low, high))
         if self.name == "carlini":
             # It searches through a tanh, which is flat at both ends of the range: black pixels would never move.
             wider = 0.3 * (high - low)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from sklearn.metrics import balanced_accuracy_score, recall_score
 from sklearn.neural_network import MLPClassifier
 from tables import blobs, write_blobs, write_csv, write_idx_folder
 
+from nnlite.attacks import R1
 from nnlite.datasets import Dataset, check_samples, load
 from nnlite.errors import NnliteError
 from nnlite.training.runs import load_run, make_run
@@ -203,7 +205,7 @@ def test_noise_leaves_frozen_columns_and_moves_others_no_further_than_told(nnlit
     for noise in ("r1", "pgd", "apgd", "fmn"):
         more = ["--noise", noise, "--phi", "0,0.2", "--save", f"{noise}.safetensors"]
         result = ok(nnlite("attack", "--adversary", "rect", *given, *more, *(["--clip"] if noise == "r1" else [])))
-        assert "noise moves f0 not at all, f2 by at most 0.02" in result.stderr
+        assert "noise leaves f0, moves f2 by at most 0.02" in result.stderr
         images = safetensors.numpy.load_file(tmp_path / f"{noise}.safetensors")
         moved = abs(images["images1"] - images["images0"])
         assert not moved[:, 0].any()
@@ -223,13 +225,138 @@ def test_with_all_columns_frozen_everything_is_proven_that_is_right(nnlite, wine
     assert audited["accuracy"]["worst"][0] == audited["accuracy"]["worst"][1]
 
 
+HOUSES = ["--data", "houses.csv", "--first", 12]
+
+
+@pytest.fixture
+def houses(nnlite, tmp_path):
+    """A table of which a column is whole, and a run on it."""
+    x, y = blobs(90, classes=2)
+    rows = [[*row, round(row[0]), "ab"[k]] for row, k in zip(x.tolist(), y, strict=True)]
+    write_csv(tmp_path / "houses.csv", ["size", "age", "price", "rooms", "kind"], rows)
+    ok(nnlite(*TRAIN, "--data", "houses.csv"))
+    return tmp_path / "houses.csv"
+
+
+def test_a_column_stays_whole_in_every_attack_and_its_file_says_so(nnlite, houses, tmp_path):
+    about = load(houses).description
+    low, high = about.low[3], about.high[3]
+    for noise in ("r1", "r2", "pgd", "pgd-l2", "apgd", "fmn", "lbfgs"):
+        more = ["--noise", noise, "--phi", "0,0.3", "--clip", "--save", f"{noise}.safetensors", "--json"]
+        result = ok(nnlite("attack", "--adversary", "rect", *HOUSES, "--frozen", "age", "--whole", "rooms", *more))
+        assert "noise leaves age, keeps rooms whole\n" in result.stderr
+        assert json.loads(result.stdout)["columns"] == {"frozen": ["age"], "limits": {}, "whole": ["rooms"]}
+        images = safetensors.numpy.load_file(tmp_path / f"{noise}.safetensors")
+        moved = images["images1"].astype(float) - images["images0"]
+        rooms = low + images["images1"][:, 3].astype(float) * (high - low)
+        np.testing.assert_allclose(rooms, np.rint(rooms), atol=1e-6 * (high - low))
+        assert abs(moved[:, 3]).max() <= 0.3 + 1e-6 or noise == "r2"
+        assert abs(moved[:, 3]).max() > 0 or noise in ("fmn", "lbfgs")
+        assert not moved[:, 1].any()
+        ok(nnlite("verify", f"{noise}.safetensors", "--data", "houses.csv", "--run", "rect"))
+
+
+def test_a_file_whose_columns_are_not_as_it_says_fails(nnlite, houses, tmp_path):
+    options = ["--noise", "pgd", "--phi", "0.3", "--frozen", "age", "--phi-column", "size=0.05", "--whole", "rooms"]
+    ok(nnlite("attack", "--adversary", "rect", *HOUSES, *options, "--save", "FILE"))
+    arrays = safetensors.numpy.load_file("FILE")
+    with safetensors.safe_open("FILE", "np") as file:
+        metadata = file.metadata()
+    record = json.loads(metadata["nnlite-attack"])
+    assert record["columns"] == {"frozen": ["age"], "limits": {"size": 0.05}, "whole": ["rooms"]}
+    for column, change, words in ((1, 0.01, "outside"), (0, 0.06, "outside"), (3, 0.01, "fractions in rooms: 1 of 12")):
+        changed = {name: array.copy() for name, array in arrays.items()}
+        value = changed["images0"][5, column]
+        changed["images0"][5, column] = value + change * (1 if value < 0.5 else -1)
+        if column == 0:
+            changed["images0"][5, 0] = load(houses).test.images[5, 0] + change * (1 if value < 0.5 else -1)
+        safetensors.numpy.save_file(changed, "FILE", metadata)
+        result = nnlite("verify", "FILE", "--data", "houses.csv")
+        assert (result.exit_code, words in result.stdout) == (1, True), result.stdout
+
+
+def test_rows_are_led_towards_a_class_by_name_or_number(nnlite, houses, tmp_path):
+    given = ["attack", "--adversary", "rect", *HOUSES, "--noise", "pgd", "--phi", "0,0.5"]
+    result = ok(nnlite(*given, "--target", "b", "--save", "FILE"))
+    labels = load(houses).test.labels[:12]
+    own = int((labels == 1).sum())
+    assert f"taken for b, in % of the {12 - own} rows of other classes\n" in result.stdout
+    assert f"{own} rows of class b stay as they are\n" in result.stderr
+    assert "towards class 1" in result.stdout
+    content = json.loads(ok(nnlite(*given, "--target", "1", "--json")).stdout)
+    assert (content["target"], content["labels"], list(content["reached"])) == ("b", "true", ["rect"])
+    net, images = load_run(tmp_path / "runs" / "houses" / "rect").net, safetensors.numpy.load_file("FILE")
+    for k in range(2):
+        read = net.predict(images[f"images{k}"])[labels != 1] == 1
+        assert content["reached"]["rect"][k] == 100 * read.mean()
+        assert images["reached"][0, k] == read.sum()
+    head, *rows = csv.reader(ok(nnlite(*given, "--target", "b", "--csv")).stdout.splitlines())
+    assert head == ["adversary", "noise", "victim", "phi", "accuracy", "reached"]
+    assert [float(row[-1]) for row in rows] == content["reached"]["rect"]
+    found = json.loads(ok(nnlite("verify", "FILE", "--data", "houses.csv", "--run", "rect", "--json")).stdout)
+    assert found["runs"][0]["reached"] == content["reached"]["rect"]
+    assert (found["record"]["target"], found["record"]["labels"]) == (1, "true")
+    with safetensors.safe_open("FILE", "np") as file:
+        metadata = file.metadata()
+    images["reached"][0, 1] -= 1
+    safetensors.numpy.save_file(images, "FILE", metadata)
+    result = nnlite("verify", "FILE", "--data", "houses.csv", "--run", "rect")
+    assert result.exit_code == 1
+    assert re.search(r"phi 0.5: rect takes \d+ of 12 images for the target, recorded are \d+", result.stdout)
+
+
+def test_an_adversary_may_go_by_predictions(nnlite, houses, tmp_path):
+    given = ["attack", "--adversary", "rect", *HOUSES, "--noise", "r1", "--labels", "predicted"]
+    result = ok(nnlite(*given, "--save", "FILE"))
+    assert "told predicted labels" in result.stdout
+    x, _ = load(houses).test[:12].batch(slice(None))
+    net = load_run(tmp_path / "runs" / "houses" / "rect").net
+    expected = R1.craft(net, x, net.predict(x), (0.1,), np.random.default_rng(0)).images[0]
+    assert (safetensors.numpy.load_file("FILE")["images4"] == expected).all()
+    with safetensors.safe_open("FILE", "np") as file:
+        assert json.loads(file.metadata()["nnlite-attack"])["labels"] == "predicted"
+
+
+def test_an_audit_rounds_and_says_what_its_proofs_mean(nnlite, houses):
+    quick = ["--steps", 3, "--apgd-steps", 3, "--tries", 1, "--proven", 5, "--examples", 10, "--phi", "0.2"]
+    result = nnlite("audit", "rect", "--data", "houses.csv", "--whole", "rooms", *quick, "--json")
+    assert result.exit_code in (0, 1)
+    words = "what is proven holds for all numbers within phi, and so for the whole ones, too\n"
+    assert words in result.stderr
+    assert json.loads(result.stdout)["columns"]["whole"] == ["rooms"]
+    result = ok(nnlite("certify", "rect", "--data", "houses.csv", "--whole", "rooms", "--examples", 5, "--json"))
+    assert words in result.stderr
+    error = one_error(nnlite("certify", "rect", "--data", "houses.csv", "--whole", "rooms", "--per-image"))
+    assert "whole: the radii of each image are those of any noise" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--whole", "size"], "whole: expected whole numbers in column 'size', found "),
+        (["--whole", "room"], r"houses has no 'room' \(did you mean 'rooms'\?\)"),
+        (["--whole", "rooms", "--no-clip"], "whole: they hold noise in a box; .* --clip"),
+        (["--target", "c"], "target: expected one of a, b, found 'c'"),
+        (["--target", "2"], "target: expected one of a, b, found '2'"),
+        (["--target", "-1"], "target: expected one of a, b, found '-1'"),
+        (["--target", "a", "--noise", "apgd-t"], "target: noise apgd-t cannot be led towards one class, only r1, r2"),
+        (["--target", "a", "--noise", "square"], "target: noise square cannot be led towards one class, only r1, r2"),
+        (["--labels", "none"], "'none' is not one of 'true', 'predicted'"),
+    ],
+)
+def test_an_aim_that_cannot_be_is_refused(nnlite, houses, tmp_path, options, words):
+    given = ["attack", "--adversary", "rect", "--data", "houses.csv", "--noise", "pgd", "--save", "FILE"]
+    assert re.search(words, one_error(nnlite(*given, *options)))
+    assert not (tmp_path / "FILE").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--frozen", "f9"], r"wine has no 'f9'.*the columns are f0, f1, f2"),
         (["--phi-column", "f0"], "expected NAME=PHI, such as alcohol=0.05, found 'f0'"),
         (["--phi-column", "f0=-1"], "at least 0"),
-        (["--frozen", "f0", "--no-clip"], "leave --no-clip out"),
+        (["--frozen", "f0", "--no-clip"], "keep it in the data's range with --clip"),
     ],
 )
 def test_a_column_that_cannot_be_held_is_refused(nnlite, wine, options, words):
@@ -256,24 +383,79 @@ def test_new_rows_are_predicted_as_the_net_does(nnlite, wine, tmp_path):
     np.testing.assert_allclose([[float(one) for one in line[1:]] for line in lines], p, rtol=1e-4)
     assert [line[0] for line in lines] == [("red", "white")[k] for k in p.argmax(axis=1)]
     content = json.loads(ok(nnlite("predict", "wine/rect", "new.csv", "--json")).stdout)
-    assert [one["class"] for one in content] == [line[0] for line in lines]
-    assert content[0]["probabilities"].keys() == {"red", "white"}
+    assert [one["class"] for one in content["rows"]] == [line[0] for line in lines]
+    assert content["rows"][0]["probabilities"].keys() == {"red", "white"}
+    assert (content["run"], content["examples"], content["accuracy"], content["balanced"], content["classes"]) == (
+        "rect",
+        len(inside),
+        None,
+        None,
+        [],
+    )
 
 
-def test_a_label_column_is_left_aside_and_rows_beyond_the_range_are_counted(nnlite, wine, tmp_path):
+def test_where_there_are_labels_each_class_has_its_recall(nnlite, wine, tmp_path):
+    head, *table = csv.reader(wine.read_text("utf-8").splitlines())
+    table[0][-1], table[2][-1], table[1][-1] = "white", "white", "red"  # as if the net were wrong about three
+    write_csv(tmp_path / "new.csv", head, table)
+    result = ok(nnlite("predict", "rect", "new.csv"))
+    predicted = [line.split(",")[0] for line in result.stdout.splitlines()[1:]]
+    labels = [row[-1] for row in table]
+    recalls = {name: 100 * recall_score(labels, predicted, labels=[name], average="macro") for name in ("red", "white")}
+    rows = {line.split()[0]: line.split()[1:] for line in result.stderr.splitlines() if line.strip()}
+    assert rows["rect"] == ["on", "new.csv,", "in", "%"]
+    assert {name: rows[name] for name in recalls} == {
+        name: [str(labels.count(name)), f"{recall:.2f}"] for name, recall in recalls.items()
+    }
+    balanced = 100 * balanced_accuracy_score(labels, predicted)
+    assert f"balanced accuracy        90   {balanced:.2f}\n" in result.stderr
+    content = json.loads(ok(nnlite("predict", "rect", "new.csv", "--json")).stdout)
+    assert content["balanced"] == pytest.approx(balanced)
+    assert content["accuracy"] == pytest.approx(100 * np.mean(np.array(labels) == np.array(predicted)))
+    expected = [
+        {"class": name, "examples": labels.count(name), "recall": pytest.approx(one)} for name, one in recalls.items()
+    ]
+    assert content["classes"] == expected
+
+
+UNSURE = ["red", "", "NA", "rose", "white", "red", "?", "white"]
+
+
+def test_rows_without_a_label_that_the_net_knows_are_left_out_of_the_figures(nnlite, wine, tmp_path):
+    head, *rows = csv.reader(wine.read_text("utf-8").splitlines())
+    rows = [[*row[:3], label] for row, label in zip(rows[:8], UNSURE, strict=True)]
+    write_csv(tmp_path / "new.csv", head, rows)
+    result = ok(nnlite("predict", "rect", "new.csv", "--json"))
+    content = json.loads(result.stdout)
+    assert [(one["class"], one["examples"]) for one in content["classes"]] == [("red", 2), ("white", 2)]
+    assert len(content["rows"]) == content["examples"] == 8
+    assert "4 of 8 rows have no label, or one that rect does not know; the figures leave them out.\n" in result.stderr
+    write_csv(tmp_path / "new.csv", head, [[*row[:3], ""] for row in rows])
+    result = ok(nnlite("predict", "rect", "new.csv"))
+    assert "8 of 8 rows have no label" in result.stderr
+    assert "balanced" not in result.stderr
+
+
+def test_a_label_column_may_be_there_and_rows_beyond_the_range_are_counted(nnlite, wine, tmp_path):
     rows = list(csv.reader(wine.read_text("utf-8").splitlines()))
     write_csv(tmp_path / "new.csv", rows[0], [rows[1], ["1e6", *rows[1][1:]]])
     result = ok(nnlite("predict", "runs/wine/rect", "new.csv"))
     assert len(result.stdout.splitlines()) == 3
-    assert result.stderr == "Note: 1 of 2 rows lie beyond the training range; do not rely on their classes.\n"
+    assert result.stderr.startswith("Note: 1 of 2 rows lie beyond the training range; do not rely on their classes.\n")
 
 
 def test_a_run_of_digits_predicts_images(nnlite, digits, tmp_path):
     ok(nnlite("train", "--hidden", 16, "--epochs", 3, "--name", "rect"))
     np.savez(tmp_path / "new.npz", x=digits.test.images.reshape(-1, 8, 8))
-    found = json.loads(ok(nnlite("predict", "rect", "new.npz", "--json")).stdout)
+    found = json.loads(ok(nnlite("predict", "rect", "new.npz", "--json")).stdout)["rows"]
     correct = np.mean([int(one["class"]) == label for one, label in zip(found, digits.test.labels, strict=True)])
-    assert 100 * correct == pytest.approx(load_run(tmp_path / "runs" / "digits" / "rect").results.test)
+    expected = load_run(tmp_path / "runs" / "digits" / "rect").results.test
+    assert 100 * correct == pytest.approx(expected)
+    np.savez(tmp_path / "new.npz", x=digits.test.images.reshape(-1, 8, 8), y=digits.test.labels)
+    content = json.loads(ok(nnlite("predict", "rect", "new.npz", "--json")).stdout)
+    assert (content["accuracy"], len(content["classes"])) == (pytest.approx(expected), 10)
+    np.savez(tmp_path / "new.npz", x=digits.test.images.reshape(-1, 8, 8), y=digits.test.labels[:9])
+    assert "y: expected a label for each of 500 rows, found (9,)" in one_error(nnlite("predict", "rect", "new.npz"))
 
 
 def test_a_name_on_several_data_sets_has_to_be_told(nnlite, wine, tmp_path):

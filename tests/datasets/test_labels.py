@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import LabelEncoder
 
-from nnlite.datasets.labels import number_labels, number_texts
+from nnlite.datasets.labels import match_labels, number_labels, number_texts
 from nnlite.errors import NnliteError
 
 
@@ -51,3 +51,18 @@ def test_texts_that_are_all_numbers_are_sorted_as_numbers(texts, names):
 def test_what_are_no_labels_is_said(labels, words):
     with pytest.raises(NnliteError, match=words):
         number_labels(labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "numbers"),
+    [
+        (["3", "3.0", "4", "5", ""], ("3", "4"), [0, 0, 1, -1, -1]),
+        ([3.0, 4.0, np.nan, 3.5], ("3", "4"), [0, 1, -1, -1]),
+        ([True, False], ("False", "True"), [1, 0]),
+        (["True", "true"], ("False", "True"), [1, -1]),
+        ([" a", "nan", "inf", "b"], ("a", "b"), [0, -1, -1, 1]),
+        (["1e2", "-1"], ("-1", "100"), [1, 0]),
+    ],
+)
+def test_labels_of_new_rows_are_found_among_the_classes(labels, classes, numbers):
+    assert match_labels(np.array(labels), classes).tolist() == numbers

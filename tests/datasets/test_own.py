@@ -372,7 +372,7 @@ def test_new_rows_are_scaled_by_the_training_range(tmp_path):
     low, high = np.array(data.description.low), np.array(data.description.high)
     middle, beyond = (low + high) / 2, high + 1
     path = write_csv(tmp_path / "new.csv", ["f2", "f0", "f1"], [np.roll(row, 1).tolist() for row in (middle, beyond)])
-    rows, beyond_range = read_rows(path, data.description)
+    rows, beyond_range, _ = read_rows(path, data.description)
     np.testing.assert_allclose(rows, [[0.5] * 3, 1 + 1 / (high - low)], rtol=1e-5)
     assert beyond_range.tolist() == [False, True]
 
@@ -381,9 +381,9 @@ def test_new_images_come_as_arrays_or_idx_files(tmp_path):
     folder = write_idx_folder(tmp_path / "stripes")
     data = load(str(folder))
     expected, _ = data.test.batch(slice(None))
-    rows, _ = read_rows(folder / "t10k-images-idx3-ubyte", data.description)
+    rows, _, _ = read_rows(folder / "t10k-images-idx3-ubyte", data.description)
     assert np.array_equal(rows, expected)
-    rows, _ = read_rows(npz(tmp_path, x=(data.test.images.reshape(-1, 2, 3))), data.description)
+    rows, _, _ = read_rows(npz(tmp_path, x=(data.test.images.reshape(-1, 2, 3))), data.description)
     np.testing.assert_allclose(rows, expected, atol=1e-7)
 
 

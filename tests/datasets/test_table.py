@@ -55,7 +55,8 @@ def test_another_column_may_hold_the_labels(tmp_path):
 def test_wanted_columns_are_found_by_their_names(tmp_path, header):
     row = ",".join({"a": "1", "b": "2", "kind": "?"}[name] for name in header.split(","))
     table = read_table(write(tmp_path, f"{header}\n{row}\n"), "kind", features=("a", "b"))
-    assert (table.values.tolist(), table.label) == ([[1, 2]], None)
+    assert table.values.tolist() == [[1, 2]]
+    assert (table.label, table.classes) == (("kind", [""]) if "kind" in header else (None, []))
 
 
 def test_numbers_are_read_as_python_reads_them(tmp_path):

@@ -148,7 +148,7 @@ def test_the_record_is_read_as_it_was_written(saved, nets, digits):
     names = tuple(identity(name, net) for name, net in nets.items())
     clean = clean_sha256(digits.test[:COUNT])
     assert record == Record("noise", "linf", True, PHI, "digits", clean, names[0], names)
-    assert (record.nnlite, record.split, record.format) == (nnlite.__version__, "test", 2)
+    assert (record.nnlite, record.split, record.format) == (nnlite.__version__, "test", 3)
 
 
 def test_a_record_that_could_not_be_read_is_not_written(saved, digits, tmp_path):
@@ -465,8 +465,15 @@ NET = {"name": "rect", "sha256": "0" * 64}
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"format": 3}, "format: expected one of 1, 2, found 3"),
-        ({"format": [[]]}, "format: expected one of 1, 2"),
+        ({"format": 4}, "format: expected one of 1, 2, 3, found 4"),
+        ({"format": [[]]}, "format: expected one of 1, 2, 3"),
+        ({"format": 2}, "missing or unknown: .'columns', 'labels', 'target'"),
+        ({"target": -1}, "target: expected an integer from 0 to 999, or null, found -1"),
+        ({"target": 3}, r"'reached': expected int64 \(2, 3\), found no such array"),
+        ({"labels": "none"}, "labels: expected one of true, predicted, found 'none'"),
+        ({"columns": {}}, "columns: expected an object of frozen, limits, whole"),
+        ({"columns": {"frozen": ["a"], "limits": {}, "whole": []}}, "the file has no 'a'; images have none"),
+        ({"columns": {"frozen": [], "limits": {"a": -1}, "whole": []}}, "an object of numbers of at least 0"),
         ({"more": 1}, "expected an object of"),
         ({"attack": ""}, "attack: expected a text"),
         ({"attack": "\x1b[2J"}, "attack: expected a text"),
@@ -609,4 +616,4 @@ def test_whatever_is_changed_it_is_read_or_our_own_error(small, digits, nets, ed
 def test_the_small_file_itself_is_fine(small, digits, nets):
     small[1].write_bytes(small[0])
     assert failures(open_attack(small[1]), digits, {"other": nets["other"]}) == []
-    assert len(small[0]) == 1928
+    assert len(small[0]) == 2032

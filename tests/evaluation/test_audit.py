@@ -20,6 +20,7 @@ from nnlite.evaluation.accuracy import accuracy
 from nnlite.evaluation.auditing import ATTACKS, Audit, AuditAttack, AuditOptions, FollowUp, audit, worst_case
 from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.pictures import plot_audit
+from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.evaluation.verdicts import (
     FAIL,
     NOT_TESTED,
@@ -261,12 +262,21 @@ def test_without_other_nets_transfer_is_not_tested(nets, no_art):
     assert "transfer" not in found.correct
 
 
-def test_images_that_are_no_square_are_not_tested_by_square():
-    rng = np.random.default_rng(0)
-    samples = check_samples(rng.random((20, 15)), np.arange(20) % 3, classes=3)
-    net = Network((Dense(rng.standard_normal((15, 3)).astype(np.float32), np.zeros(3, np.float32)),))
+@pytest.mark.parametrize("shape", [(15,), (16,), (4, 4), (3, 5)])
+def test_square_takes_images_for_images_and_rows_for_rows(art, monkeypatch, shape):
+    rng, shapes = np.random.default_rng(0), []
+    samples = check_samples(rng.random((20, *shape)), np.arange(20) % 3, classes=3)
+    features = samples.images.shape[1]
+    net = Network((Dense(rng.standard_normal((features, 3)).astype(np.float32), np.zeros(3, np.float32)),))
+
+    def kept(self, **options):
+        shapes.append(options.pop("shape"))
+        return RandomSigns()
+
+    monkeypatch.setattr("nnlite.interop.art.ArtAttack", lambda name, **options: kept(name, **options))
     found = audit(net, samples, {}, QUICK)
-    assert answers(found)["black box"] == NOT_TESTED
+    assert shapes == [shape if len(shape) > 1 else None]
+    assert answers(found)["black box"] != NOT_TESTED
     assert found.chance == 100 / 3
 
 

@@ -24,7 +24,7 @@ from nnlite.network import Network, mlp, stack
 from nnlite.penalties import L1
 
 ATTACKS = {  # with few steps
-    "square": ArtAttack("square", queries=200),
+    "square": ArtAttack("square", queries=200, shape=(8, 8)),
     "autopgd": ArtAttack("autopgd", steps=20),
     "deepfool": ArtAttack("deepfool"),
     "carlini": ArtAttack("carlini"),
@@ -32,7 +32,9 @@ ATTACKS = {  # with few steps
 }
 PHI = {"linf": (0.0, 0.05, 0.1), "l2": (0.0, 0.5, 1.5)}
 
-each_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+each_attack = pytest.mark.parametrize(
+    "attack", [*ATTACKS.values(), ArtAttack("square", queries=200)], ids=[*ATTACKS, "square of rows"]
+)
 
 
 @pytest.fixture(scope="module")
@@ -295,11 +297,28 @@ def test_square_computes_less_than_half_of_what_art_asks_for_and_finds_the_same(
 def test_square_takes_any_shape_of_image():
     net = mlp((24, 8, 3), np.random.default_rng(0))
     x = np.random.default_rng(1).random((10, 24), dtype=np.float32)
-    for attack in (ATTACKS["square"], ArtAttack("square", shape=(1, 24, 1)), ArtAttack("square", shape=(4, 6))):
+    for attack in (ATTACKS["square"], ArtAttack("square", shape=(2, 2, 3, 2))):
         with pytest.raises(NnliteError, match=r"expected \(height, width, channels\) of 24 pixels"):
             craft(attack, net, x, net.predict(x))
-    colour = craft(ArtAttack("square", queries=50, shape=(2, 4, 3)), net, x, net.predict(x))
-    assert (colour.images[-1] != x).any()
+    for shape in ((2, 4, 3), (4, 6), (4, 6, 1), (1, 24, 1), (24,)):
+        crafted = craft(ArtAttack("square", queries=50, shape=shape), net, x, net.predict(x))
+        assert (crafted.images[-1] != x).any()
+
+
+@pytest.mark.parametrize("features", [1, 2, 9, 16])
+def test_rows_are_no_images_to_square_even_of_a_square_number_of_features(features, monkeypatch):
+    net = biased_mlp([features, 8, 3], np.random.default_rng(0)).astype(np.float32)
+    net.layers[-1].b[0] += 10  # it is never fooled
+    x = np.random.default_rng(1).random((1, features), dtype=np.float32)
+    seen, logits = [], Network.logits
+    monkeypatch.setattr(Network, "logits", lambda self, x: seen.extend(x.copy()) or logits(self, x))
+    craft(ArtAttack("square", queries=300), net, x, np.zeros(1, np.int64), (0.05,))
+    rows = np.array(seen)
+    apart = (rows[:, None] != rows).sum(axis=-1)
+    stripes = np.flatnonzero(apart[0] == features)[0]  # the start: a random sign for each feature
+    assert all(apart[k, :k].min() <= 1 for k in range(stripes + 1, len(rows)))  # then one at a time
+    assert (abs(rows - x) <= 0.05 + 1e-6).all()
+    assert (rows[stripes + 1 :] != rows[stripes]).any(axis=0).all()  # each of them, the last one, too
 
 
 def test_a_net_on_a_gpu_is_attacked_on_the_host(known, monkeypatch):

@@ -178,6 +178,14 @@ def sqrt(x, /, out=None): ...
 
 
 @_stands_for(np)
+def rint(x, /, out=None): ...
+
+
+@_stands_for(np)
+def trunc(x, /, out=None): ...
+
+
+@_stands_for(np)
 def sign(x, /, out=None): ...
 
 
