@@ -20,6 +20,7 @@ from nnlite.cli.audit import audit
 from nnlite.cli.bench import bench
 from nnlite.cli.certify import certify
 from nnlite.cli.data import data
+from nnlite.cli.export import export
 from nnlite.cli.gradcheck import gradcheck
 from nnlite.cli.grid import grid
 from nnlite.cli.predict import predict
@@ -145,5 +146,5 @@ def main(debug: bool) -> None:
     """  # noqa: D301 - click wants the backspace itself
 
 
-for command in (train, attack, verify, audit, certify, predict, grid, reproduce, runs, data, gradcheck, bench):
+for command in (train, attack, verify, audit, certify, predict, export, grid, reproduce, runs, data, gradcheck, bench):
     main.add_command(command)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -13,7 +14,8 @@ from nnlite.datasets.loading import reload
 from nnlite.datasets.samples import Dataset
 from nnlite.errors import NnliteError
 from nnlite.storage.texts import did_you_mean
-from nnlite.training.runs import Run
+from nnlite.storage.weights import WEIGHTS
+from nnlite.training.runs import Run, find_run
 
 UNITS = 4  # features whose units are told; nnlite data tells all
 
@@ -63,6 +65,17 @@ def with_columns_held(data: Dataset, frozen: Sequence[str], limits: Reach, *, cl
     message(f"noise moves {', '.join(words)}")
     reach = np.array([held.get(name, np.inf) for name in features])
     return replace(data, test=data.test.limited(reach))
+
+
+def find_anywhere(name: str, runs: Path) -> Run:
+    """Return the run of this name, whatever it was trained on; NnliteError where several have it."""
+    data, _, short = name.rpartition("/")
+    groups = sorted(path.parents[1].name for path in runs.glob(f"*/*/{WEIGHTS}") if path.parent.name == short)
+    found = [group for group in groups if data in ("", group)]
+    if len(found) > 1:
+        listed = " or ".join(f"{group}/{short}" for group in found)
+        raise NnliteError(f"run: expected one of {listed}, found {name!r}; name the data, too")
+    return find_run(short if found else name, found[0] if found else "", runs)
 
 
 def data_of(run: Run, source: str) -> Dataset:

@@ -7,11 +7,9 @@ from pathlib import Path
 import click
 
 from nnlite.cli.options import json_option, message, print_json, runs_option
+from nnlite.cli.own import find_anywhere
 from nnlite.datasets.own import read_rows
-from nnlite.errors import NnliteError
 from nnlite.evaluation.predicting import probabilities
-from nnlite.storage.weights import WEIGHTS
-from nnlite.training.runs import Run, find_run
 
 
 @click.command()
@@ -29,7 +27,7 @@ def predict(name: str, file: Path, runs: Path, as_json: bool) -> None:
     Prints a line for each row: its class, and the probability of each class. Values may lie beyond the range of the
     training data; a note says in how many rows they do.
     """
-    run = _find(name, runs)
+    run = find_anywhere(name, runs)
     rows, beyond = read_rows(file, run.data)
     found, classes = probabilities(run.net, rows), run.data.classes
     if beyond.any():
@@ -43,14 +41,3 @@ def predict(name: str, file: Path, runs: Path, as_json: bool) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["class", *(f"p({one})" for one in classes)])
     writer.writerows([one, *(f"{p:.6g}" for p in row)] for one, row in zip(predicted, found.tolist(), strict=True))
-
-
-def _find(name: str, runs: Path) -> Run:
-    """Return the run of this name, whatever it was trained on; NnliteError where several have it."""
-    data, _, short = name.rpartition("/")
-    groups = sorted(path.parents[1].name for path in runs.glob(f"*/*/{WEIGHTS}") if path.parent.name == short)
-    found = [group for group in groups if data in ("", group)]
-    if len(found) > 1:
-        listed = " or ".join(f"{group}/{short}" for group in found)
-        raise NnliteError(f"run: expected one of {listed}, found {name!r}; name the data, too")
-    return find_run(short if found else name, found[0] if found else "", runs)
