@@ -38,10 +38,10 @@ test-gpu: .venv/test ## run the tests that need CuPy and a GPU
 # Not in .venv: torch is a hundred times as large as nnlite. torchattacks asks for a library of HTTP of 2020, for nothing.
 test-torch: ## run the tests that need PyTorch, onnxruntime and the attacks of others, in an environment of their own
 	$(PYTHON) -m venv build/torch
-	build/torch/bin/pip install --quiet --editable ".[test-torch]" "$(TORCH)"
-	build/torch/bin/pip install --quiet --no-deps "torchattacks==3.5.1"
+	build/torch/bin/pip install --quiet --no-compile --editable ".[test-torch]" "$(TORCH)"
+	build/torch/bin/pip install --quiet --no-compile --no-deps "torchattacks==3.5.1"
 	OPENBLAS_NUM_THREADS=1 build/torch/bin/python -m pytest tests/interop/test_interop_torch.py \
-		tests/interop/test_interop_onnx.py "tests/test_docs.py::test_code_in_the_docs_runs[ecosystem.md]"
+		tests/interop/test_interop_onnx.py tests/test_docs.py -k "torch or onnx or ecosystem"
 
 test-lowest: ## run all tests with Python 3.11 and the lower bounds in setup.cfg
 	$(OLDEST) -m venv --clear build/lowest

@@ -17,6 +17,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from nnlite.cli.main import main
+from nnlite.errors import NnliteError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -90,7 +91,10 @@ def test_names_in_the_docs_exist(page):
     """`nnlite.module.name` in backquotes can be imported, and `folder/file.py` is there."""
     text = page.read_text("utf-8")
     for name in re.findall(r"`(nnlite(?:\.\w+)+)(?:\([^`]*\))?`", text):
-        assert pkgutil.resolve_name(name), f"{page.name}: {name}"
+        try:
+            assert pkgutil.resolve_name(name), f"{page.name}: {name}"
+        except NnliteError:
+            assert name.startswith("nnlite.interop.torch.")  # not installed; make test-torch looks at it
     for file in re.findall(r"`((?:nnlite|cli|tests|data|docs)/[\w./]+\.\w+)`", text):
         assert (ROOT / file).exists(), f"{page.name}: {file}"
 

@@ -1,7 +1,7 @@
 """PyTorch on nnlite's nets: a module whose gradient is nnlite's own backward pass, and the twin made of torch's parts.
 
 `torch_module` is what attacks written for PyTorch take: AutoAttack, foolbox and others run on it unmodified. It works
-on the host, and has no parameters.
+on the host; its weights are NumPy's, and torch sees none of them.
 """
 
 from math import prod
@@ -49,6 +49,7 @@ class _Module(nn.Module):  # type: ignore[misc]
     def __init__(self, net: Network, task: str) -> None:
         super().__init__()
         self.net, self.task = net, task
+        self.place = nn.Parameter(torch.empty(0), requires_grad=False)  # attacks ask a parameter for the device
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         dtype = getattr(torch, str(self.net.dtype))
@@ -69,7 +70,7 @@ def torch_module(net: Network, task: str = MAIN) -> nn.Module:
     a GPU is copied to the host. NnliteError for a stack, an unknown task, and for what does not fit the net.
     """
     expect_one(net, task)
-    return _Module(net.to("cpu"), task)
+    return _Module(net.to("cpu"), task).eval()
 
 
 def sequential(net: Network, task: str = MAIN) -> nn.Sequential:
