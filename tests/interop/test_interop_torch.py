@@ -59,6 +59,7 @@ LOSSES = {
 def test_logits_and_input_gradient_are_those_of_the_twin(bridge, torch, dtype, logits, relative, loss):
     net = net_of(dtype)
     module, twin, x = bridge.torch_module(net), bridge.sequential(net), rows(torch, dtype)
+    assert not module.training
     assert (module(x) - twin(x)).abs().max() <= logits
     found, expected = (gradient(one, x, lambda z: LOSSES[loss](torch, z)) for one in (module, twin))
     assert (found - expected).norm() <= relative * expected.norm()
