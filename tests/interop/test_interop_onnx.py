@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import strict_cupy
 from nets import biased_mlp
 from sklearn.datasets import load_digits
 from tables import write_blobs, write_csv
@@ -98,6 +99,12 @@ def test_the_head_of_another_task(digits):
     np.testing.assert_array_equal(evaluate(model, x), net.logits(x, "rotation"))
     np.testing.assert_array_equal(evaluate(onnx_model(net), x), net.logits(x))
     assert json.loads(properties(model)["classes"]) == ["0", "15", "30", "-15", "-30"]
+
+
+def test_a_net_on_a_gpu_gives_the_same_file(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
+    net = mlp((3, 4, 2), np.random.default_rng(0))
+    assert onnx_bytes(onnx_model(net.to("gpu"))) == onnx_bytes(onnx_model(net))
 
 
 def properties(model):
