@@ -1,11 +1,13 @@
 # make help lists the targets. Each one makes the virtual environment that it needs.
 PYTHON ?= python3
+# == takes a build for the CPU before others, where pip has been told of one; elsewhere it comes with CUDA.
+TORCH ?= torch==2.13.0
 OLDEST ?= python3.11
 BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants test-browser test-gpu test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
+.PHONY: help demo test coverage mutants test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +38,14 @@ test-browser: .venv/test ## run the tests of the explorer's page in Chromium, wh
 
 test-gpu: .venv/test ## run the tests that need CuPy and a GPU
 	$(BIN)/python -m pytest -m gpu
+
+# Not in .venv: torch is a hundred times as large as nnlite. torchattacks asks for a library of HTTP of 2020, for nothing.
+test-torch: ## run the tests that need PyTorch, onnxruntime and the attacks of others, in an environment of their own
+	$(PYTHON) -m venv build/torch
+	build/torch/bin/pip install --quiet --no-compile --editable ".[test-torch]" "$(TORCH)"
+	build/torch/bin/pip install --quiet --no-compile --no-deps "torchattacks==3.5.1"
+	OPENBLAS_NUM_THREADS=1 build/torch/bin/python -m pytest tests/interop/test_interop_torch.py \
+		tests/interop/test_interop_onnx.py tests/test_docs.py -k "torch or onnx or ecosystem"
 
 test-lowest: ## run the tests with Python 3.11 and the lower bounds in setup.cfg
 	$(OLDEST) -m venv --clear build/lowest

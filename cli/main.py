@@ -21,6 +21,7 @@ from nnlite.cli.bench import bench
 from nnlite.cli.certify import certify
 from nnlite.cli.data import data
 from nnlite.cli.explore import explore
+from nnlite.cli.export import export
 from nnlite.cli.gradcheck import gradcheck
 from nnlite.cli.grid import grid
 from nnlite.cli.predict import predict
@@ -146,5 +147,6 @@ def main(debug: bool) -> None:
     """  # noqa: D301 - click wants the backspace itself
 
 
-for command in (train, attack, verify, audit, certify, explore, predict, grid, reproduce, runs, data, gradcheck, bench):
+NAMED = train, attack, verify, audit, certify, explore, predict, export, grid, reproduce, runs, data, gradcheck, bench
+for command in NAMED:
     main.add_command(command)

@@ -1,6 +1,7 @@
 """The data that runs were trained on: loaded as a run records it, and compared with what others record."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -13,7 +14,8 @@ from nnlite.datasets.samples import Dataset
 from nnlite.datasets.table import listed
 from nnlite.errors import NnliteError
 from nnlite.storage.texts import did_you_mean
-from nnlite.training.runs import Run
+from nnlite.storage.weights import WEIGHTS
+from nnlite.training.runs import Run, find_run
 
 UNITS = 4  # features whose units are told; nnlite data tells all
 
@@ -71,6 +73,17 @@ def number_of(about: Description, name: str) -> int:
         near = did_you_mean(name, about.classes)
         raise NnliteError(f"target: expected one of {listed(about.classes)}, found {name!r}{near}")
     return known.index(name) % len(about.classes)
+
+
+def find_anywhere(name: str, runs: Path) -> Run:
+    """Return the run of this name, whatever it was trained on; NnliteError where several have it."""
+    data, _, short = name.rpartition("/")
+    groups = sorted(path.parents[1].name for path in runs.glob(f"*/*/{WEIGHTS}") if path.parent.name == short)
+    found = [group for group in groups if data in ("", group)]
+    if len(found) > 1:
+        listed = " or ".join(f"{group}/{short}" for group in found)
+        raise NnliteError(f"run: expected one of {listed}, found {name!r}; name the data, too")
+    return find_run(short if found else name, found[0] if found else "", runs)
 
 
 def data_of(run: Run, source: str) -> Dataset:

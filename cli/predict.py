@@ -7,11 +7,9 @@ from pathlib import Path
 import click
 
 from nnlite.cli.options import json_option, message, print_json, print_table, runs_option
+from nnlite.cli.own import find_anywhere
 from nnlite.datasets.own import read_rows
-from nnlite.errors import NnliteError
 from nnlite.evaluation.predicting import Scores, probabilities
-from nnlite.storage.weights import WEIGHTS
-from nnlite.training.runs import Run, find_run
 
 
 @click.command()
@@ -30,7 +28,7 @@ def predict(name: str, file: Path, runs: Path, as_json: bool) -> None:
     training data or an array y, the accuracy of each class follows on stderr. Values may lie beyond the range of the
     training data; a note says in how many rows they do.
     """
-    run = _find(name, runs)
+    run = find_anywhere(name, runs)
     rows = read_rows(file, run.data)
     found, classes = probabilities(run.net, rows.x), run.data.classes
     if rows.beyond.any():
@@ -71,14 +69,3 @@ def predict(name: str, file: Path, runs: Path, as_json: bool) -> None:
         count = f"{len(scores.labels):,}"
         table += [["accuracy", count, f"{scores.accuracy:.2f}"], ["balanced accuracy", count, f"{scores.balanced:.2f}"]]
         print_table(f"{run.name} on {file.name}, in %", ["class", "examples", "recall"], table, err=True)
-
-
-def _find(name: str, runs: Path) -> Run:
-    """Return the run of this name, whatever it was trained on; NnliteError where several have it."""
-    data, _, short = name.rpartition("/")
-    groups = sorted(path.parents[1].name for path in runs.glob(f"*/*/{WEIGHTS}") if path.parent.name == short)
-    found = [group for group in groups if data in ("", group)]
-    if len(found) > 1:
-        listed = " or ".join(f"{group}/{short}" for group in found)
-        raise NnliteError(f"run: expected one of {listed}, found {name!r}; name the data, too")
-    return find_run(short if found else name, found[0] if found else "", runs)

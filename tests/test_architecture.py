@@ -149,7 +149,20 @@ def test_the_engine_needs_numpy_alone():
     assert modules_after("import nnlite") - modules_after("import numpy.random") == {"nnlite"}
 
 
-HEAVY = {"matplotlib", "pooch", "requests", "scipy", "cupy", "dask", "distributed", "torch", "jax", "sklearn", "art"}
+HEAVY = {
+    "matplotlib",
+    "pooch",
+    "requests",
+    "scipy",
+    "cupy",
+    "dask",
+    "distributed",
+    "torch",
+    "jax",
+    "sklearn",
+    "art",
+    "onnx",
+}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["attack", "--help"], ["grid", "--help"]])

@@ -2,9 +2,10 @@
 
 Fences: `python` is executed; `console` is executed and its output compared, numbers to within 2 (points of
 accuracy differ with the machine's BLAS); `sh` holds commands that take too long for a test, so they are
-only parsed.
+only parsed. A `python` fence that imports a library of PERHAPS is left out where that is not installed.
 """
 
+import importlib.util
 import pkgutil
 import re
 import shlex
@@ -16,9 +17,11 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from nnlite.cli.main import main
+from nnlite.errors import NnliteError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PERHAPS = {"foolbox", "onnxruntime", "torch", "torchattacks"}  # `make test-torch` has them
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -54,7 +57,9 @@ def test_code_in_the_docs_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parsers = [PythonCodeBlockParser(), CodeBlockParser(language="console", evaluator=run_console)]
     for example in Sybil(parsers=parsers).parse(page).examples():
-        example.evaluate()
+        needed = PERHAPS & {*re.findall(r"^ *(?:from|import) (\w+)", example.parsed, re.MULTILINE)}
+        if all(map(importlib.util.find_spec, needed)):
+            example.evaluate()
 
 
 @every_page
@@ -86,7 +91,10 @@ def test_names_in_the_docs_exist(page):
     """`nnlite.module.name` in backquotes can be imported, and `folder/file.py` is there."""
     text = page.read_text("utf-8")
     for name in re.findall(r"`(nnlite(?:\.\w+)+)(?:\([^`]*\))?`", text):
-        assert pkgutil.resolve_name(name), f"{page.name}: {name}"
+        try:
+            assert pkgutil.resolve_name(name), f"{page.name}: {name}"
+        except NnliteError:
+            assert f"{name}.".startswith("nnlite.interop.torch.")  # not installed; make test-torch looks at it
     for file in re.findall(r"`((?:nnlite|cli|tests|data|docs)/[\w./]+\.\w+)`", text):
         assert (ROOT / file).exists(), f"{page.name}: {file}"
 

@@ -1,1 +1,1 @@
-"""Bridges to other libraries, one file each; each needs its library, this file none."""
+"""Bridges to other libraries, and the forms that other programs read, one file each; this file needs none of them."""

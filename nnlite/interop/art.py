@@ -16,6 +16,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from nnlite.attacks import NORMS, Crafted, check_batch, check_count, project
 from nnlite.backend import Array, get_xp, to_host
@@ -42,8 +43,26 @@ _OPTIONS = _WITHIN | _SMALLEST
 _ROWS = 100  # images at a time
 
 
+def _logit(logits: Array, y: Array) -> tuple[Array, Array]:
+    one_hot = (y[..., None] == np.arange(logits.shape[-1])).astype(logits.dtype)
+    return (one_hot * logits).sum(axis=-1), one_hot
+
+
+def _probability(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Return p_y and its derivative p_y (onehot - p); the loss is -log p_y, and its own derivative p - onehot."""
+    loss, dlogits = softmax_cross_entropy.function(logits, y)
+    p = np.exp(-loss)
+    return p, -p[..., None] * dlogits
+
+
+LOGIT, PROBABILITY = Loss("logit", _logit), Loss("probability", _probability)
+"""What the net says of class y, as a loss; its derivative is how that moves."""
+
+
 class _Classifier(ClassifierNeuralNetwork):  # type: ignore[misc]
     """One net, on the host, as ART wants to see it: images (N, *shape), labels (N,) or one-hot (N, C)."""
+
+    output = LOGIT  # what it answers with
 
     def __init__(self, net: Network, shape: tuple[int, ...], clip: tuple[float, float] | None) -> None:
         if net.stacked:
@@ -66,7 +85,7 @@ class _Classifier(ClassifierNeuralNetwork):  # type: ignore[misc]
 
     def compute_loss(self, x: Array, y: Array, reduction: str = "none", **_: Any) -> Array:
         """Return the loss of each example, (N,); with `reduction` "mean" or "sum" that of all."""
-        loss, _dlogits = softmax_cross_entropy(self.predict(x), _labels(y))
+        loss, _dlogits = softmax_cross_entropy(self.net.logits(self._rows(x)), _labels(y))
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[reduction]
 
     def loss_gradient(self, x: Array, y: Array, **_: Any) -> Array:
@@ -74,13 +93,13 @@ class _Classifier(ClassifierNeuralNetwork):  # type: ignore[misc]
         return self.net.run(self._rows(x), _labels(y)).dx.reshape(x.shape)
 
     def class_gradient(self, x: Array, label: int | Sequence[int] | Array | None = None, **_: Any) -> Array:
-        """Return dlogits/dx, (N, C, *shape); for one label, or one for each example, (N, 1, *shape).
+        """Return how the output moves with x, (N, C, *shape); for one label, or one for each example, (N, 1, *shape).
 
         The classes stand on a leading axis, so one forward pass serves all of them.
         """
         wanted = np.arange(self.nb_classes)[:, None] if label is None else np.asarray(label)[None]
         y = np.broadcast_to(wanted, (len(wanted), len(x)))
-        dx = self.net.run(self._rows(x), y, loss=LOGIT).dx
+        dx = self.net.run(self._rows(x), y, loss=self.output).dx
         return dx.swapaxes(0, 1).reshape(len(x), len(wanted), *x.shape[1:])
 
     def get_activations(self, x: Array, layer: int, batch_size: int = 0, framework: bool = False) -> Array:
@@ -106,6 +125,16 @@ class _Classifier(ClassifierNeuralNetwork):  # type: ignore[misc]
 
     def _rows(self, x: Array) -> Array:
         return self.as_rows(np.asarray(x, self.net.dtype))
+
+
+class _Probabilities(_Classifier):
+    """Answers with probabilities where the others give logits; the loss and its gradient are the same."""
+
+    output = PROBABILITY
+
+    def predict(self, x: Array, batch_size: int = 0, **_: Any) -> Array:
+        """Return the softmax of the logits, (N, C)."""
+        return softmax(super().predict(x), axis=-1)
 
 
 class _Remembering(_Classifier):
@@ -163,25 +192,26 @@ def _labels(y: Array) -> Array:
     return y.argmax(axis=-1) if y.ndim == 2 else y
 
 
-def _logit(logits: Array, y: Array) -> tuple[Array, Array]:
-    one_hot = (y[..., None] == np.arange(logits.shape[-1])).astype(logits.dtype)
-    return (one_hot * logits).sum(axis=-1), one_hot
-
-
-LOGIT = Loss("logit", _logit)
-"""The logit of y as a loss; its derivative is one-hot."""
-
-
 def art_classifier(
-    net: Network, *, shape: tuple[int, ...] | None = None, clip: tuple[float, float] | None = (0.0, 1.0)
+    net: Network,
+    *,
+    shape: tuple[int, ...] | None = None,
+    clip: tuple[float, float] | None = (0.0, 1.0),
+    probabilities: bool = False,
 ) -> ClassifierNeuralNetwork:
-    """Return `net` as a classifier of ART, with logits as outputs and gradients by nnlite's backward pass.
+    """Return `net` as a classifier of ART, with gradients by nnlite's backward pass.
 
-    shape: of an image, such as (28, 28, 1), for attacks that want height, width and channels; (D,) if not given.
-    clip: the range of a pixel, or None for no limits. A net on a GPU is copied to the host. Of several tasks it is
-    the main one. NnliteError for a stack of models, and for a shape of another size.
+    A net on a GPU is copied to the host. Of several tasks it is the main one.
+
+    Arguments:
+        net: One net.
+        shape: Of an image, such as (28, 28, 1), for attacks that want height, width and channels; (D,) if not given.
+        clip: The range of a pixel, or None for no limits.
+        probabilities: Whether it answers with probabilities, for attacks that ask for them, or with logits.
+
+    NnliteError for a stack of models, and for a shape of another size.
     """
-    return _Classifier(net, shape or net.sizes[:1], clip)
+    return (_Probabilities if probabilities else _Classifier)(net, shape or net.sizes[:1], clip)
 
 
 @dataclass(frozen=True)

@@ -250,13 +250,20 @@ def _read_whole(path: Path) -> tuple[Run, Network | None, dict[str, Any]]:
     """Return the run, the net of its last epoch where it is kept, and the versions that it was trained with."""
     run = _read_run(path)
     with _damage(path):
-        versions = parse_json(read_text(path / SETTINGS, LIMITS[SETTINGS]))["versions"]
-        kinds.expect("versions", kinds.Kind("an object", lambda value: isinstance(value, dict)), versions)
+        versions = read_versions(path)
         if run.results.best_epoch == len(run.history):
             return run, run.net, versions
         if not (path / LAST).exists():
             return run, None, versions
         return run, read_net(open_arrays(path / LAST), run.settings.sizes(run.data), run.settings.heads), versions
+
+
+def read_versions(path: Path) -> dict[str, Any]:
+    """Return the versions of what the run in the folder `path` was trained with; NnliteError where it is damaged."""
+    with _damage(path):
+        versions = parse_json(read_text(path / SETTINGS, LIMITS[SETTINGS]))["versions"]
+        kinds.expect("versions", kinds.Kind("an object", lambda value: isinstance(value, dict)), versions)
+        return versions
 
 
 def _read_record(path: Path) -> Record:

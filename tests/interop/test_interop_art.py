@@ -1,6 +1,7 @@
 """ART on nnlite's nets: gradients against central differences, our attacks against ART's, and five of ART's by name."""
 
 import importlib
+import multiprocessing
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -77,6 +78,17 @@ def test_class_gradients_are_central_differences(exact, shape):
     assert found.reshape(5, 4, 6) == pytest.approx(np.stack(numeric).reshape(4, 5, 6).swapaxes(0, 1), rel=1e-6)
 
 
+def test_class_gradients_of_probabilities_are_central_differences_of_the_softmax(exact):
+    net, x, _ = exact
+    classifier = art_classifier(net, probabilities=True)
+    found, numeric = classifier.class_gradient(x), []
+    for k in range(4):
+        numeric.append(numerical_gradient(lambda a, k=k: float(classifier.predict(a)[:, k].sum()), x))
+    assert found == pytest.approx(np.stack(numeric).reshape(4, 5, 6).swapaxes(0, 1), rel=1e-6, abs=1e-9)
+    likelihood = np.exp(net.logits(x))
+    assert classifier.predict(x) == pytest.approx(likelihood / likelihood.sum(axis=1, keepdims=True), rel=1e-12)
+
+
 @pytest.mark.parametrize("label", [2, np.int64(2), [0, 1, 2, 3, 0], np.array([3, 3, 1, 0, 2])], ids=str)
 def test_the_gradient_of_one_class_is_a_row_of_all(exact, label):
     net, x, _ = exact
@@ -122,6 +134,41 @@ def test_the_classifier_answers_in_the_type_of_its_net(dtype):
     on = art_classifier(mlp((6, 5, 3), np.random.default_rng(0), dtype))
     found = [on.predict(x), on.compute_loss(x, y), on.loss_gradient(x, y), on.class_gradient(x)]
     assert [array.dtype for array in found] == [dtype] * 4
+
+
+def test_probabilities_have_the_loss_and_the_loss_gradient_of_logits(exact):
+    net, x, y = exact
+    logits, probabilities = art_classifier(net), art_classifier(net, probabilities=True)
+    np.testing.assert_array_equal(probabilities.compute_loss(x, y), logits.compute_loss(x, y))
+    np.testing.assert_array_equal(probabilities.loss_gradient(x, y), logits.loss_gradient(x, y))
+
+
+def test_attacks_that_ask_for_probabilities_run(known):
+    net, x, y = known
+    right = np.flatnonzero(net.predict(x) == y)[:5]
+    x, y = x[right], y[right]
+    simba = evasion.SimBA(
+        art_classifier(net, shape=(8, 8, 1), probabilities=True), epsilon=0.3, freq_dim=8, verbose=False
+    )
+    found = simba.generate(x.reshape(-1, 8, 8, 1), np.eye(10)[y]).reshape(-1, 64)  # it takes no numbers of classes
+    assert (net.predict(found) != y).any()
+    vat = evasion.VirtualAdversarialMethod(art_classifier(net, probabilities=True), eps=2.0, verbose=False)
+    assert (net.predict(vat.generate(x, y)) != y).any()
+    with pytest.raises(ValueError, match="requires an estimator predicting probabilities"):
+        evasion.SimBA(art_classifier(net, shape=(8, 8, 1))).generate(x.reshape(-1, 8, 8, 1), np.eye(10)[y])
+
+
+def test_autoattack_takes_the_attacks_that_it_is_given(known, monkeypatch):
+    monkeypatch.setitem(sys.modules, "multiprocess", multiprocessing)  # which it asks for even where it starts none
+    net, x, y = known
+    classifier, usual = art_classifier(net, shape=(8, 8, 1)), {"eps": 0.1, "verbose": False}
+    attacks = [
+        evasion.AutoProjectedGradientDescent(classifier, eps_step=0.05, max_iter=20, nb_random_init=1, **usual),
+        evasion.SquareAttack(classifier, max_iter=100, p_init=0.5, **usual),
+    ]
+    found = evasion.AutoAttack(classifier, eps=0.1, attacks=attacks).generate(x.reshape(-1, 8, 8, 1), y)
+    assert abs(found.reshape(-1, 64) - x).max() <= 0.1 + 1e-6
+    assert (net.predict(found.reshape(-1, 64)) == y).mean() < (net.predict(x) == y).mean()
 
 
 def test_what_art_cannot_do_is_an_error():
