@@ -49,7 +49,7 @@ def known(request, tmp_path_factory):
         data = load(write_csv(path, [*(f"pixel{k}" for k in range(64)), "kind"], rows))
         assert "columns of a single value, which becomes 0: pixel0" in data.notes[-1]
         raw, columns = digits.data + 7 * (np.arange(64) == 0), data.description.features
-        x, _ = read_rows(write_csv(path.with_name("rows.csv"), columns, raw.tolist()), data.description)
+        x = read_rows(write_csv(path.with_name("rows.csv"), columns, raw.tolist()), data.description).x
     else:
         data = request.getfixturevalue(request.param)
         raw, (x, _) = data.test.images.astype(np.float64), data.test.batch(slice(None))
