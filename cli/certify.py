@@ -30,7 +30,8 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, bracket
 from nnlite.evaluation.pictures import check_picture, plot_radii
 from nnlite.evaluation.radii import CLOSED, Radii, find_radii
-from nnlite.training.runs import Run, find_run
+from nnlite.training.run_folder import Run
+from nnlite.training.runs import find_run
 
 USUAL = CertifyOptions()
 PHI = ",".join(f"{size:g}" for size in USUAL.phi)

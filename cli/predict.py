@@ -11,7 +11,8 @@ from nnlite.datasets.own import read_rows
 from nnlite.errors import NnliteError
 from nnlite.evaluation.predicting import probabilities
 from nnlite.storage.weights import WEIGHTS
-from nnlite.training.runs import Run, find_run
+from nnlite.training.run_folder import Run
+from nnlite.training.runs import find_run
 
 
 @click.command()

@@ -20,7 +20,9 @@ from tempfile import TemporaryDirectory
 
 from nnlite.cli.main import main
 from nnlite.errors import NnliteError
-from nnlite.training.runs import HISTORY, list_runs, load_run
+from nnlite.storage.sums import SUMS
+from nnlite.training.run_folder import HISTORY, load_run
+from nnlite.training.runs import list_runs
 
 NET = ["--hidden", "64", "--epochs", "40"]
 TRAIN = {
@@ -115,7 +117,7 @@ def is_readable(folder: Path, least: int = 0) -> bool:
     """Whether every run folder below `folder` can be read, and there are `least` of them."""
     try:
         for runs in folder.rglob("runs"):
-            found = len(list_runs(runs))  # which skips what is damaged, and puts back what was being replaced
+            found = len(list_runs(runs))  # which skips what is damaged
             if found < least or found < len([*runs.glob("*/[!.]*")]):
                 return False
     except NnliteError as error:
@@ -126,11 +128,15 @@ def is_readable(folder: Path, least: int = 0) -> bool:
 
 def content(folder: Path) -> dict[str, object]:
     """Return the bytes of all files of all runs below `folder`, but for the seconds that an epoch took."""
-    files = {str(path.relative_to(folder)): path for path in folder.rglob("runs/*/[!.]*/*")}
-    return {
-        name: [epoch[:3] for epoch in load_run(path.parent).history] if path.name == HISTORY else path.read_bytes()
-        for name, path in files.items()
-    }
+    found: dict[str, object] = {}
+    for path in folder.rglob("runs/*/[!.]*/*"):
+        name = str(path.relative_to(folder))
+        found[name] = path.read_bytes()
+        if path.name == HISTORY:
+            found[name] = [epoch[:3] for epoch in load_run(path.parent).history]
+        elif path.name == SUMS:
+            found[name] = [line for line in path.read_text().splitlines() if not line.endswith(HISTORY)]
+    return found
 
 
 def torment(name: str, kills: int, seed: int) -> Figures:
