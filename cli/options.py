@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from operator import add
@@ -191,14 +192,20 @@ data_option, device_option, hidden_option = map(setting_option, ("data", "device
 
 
 def message(text: str) -> None:
-    """Print `text` as a line to stderr, the place of progress and messages."""
-    print_line(text, err=True)
+    """Print `text` as a line to stderr, the place of progress and messages; where nobody can read it, go on without."""
+    try:
+        print_line(text, err=True)
+    except OSError:  # a full disk, or a pipe whose reader went away
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
 
 
 def print_line(text: str, *, err: bool = False) -> None:
     """Print `text` as a line to stdout, or stderr; one that is too long for a terminal breaks there between words."""
     console = Console(stderr=err, highlight=False, markup=False, emoji=False)
-    console.print(printable(text), soft_wrap=not console.is_terminal)
+    if console.is_terminal:
+        console.print(printable(text))
+    else:
+        click.echo(printable(text), err=err)
 
 
 def print_json(content: Any) -> None:
