@@ -214,6 +214,31 @@ def test_what_can_be_replaced_is_left_as_it_is(tmp_path):
     assert names_in(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_after(tmp_path, monkeypatch, replace):
+    events, real = [], {name: getattr(os, name) for name in ("fsync", "replace", "link")}
+
+    def fsync(number):
+        folder = stat.S_ISDIR(os.fstat(number).st_mode)
+        events.append("sync the folder" if folder else "sync the file")
+        real["fsync"](number)
+
+    def named(name):
+        def call(*args, **options):
+            events.append("name")
+            return real[name](*args, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for name in ("replace", "link"):
+        monkeypatch.setattr(os, name, named(name))
+    with new_file(tmp_path / "new" / "file", replace=replace) as place:
+        place.write_text("content")
+    assert events == ["sync the folder", "sync the file", "name", "sync the folder"]
+    assert (tmp_path / "new" / "file").read_text() == "content"
+
+
 # --- leftovers
 
 KILLED = """
