@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,11 @@ from nnlite.evaluation.accuracy import AttackTable
 from nnlite.evaluation.attack_file import LABELS, check_ending
 from nnlite.evaluation.attacking import attack_nets
 from nnlite.evaluation.named_attacks import NAMED_ATTACKS, NORM_NAMES, OPTIONS, ChosenAttack, choose_attack
+from nnlite.evaluation.nets import Nets
 from nnlite.evaluation.pictures import check_picture, plot_accuracy, plot_examples
-from nnlite.training.runs import find_run, list_runs
+from nnlite.network import Network
+from nnlite.training.run_folder import Run, load_run
+from nnlite.training.runs import find_run, list_records, whole_records
 
 
 def _usual(values: dict[str, Any]) -> str:
@@ -137,11 +141,13 @@ def attack(
     crafting = find_run(adversary, data, runs)
     led = None if target is None else number_of(crafting.data, target)
     chosen = choose_attack(noise, phi, clip=clip, target=led, labels=labels, **given)
-    scored = [find_run(name, data, runs) for name in victims] or list_runs(runs, data)
+    scored = [find_run(name, data, runs).record for name in victims] or list_records(runs, data)
     if len({run.name for run in scored}) < len(scored):
         raise NnliteError("victim: expected runs of different names, found one twice")
     dataset = with_columns_held(data_of(crafting, source), frozen, limits, whole, clip=chosen.attack.clip)
     scored = on_same_data(scored, dataset, chosen=bool(victims))
+    scored = scored if victims else whole_records(scored, crafting)
+    nets = {run.name: partial(_net, run.path, crafting) for run in scored}
     count = len(dataset.test[:first])
     for line in _beyond_the_range(chosen, dataset.features):
         message(line)
@@ -152,7 +158,7 @@ def attack(
         found = attack_nets(
             chosen,
             (crafting.name, crafting.net),
-            {run.name: run.net for run in scored},
+            Nets(nets, lambda name: nets[name](), room=0),
             dataset,
             first=first,
             dtype=dtype,
@@ -226,6 +232,11 @@ def attack(
     if images and found.examples:
         plot_examples(found.examples, table, methods, dataset.shape, heading, images)
         message(f"drew {images}")
+
+
+def _net(path: Path, crafting: Run) -> Network:
+    """Return the net of a run, which the adversary's may be."""
+    return crafting.net if path == crafting.path else load_run(path).net
 
 
 def _beyond_the_range(chosen: ChosenAttack, features: int) -> Iterator[str]:

@@ -35,9 +35,11 @@ from nnlite.evaluation.accuracy import BoolArray
 from nnlite.evaluation.auditing import Audit, AuditOptions
 from nnlite.evaluation.auditing import audit as audit_net
 from nnlite.evaluation.intervals import Limits
+from nnlite.evaluation.nets import Nets
 from nnlite.evaluation.pictures import check_picture, plot_audit
 from nnlite.evaluation.verdicts import FAIL, NOT_TESTED, PASS
-from nnlite.training.runs import Run, find_run, list_runs
+from nnlite.training.run_folder import Run, load_run
+from nnlite.training.runs import find_run, list_records, whole_records
 
 COLOURS = {PASS: "green", FAIL: "red", NOT_TESTED: "yellow"}
 USUAL = AuditOptions()
@@ -100,16 +102,17 @@ def audit(
     options = AuditOptions(**asked)
     source, data = data, source_name(data)
     audited = find_run(run, data, runs)
-    others = [other for other in list_runs(runs, data) if other.name != audited.name] if transfer == "all" else []
+    others = [other for other in list_records(runs, data) if other.name != audited.name] if transfer == "all" else []
     dataset = with_columns_held(data_of(audited, source), frozen, limits, whole, clip=options.clip)
     if whole and options.proven:
         message("what is proven holds for all numbers within phi, and so for the whole ones, too")
-    others = [one for one in on_same_data([audited, *others], dataset, chosen=False) if one.name != audited.name]
+    same = on_same_data([audited.record, *others], dataset, chosen=False)
+    paths = {one.name: one.path for one in whole_records(same, audited) if one.name != audited.name}
     with progress("audit") as show:
         found = audit_net(
             audited.net.to(device),
             dataset.test.to(device),
-            {other.name: other.net.to(device) for other in others},
+            Nets(paths, lambda name: load_run(paths[name]).net.to(device), room=0),
             options,
             on_progress=show,
         )

@@ -1,7 +1,6 @@
 """`nnlite bench`: what training and attacks cost beside their own matrix products, and beside other libraries."""
 
 import functools
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from nnlite.evaluation.accuracy import BLOCK
 from nnlite.evaluation.pictures import check_picture
 from nnlite.grid.pool import available_cpus
 from nnlite.methods import METHODS
+from nnlite.storage.places import new_place
 from nnlite.training.runs import check_writable
 from nnlite.training.settings import DEFAULTS, EXAMPLES, Settings, with_defaults
 
@@ -203,8 +203,8 @@ def checkpoint(images: int, folder: Path, threads: int, rounds: int, as_json: bo
     settings = replace(_settings(given), epochs=rounds)
     check_writable(folder)
     work = Workload("train", (settings,), images)
-    with tempfile.TemporaryDirectory(prefix=".nnlite-", dir=folder) as place, progress("epochs", still=True) as show:
-        times = checkpoint_times(work, Path(place) / "checkpoint", threads, show)
+    with new_place(folder) as place, progress("epochs", still=True) as show:
+        times = checkpoint_times(work, place / "checkpoint", threads, show)
     share = times[1].ratio(times[0])
     rows = [{"of": one.name, "ms": one.quartiles[1], "quartiles": one.quartiles[::2]} for one in times]
     title = f"{settings.method_name}, {images:,} images"

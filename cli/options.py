@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from operator import add
@@ -20,7 +21,7 @@ from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.intervals import Limits
 from nnlite.methods import METHODS
 from nnlite.storage.texts import did_you_mean, parse_number
-from nnlite.training.runs import Run
+from nnlite.training.run_folder import Run
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -192,14 +193,20 @@ data_option, device_option, hidden_option = map(setting_option, ("data", "device
 
 
 def message(text: str) -> None:
-    """Print `text` as a line to stderr, the place of progress and messages."""
-    print_line(text, err=True)
+    """Print `text` as a line to stderr, the place of progress and messages; where nobody can read it, go on without."""
+    try:
+        print_line(text, err=True)
+    except OSError:  # a full disk, or a pipe whose reader went away
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
 
 
 def print_line(text: str, *, err: bool = False) -> None:
     """Print `text` as a line to stdout, or stderr; one that is too long for a terminal breaks there between words."""
     console = Console(stderr=err, highlight=False, markup=False, emoji=False)
-    console.print(printable(text), soft_wrap=not console.is_terminal)
+    if console.is_terminal:
+        console.print(printable(text))
+    else:
+        click.echo(printable(text), err=err)
 
 
 def print_json(content: Any) -> None:

@@ -15,11 +15,13 @@ from nnlite.datasets.table import listed
 from nnlite.errors import NnliteError
 from nnlite.storage.texts import did_you_mean
 from nnlite.storage.weights import WEIGHTS
-from nnlite.training.runs import Run, find_run
+from nnlite.training.run_folder import Record, Run
+from nnlite.training.runs import find_run
 
 UNITS = 4  # features whose units are told; nnlite data tells all
 
 Command = TypeVar("Command", bound=Callable[..., object])
+Known = TypeVar("Known", Run, Record)
 Reach = tuple[tuple[str, float], ...]
 
 
@@ -103,7 +105,7 @@ def tell_units(data: Dataset, phi: float) -> None:
         message(f"phi is a share of each feature's range: {phi:g} is {', '.join(words[:UNITS])}{more}")
 
 
-def on_same_data(runs: Sequence[Run], data: Dataset, *, chosen: bool) -> list[Run]:
+def on_same_data(runs: Sequence[Known], data: Dataset, *, chosen: bool) -> list[Known]:
     """Return the runs that were trained on `data`, and say which were not, or do not record it.
 
     chosen: whether the user has named them; then one of other data is an error.
@@ -121,5 +123,8 @@ def on_same_data(runs: Sequence[Run], data: Dataset, *, chosen: bool) -> list[Ru
         message(f"left out, as their data or their split is another one: {', '.join(others)}")
     old = [run.name for run in same if not run.data.sha256]
     if old:
-        message(f"made by nnlite 0.1.0, which recorded no data: {', '.join(old)}; known by the name and the shape")
+        message(
+            f"made by nnlite 0.1.0, which recorded neither data nor checksums: {', '.join(old)}; "
+            f"known by the name and the shape"
+        )
     return same

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,12 +12,14 @@ import click
 from click.core import ParameterSource
 
 from nnlite.cli.options import Choice, json_option, message, print_json, print_table, runs_option
+from nnlite.cli.progress import progress
 from nnlite.datasets.loading import source_name
 from nnlite.errors import NnliteError
 from nnlite.storage import kinds
 from nnlite.training.checkpoint import checkpoint_of, epochs_done
 from nnlite.training.outcome import STATUSES
-from nnlite.training.runs import Record, list_records, list_unfinished
+from nnlite.training.run_folder import Record
+from nnlite.training.runs import check_runs, list_records, list_unfinished
 from nnlite.training.settings import FIELDS, LISTS
 
 WIDTH = 80
@@ -62,20 +65,34 @@ class Condition(click.ParamType[tuple[str, str]]):
     help="Only runs with this setting, or status, such as reg=dgl1, hidden=64,64 or status=failed; repeatable.",
 )
 @click.option("--sort", type=Choice(list(KEYS)), help="The best first.  [default: by method, lambda and phi]")
+@click.option("--check", is_flag=True, help="Read every file of every run, and compare it with its SHA-256.")
 @runs_option
 @json_option
 @click.pass_context
 def runs(
-    ctx: click.Context, data: str | None, where: Sequence[tuple[str, str]], sort: str | None, runs: Path, as_json: bool
+    ctx: click.Context,
+    data: str | None,
+    where: Sequence[tuple[str, str]],
+    sort: str | None,
+    check: bool,
+    runs: Path,
+    as_json: bool,
 ) -> None:
     """List the runs and their accuracies.
 
     Those under phi are the accuracies in % under each run's own R1 noise.
+
+    With --check every run is read whole, and the exit code is 1 if one is damaged.
     """
     if ctx.get_parameter_source("runs") is not ParameterSource.DEFAULT and not runs.is_dir():
         raise NnliteError(f"runs: there is no folder {runs}; give the one that nnlite train wrote to")
     if data and not (kinds.FOLDER_NAME.fits(data) and (runs / data).is_dir()):
         data = source_name(data)
+    if check:
+        if where or sort:
+            raise click.UsageError("--check goes through all runs: leave out --where and --sort")
+        _check(runs, data, as_json)
+        return
     found = [run for run in list_records(runs, data) if all(_is(run, *condition) for condition in where)]
     if sort:
         found.sort(key=KEYS[sort])
@@ -97,6 +114,23 @@ def runs(
         message(f"no runs {'like this ' * bool(where)}in {runs}; train one with nnlite train")
     for name, some in groupby(sorted(found, key=lambda run: run.settings.data), lambda run: run.settings.data):
         _print(name, list(some))
+
+
+def _check(runs: Path, data: str | None, as_json: bool) -> None:
+    """Print whether each run is whole; exit with 1 where one is not."""
+    with progress("checking runs") as show:
+        found = check_runs(runs, data, show)
+    damaged = sum(not whole for _, whole, _ in found)
+    if as_json:
+        print_json([{"path": str(path), "whole": whole, "remark": remark} for path, whole, remark in found])
+    else:
+        rows = [[str(path), "whole" if whole else "damaged"] for path, whole, _ in found]
+        print_table(f"{damaged} of {len(found)} runs are damaged", ["run", "content"], rows)
+        for path, whole, remark in found:
+            if remark:
+                message(f"{path}: {remark}" if whole else remark)
+    if damaged:
+        sys.exit(1)
 
 
 def _is_number(text: str) -> bool:

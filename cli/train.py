@@ -16,7 +16,8 @@ from nnlite.training.loop import Epoch
 from nnlite.training.mix import mix
 from nnlite.training.outcome import advice, went_nowhere
 from nnlite.training.progress import epoch_line
-from nnlite.training.runs import Run, make_run
+from nnlite.training.run_folder import Run
+from nnlite.training.runs import make_run
 from nnlite.training.settings import FIELDS, Settings, with_defaults
 
 

@@ -37,7 +37,8 @@ from nnlite.network import mlp, stack
 from nnlite.penalties import L1, L2, add_weight_penalty
 from nnlite.sgd import sgd_step
 from nnlite.training.loop import train
-from nnlite.training.runs import load_run, make_run
+from nnlite.training.run_folder import load_run
+from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
 

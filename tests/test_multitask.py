@@ -18,7 +18,8 @@ from nnlite.network import Network, mlp
 from nnlite.penalties import L1
 from nnlite.sgd import sgd_step
 from nnlite.training.loop import train
-from nnlite.training.runs import load_run, make_run
+from nnlite.training.run_folder import load_run
+from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
 

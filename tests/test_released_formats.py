@@ -16,7 +16,7 @@ from nnlite.grid import read_grid
 from nnlite.paper.reproduction import Plan, Reproduction
 from nnlite.paper.scores import read_scores
 from nnlite.storage.weights import named_arrays
-from nnlite.training.runs import load_run
+from nnlite.training.run_folder import load_run
 
 RELEASED = Path(__file__).parent / "fixtures" / "0.1.0"
 RUNS = sorted(path.name for path in (RELEASED / "trained" / "digits").glob("[!.]*"))

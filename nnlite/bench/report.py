@@ -14,10 +14,12 @@ from nnlite.bench.race import Timing
 from nnlite.bench.workload import UNITS, Workload
 from nnlite.errors import NnliteError
 from nnlite.storage.files import read_text
+from nnlite.storage.formats import expect_format
 from nnlite.storage.kinds import Kind, expect, integer, number, sequence, text
 from nnlite.storage.texts import parse_json
 from nnlite.training.environment import environment
 
+FORMAT = 1  # that of nnlite 0.1.0 as well, which did not say it
 REPORT_LIMIT = 1 << 20  # bytes of a file; a report of all methods has 16,000
 NAME, TIME = text(1, 200), number(0, 10**12)
 REPORT = {  # what a picture needs of it
@@ -38,6 +40,7 @@ def race_report(title: str, work: Workload, timings: Sequence[Timing], *, thread
     first = timings[0]
     matmuls = next((one for one in timings if one.name == MATMULS), first)
     return {
+        "format": FORMAT,
         "title": title,
         "kind": work.kind,
         "unit": ("models x " if len(work.models) > 1 else "") + UNITS[work.kind],
@@ -73,11 +76,19 @@ def read_reports(path: Path) -> list[RaceReport]:
 def _checked(content: Any) -> RaceReport:
     """Return a report that a picture can be made of; NnliteError for anything else."""
     expect("report", Kind("an object", lambda value: isinstance(value, dict)), content)
+    expect_format(content.get("format", 1), FORMAT, _version(content))
     for name, kind in REPORT.items():
         expect(name, kind, content.get(name))
     if all(row["ms"] is None for row in content["contestants"]):
         raise NnliteError("contestants: expected one or more with a time, found none")
     return dict(content)
+
+
+def _version(content: Any) -> Any:
+    """Return the version of nnlite that a report says it is of; None where it says none."""
+    for name in ("machine", "versions", "nnlite"):
+        content = content.get(name) if isinstance(content, dict) else None
+    return content
 
 
 def _is_row(row: Any) -> bool:

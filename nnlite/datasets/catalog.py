@@ -22,6 +22,7 @@ from nnlite.datasets.idx import IDX_IMAGES, IDX_LABELS, read_idx
 from nnlite.datasets.samples import Dataset, Samples, check_samples
 from nnlite.errors import NnliteError
 from nnlite.init import generator
+from nnlite.storage.files import open_file
 from nnlite.storage.texts import did_you_mean
 
 
@@ -214,7 +215,10 @@ def _folder(entry: Entry) -> Traversable | None:
                 raise NnliteError(f"{folder}: expected {missing[0]}, found none; put it there or unset NNLITE_DATA")
             return folder
         logging.getLogger("nnlite").warning("NNLITE_DATA: there is no folder %s; looking in the cache instead", folder)
-    cache = cache_folder() / entry.name
+    try:
+        cache = cache_folder() / entry.name
+    except NnliteError:  # which a download will say
+        return None
     return cache if all((cache / file.name).is_file() for file in entry.files) else None
 
 
@@ -237,7 +241,7 @@ def _read(entry: Entry, folder: Traversable) -> list[Samples]:
 def _read_file(entry: Entry, folder: Traversable, file: File, magic: int) -> npt.NDArray[np.uint8]:
     """Return the content of one file; NnliteError unless it has the size and the SHA-256 of its row."""
     advice = "move it away and fetch it again" if entry.mirrors else "it belongs to nnlite: install it anew"
-    with resources.as_file(folder / file.name) as path, path.open("rb") as stream:
+    with resources.as_file(folder / file.name) as path, open_file(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size != file.size:
             raise NnliteError(f"{path}: expected {file.size} bytes, found {size}; {advice}")

@@ -18,11 +18,11 @@ from nnlite.datasets.npz import Arrays, read_npz
 from nnlite.datasets.table import read_table
 from nnlite.errors import NnliteError
 from nnlite.storage.files import open_file
+from nnlite.storage.memory import data_budget
 
 FILES = (".npz", ".csv")
 KNOWN = "a .npz or .csv file, or of a folder of IDX files"
 IDX_STEMS = {"train": "train", "test": "t10k"}
-IDX_SIZE = 1 << 32  # bytes of a file, packed or not
 WHOLE = "whole"  # the part of a file that is not divided
 
 Values: TypeAlias = npt.NDArray[Any]
@@ -193,7 +193,7 @@ def _idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 def _read_idx(path: Path, *magic: int) -> npt.NDArray[np.uint8]:
     with _opened(path) as file:
-        return read_idx(file, str(path), *magic, limit=IDX_SIZE)
+        return read_idx(file, str(path), *magic, limit=data_budget(path))
 
 
 @contextmanager

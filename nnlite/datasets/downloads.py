@@ -1,18 +1,21 @@
 """Downloads from mirrors: a file gets its name once it is complete and its SHA-256 is right, or not at all.
 
-pooch keeps a download in a temporary file until its checksum is right. Its own HTTPDownloader was weighed and is not
-used: it limits neither the bytes nor the total time, and follows redirects from https to plain http.
+pooch knows where caches are. Its downloads were weighed and are not used: they limit neither the bytes nor the total
+time, follow redirects from https to plain http, and leave files behind that nobody removes.
 Certificates are always checked. Proxies are those of the environment, such as HTTPS_PROXY, as requests reads them.
 """
 
+import hashlib
 import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from nnlite.errors import NnliteError
+from nnlite.storage.files import new_file, open_file
 
 STALL = 30.0  # seconds without a byte
 PATIENCE = 300.0  # seconds for one file from one mirror
@@ -20,10 +23,14 @@ REDIRECTS = 5
 
 
 def cache_folder() -> Path:
-    """Return the folder of nnlite in the user's cache."""
+    """Return the folder of nnlite in the user's cache; NnliteError where there is no home that it could be in."""
     import pooch
 
-    return Path(pooch.os_cache("nnlite"))
+    with suppress(RuntimeError):
+        folder = Path(pooch.os_cache("nnlite")).expanduser()
+        if folder.is_absolute():
+            return folder
+    raise NnliteError("cache: no home folder is known; set HOME, or XDG_CACHE_HOME to the folder of all caches")
 
 
 def fetch(name: str, mirrors: Sequence[str], size: int, sha256: str, folder: Path, advice: str) -> None:
@@ -39,31 +46,38 @@ def fetch(name: str, mirrors: Sequence[str], size: int, sha256: str, folder: Pat
         folder: where it goes.
         advice: how an error message ends.
     """
-    import pooch
-    from requests import RequestException
-    from urllib3.exceptions import HTTPError
-
     path = folder / name
-    if path.is_file() and pooch.file_hash(str(path)) == sha256:
+    if _is_there(path, size, sha256):
         return
     if os.environ.get("NNLITE_OFFLINE", "0") not in ("", "0"):
         raise NnliteError(f"{name}: NNLITE_OFFLINE is set, so it is not fetched; {advice}")
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
+
     failures = []
     for mirror in mirrors:
         try:
-            pooch.retrieve(
-                mirror + name,
-                known_hash=f"sha256:{sha256}",
-                fname=name,
-                path=folder,
-                downloader=lambda url, file, _: Path(file).write_bytes(_download(url, size)),
-            )
+            content = _download(mirror + name, size)
+            found = hashlib.sha256(content).hexdigest()
+            if found != sha256:
+                raise NnliteError(f"expected SHA-256 {sha256[:12]}, found {found[:12]}")
+            with new_file(path, replace=True) as place:
+                place.write_bytes(content)
             return
         except (OSError, ValueError, HTTPError) as error:
             # messages of requests and urllib3 are long, and may show the password of a proxy
             reason = type(error).__name__ if isinstance(error, (RequestException, HTTPError)) else error
             failures.append(f"{mirror}: {reason}")
     raise NnliteError(f"{name}: could not be fetched ({'; '.join(failures)}); check the network, or {advice}")
+
+
+def _is_there(path: Path, size: int, sha256: str) -> bool:
+    """Return whether `path` is a file of this size and SHA-256; whatever else is there is looked at no further."""
+    try:
+        with open_file(path) as file:
+            return os.fstat(file.fileno()).st_size == size and hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
 
 
 def redirected(url: str, location: str) -> str:

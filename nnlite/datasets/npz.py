@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from nnlite.errors import NnliteError
 from nnlite.storage.files import open_file
+from nnlite.storage.memory import expect_data_budget
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -33,9 +33,7 @@ def read_npz(path: Path, names: tuple[str, ...] | None = None) -> Arrays:
                         f"save {name}.astype(float), or {name}.astype(str) for text"
                     )
             size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in map(forms.__getitem__, wanted))
-            free = psutil.virtual_memory().available
-            if size > free:
-                raise NnliteError(f"{path}: its arrays need {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free")
+            expect_data_budget(path, size)
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in wanted}

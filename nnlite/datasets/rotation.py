@@ -15,7 +15,7 @@ from nnlite.backend import Array
 from nnlite.datasets.downloads import cache_folder
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
-from nnlite.storage.files import new_file
+from nnlite.storage.files import new_file, open_file
 
 ROTATION = "rotation"
 ANGLES = (0, 15, 30, -15, -30)  # degrees to the left: the paper's five classes, in its order
@@ -36,7 +36,7 @@ def rotated(samples: Samples, shape: tuple[int, ...], cache: Path | None = None)
     images = np.ascontiguousarray(samples.images)
     if len(shape) not in (2, 3) or images.shape[-1] != math.prod(shape) or min(shape[:2]) < 2:
         raise NnliteError(f"rotation: expected images of two dimensions, found {images.shape[-1]} pixels as {shape}")
-    turned = _cached(images, shape, cache_folder() if cache is None else cache)
+    turned = _cached(images, shape, cache)
     count = len(samples)
     return Samples(
         turned.reshape(len(ANGLES) * count, -1),
@@ -62,24 +62,35 @@ def rotate(images: Array, shape: tuple[int, ...], degrees: float) -> Array:
     return whole.astype(images.dtype).reshape(images.shape)
 
 
-def _cached(images: Array, shape: tuple[int, ...], folder: Path) -> Array:
+def _cached(images: Array, shape: tuple[int, ...], folder: Path | None) -> Array:
     """Return all rotations (5, N, D), from the cache if it holds them undamaged."""
+    log = logging.getLogger("nnlite")
+    try:
+        folder = cache_folder() if folder is None else folder
+    except NnliteError as error:
+        log.warning("%s; going on without the rotated images of an earlier call", error)
+        return _rotate_all(images, shape)
     name = hashlib.sha256(images.tobytes() + repr((images.dtype, shape, ANGLES)).encode()).hexdigest()[:16]
     path = folder / f"rotated-{name}.bin"
-    log = logging.getLogger("nnlite")
-    turned = np.empty((len(ANGLES), *images.shape), images.dtype)
     if path.is_file():
-        if _read(path, turned):
+        if _read(path, turned := np.empty((len(ANGLES), *images.shape), images.dtype)):
             return turned
         log.warning("%s is damaged; rotating the images again", path)
-    for block, degrees in zip(turned, ANGLES, strict=True):
-        for start in range(0, len(images), _CHUNK):
-            chunk = images[start : start + _CHUNK]
-            block[start : start + _CHUNK] = rotate(chunk, shape, degrees) if degrees else chunk
+    turned = _rotate_all(images, shape)
     try:
         _write(path, turned)
     except OSError as error:
         log.warning("%s: cannot keep the rotated images (%s); going on without", path, error.strerror)
+    return turned
+
+
+def _rotate_all(images: Array, shape: tuple[int, ...]) -> Array:
+    """Return the images at each of ANGLES, (5, N, D)."""
+    turned = np.empty((len(ANGLES), *images.shape), images.dtype)
+    for block, degrees in zip(turned, ANGLES, strict=True):
+        for start in range(0, len(images), _CHUNK):
+            chunk = images[start : start + _CHUNK]
+            block[start : start + _CHUNK] = rotate(chunk, shape, degrees) if degrees else chunk
     return turned
 
 
@@ -89,7 +100,7 @@ def _read(path: Path, turned: Array) -> bool:
     The array is there before the file is opened: nothing in the file decides how much is read.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             file.readinto(turned.data.cast("B"))
             # 32 bytes, and a 33rd only where the file is too long
             return file.read(33) == hashlib.sha256(turned.data).digest()

@@ -7,6 +7,7 @@ their place line by line, so that a file takes no more memory than its numbers.
 
 import csv
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -20,6 +21,7 @@ from nnlite.datasets.description import FEATURES_LIMIT, NAME
 from nnlite.errors import NnliteError
 from nnlite.storage.files import open_file
 from nnlite.storage.kinds import expect
+from nnlite.storage.memory import expect_data_budget
 from nnlite.storage.texts import shown
 
 LINE_LIMIT = 1 << 20  # characters of a line
@@ -58,6 +60,7 @@ def read_table(path: Path, label: str | None = None, *, features: tuple[str, ...
     """
     try:
         with open_file(path) as file:
+            expect_data_budget(path, os.fstat(file.fileno()).st_size)
             most = _most_lines(file)
         with path.open(encoding="utf-8-sig", newline="") as text:
             lines = csv.reader(_limited(text, path), skipinitialspace=True, strict=True)

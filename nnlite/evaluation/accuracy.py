@@ -3,9 +3,9 @@
 All figures are percentages. A stack of models gives one figure for each model.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from nnlite.evaluation.promises import check_crafted
 from nnlite.init import generator
 from nnlite.inputs import check_labels
 from nnlite.network import Network
+from nnlite.storage.kinds import PHI
 
 PAPER_PHI = (0.0, 0.005, 0.01, 0.05, 0.1)
 BLOCK = 250  # examples at a time: memory does not grow with the data, and their activations stay in the cache
@@ -83,7 +84,7 @@ def percent(marked: BoolArray) -> FloatArray:
 
 def accuracy(net: Network, samples: Samples) -> FloatArray:
     """Return the percentage of `samples` that `net` classifies correctly, shape () or (S,)."""
-    _check_fit({"net": net}, samples)
+    _check_fit([("net", net)], samples)
     correct = []
     for start in range(0, len(samples), BLOCK):
         x, y = samples.batch(slice(start, start + BLOCK), net.dtype)
@@ -124,7 +125,7 @@ def evaluate_attack(
     AssertionError: noise that is larger than the attack promises.
     """
     phi, labels = check_phi(phi), _on_host(samples.labels)
-    _check_fit({"adversary": adversary, **victims}, samples, labels=labels)
+    _check_fit(chain([("adversary", adversary)], victims.items()), samples, labels=labels)
     target = attack.target if isinstance(attack, Aimed) else None
     others = None if target is None else _others(labels, target)
     classes: dict[str, list[Array]] = {name: [] for name in victims}
@@ -184,7 +185,7 @@ def first_of_each_class(
 ) -> Examples:
     """Craft noise for the first image of each class, chosen by nothing else, and say what each victim sees."""
     phi = check_phi(phi)
-    _check_fit({"adversary": adversary, **victims}, samples, labels=_on_host(samples.labels))
+    _check_fit(chain([("adversary", adversary)], victims.items()), samples, labels=_on_host(samples.labels))
     labels = to_host(samples.labels)
     rows = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)])
     some = samples[get_xp(samples.images).asarray(rows)]
@@ -236,18 +237,18 @@ def _median_above_0(lengths: FloatArray) -> FloatArray:
 def check_phi(phi: Sequence[float]) -> tuple[float, ...]:
     """Return the sizes of noise, a sequence or an array (n,) of numbers of any kind, as floats.
 
-    NnliteError unless they are one or more finite numbers of at least 0.
+    NnliteError unless they are one or more numbers, each from 0 to 1,000,000.
     """
     try:
         sizes = tuple(map(float, phi))
     except (TypeError, ValueError):  # one number, a table of them, or no numbers
         sizes = ()
-    if not sizes or not all(math.isfinite(size) and size >= 0 for size in sizes):
-        raise NnliteError(f"phi: expected one or more finite numbers of at least 0, found {phi}")
+    if not sizes or not all(map(PHI.fits, sizes)):
+        raise NnliteError(f"phi: expected one or more sizes of noise, each {PHI.words}, found {phi}")
     return sizes
 
 
-def _check_fit(nets: Mapping[str, Network], samples: Samples, *, labels: Any = None) -> None:
+def _check_fit(nets: Iterable[tuple[str, Network]], samples: Samples, *, labels: Any = None) -> None:
     """Raise NnliteError unless there are samples, and all nets were made for images of this size and these labels.
 
     labels: those of the samples on the host, where their values can be looked at.
@@ -255,7 +256,7 @@ def _check_fit(nets: Mapping[str, Network], samples: Samples, *, labels: Any = N
     count, features = samples.images.shape
     if not count:
         raise NnliteError("samples: expected one image or more, found none")
-    for name, net in nets.items():
+    for name, net in nets:
         if net.sizes[0] != features:
             raise NnliteError(
                 f"{name}: expected images of {net.sizes[0]} pixels, for which it was made, found {features}; "

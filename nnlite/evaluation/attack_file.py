@@ -33,6 +33,9 @@ from nnlite.inputs import Box
 from nnlite.layers import Dense
 from nnlite.network import Network
 from nnlite.storage import kinds
+from nnlite.storage.files import current, undisturbed
+from nnlite.storage.formats import expect_format
+from nnlite.storage.sums import SUMS, check_sums
 from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, Writer, check_layout, new_arrays, open_arrays
 from nnlite.storage.texts import did_you_mean, parse_json
 from nnlite.storage.weights import WEIGHTS, read_any_net
@@ -52,7 +55,7 @@ FIELDS = {  # of a Record
     "attack": TEXT,
     "norm": kinds.one_of(["linf", "l2", None]),
     "clip": kinds.BOOLEAN,
-    "phi": kinds.sequence(kinds.number(0, 1_000_000), 1, 1000),
+    "phi": kinds.sequence(kinds.PHI, 1, 1000),
     "data": kinds.FOLDER_NAME,
     "clean": kinds.SHA256,
     "adversary": NET,
@@ -232,7 +235,10 @@ def load_weights(folder: Path) -> Weights:
     path = folder / WEIGHTS
     file = open_arrays(path)
     try:
-        return weights_of(read_any_net(file))
+        weights = weights_of(read_any_net(file))
+        if (folder / SUMS).exists():  # nnlite 0.1.0 wrote none
+            check_sums(folder, [WEIGHTS])
+        return weights
     except ValueError as error:
         raise NnliteError(f"{path}: {error}; choose another run, or train it again") from error
 
@@ -240,8 +246,8 @@ def load_weights(folder: Path) -> Weights:
 def find_weights(name: str, data: str, runs: Path) -> tuple[str, Weights]:
     """Return name and weights of the run `name` on `data` below `runs`, or of the run in the folder `name`."""
     for folder in (runs / data / name, Path(name)):
-        if name and os.path.isfile(folder / WEIGHTS):  # False, not an error, for a name too long
-            return folder.resolve().name, load_weights(folder)
+        if name and os.path.isfile(current(folder) / WEIGHTS):  # False, not an error, for a name too long
+            return folder.resolve().name, undisturbed(folder, load_weights)
     near = did_you_mean(name, (path.name for path in (runs / data).glob("[!.]*")))
     raise NnliteError(f"run: expected the name of a run on {data} below {runs}, or its path, found {name!r}{near}")
 
@@ -436,7 +442,7 @@ def _rows(file: AttackFile, split: Samples) -> IntArray:
 def _record(content: Any) -> Record:
     """Return the Record that a JSON object holds; NnliteError names the field that is wrong."""
     if isinstance(content, dict):  # another format may have other fields
-        kinds.expect("format", FIELDS["format"], content.get("format"))
+        expect_format(content.get("format"), FORMAT, content.get("nnlite"))
     version = content["format"] if isinstance(content, dict) else 1
     later = [name for name, since in LATER.items() if since <= version]
     fields = kinds.expect_fields("record", [*FIELDS, *later], content)

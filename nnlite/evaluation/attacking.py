@@ -11,6 +11,7 @@ from nnlite.datasets.samples import Dataset, Samples
 from nnlite.evaluation.accuracy import BLOCK, AttackTable, Examples, evaluate_attack, first_of_each_class
 from nnlite.evaluation.attack_file import NetId, Record, clean_sha256, new_attack, weights_of, weights_sha256
 from nnlite.evaluation.named_attacks import ChosenAttack
+from nnlite.evaluation.nets import Nets
 from nnlite.evaluation.passes import BlockProgress
 from nnlite.network import Network
 
@@ -55,8 +56,11 @@ def attack_nets(
     """
     clean, seed = data.test[:first], chosen.seed or 0
     chosen = chosen.on(clean.shape)
-    net = adversary[1].astype(dtype).to(device)
-    nets = {name: victim.astype(dtype).to(device) for name, victim in victims.items()}
+
+    def ready(net: Network) -> Network:
+        return (net if net.dtype == np.dtype(dtype) else net.astype(dtype)).to(device)
+
+    net, nets = ready(adversary[1]), Nets(victims, lambda name: ready(victims[name]))
     asked = nets, clean.to(device), chosen.aimed, chosen.phi
     show = BlockProgress(net, chosen.attack, len(chosen.phi), BLOCK, on_progress)
     if save is None:

@@ -9,6 +9,7 @@ import io
 import itertools
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -105,7 +106,8 @@ def _own_settings() -> Iterator[None]:
         os.environ["MPLBACKEND"] = chosen
         with suppress(ValueError):
             matplotlib.rcParams["backend"] = chosen
-    with matplotlib.style.context(["default", SETTINGS]):
+    with matplotlib.style.context(["default", SETTINGS]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # an emoji in a name is drawn as a box, which one can see
         yield
 
 

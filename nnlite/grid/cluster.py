@@ -9,12 +9,15 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from queue import SimpleQueue
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Any
 
 from nnlite.errors import NnliteError
-from nnlite.grid.pool import OnProgress, Task
+from nnlite.grid.pool import OnProgress, Task, ignore_sigint_in_children
+from nnlite.storage.interrupts import defer_sigint
+from nnlite.storage.places import new_place
 
 LOCAL = "local"  # instead of an address: a cluster on this machine, for one call
 TIMEOUT = 10  # seconds within which a scheduler must answer, and have a worker
@@ -95,15 +98,16 @@ def _connected(address: str, processes: int) -> Iterator[Any]:
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # the errors below say it in one line
     with ExitStack() as stack:
         if address == LOCAL:
-            folder = stack.enter_context(TemporaryDirectory(prefix="nnlite-"))
-            cluster = LocalCluster(
-                n_workers=processes,
-                threads_per_worker=1,
-                dashboard_address="127.0.0.1:0",
-                local_directory=folder,
-                silence_logs=logging.CRITICAL,
-                preload=[_IGNORE_CTRL_C],
-            )
+            folder = str(stack.enter_context(new_place(Path(gettempdir()))))
+            with defer_sigint("Interrupted while the cluster was starting."), ignore_sigint_in_children():
+                cluster = LocalCluster(
+                    n_workers=processes,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",
+                    local_directory=folder,
+                    silence_logs=logging.CRITICAL,
+                    preload=[_IGNORE_CTRL_C],
+                )
             address = stack.enter_context(cluster).scheduler_address
         _check_scheduler(address)
         yield stack.enter_context(Client(address, timeout=TIMEOUT, set_as_default=False))

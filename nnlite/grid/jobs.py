@@ -12,12 +12,14 @@ from nnlite.datasets.samples import Dataset
 from nnlite.errors import NnliteError
 from nnlite.grid.pool import Executor, report_progress
 from nnlite.storage.files import recover
+from nnlite.storage.interrupts import defer_sigint
 from nnlite.storage.locks import locks
 from nnlite.training.checkpoint import checkpoint_of
 from nnlite.training.loop import TrainingResult, train_stack
-from nnlite.training.memory import check_memory, largest_stack
+from nnlite.training.memory import check_budget, check_memory, largest_stack
 from nnlite.training.outcome import advice
-from nnlite.training.runs import Results, check_writable, evaluate, load_run, write_run
+from nnlite.training.run_folder import Results, load_run, write_run
+from nnlite.training.runs import SAVED, evaluate, prepare
 from nnlite.training.settings import Settings
 from nnlite.training.update import stack_key
 
@@ -89,7 +91,10 @@ def check_fit(stacks: Sequence[Sequence[Job]], processes: int) -> None:
     """Raise NnliteError unless the largest `processes` of the stacks fit into this machine's memory together."""
     models = [[job.settings for job in stack] for stack in stacks]
     first = {job.settings.data: job for stack in stacks for job in stack}
-    check_memory(models, {name: load_data(job.settings, job.source) for name, job in first.items()}, processes)
+    data = {name: load_data(job.settings, job.source) for name, job in first.items()}
+    check_memory(models, data, processes)
+    for stack in stacks:
+        check_budget(stack[0].settings, data[stack[0].settings.data])
 
 
 def train_jobs(
@@ -107,7 +112,7 @@ def train_jobs(
     """
     jobs = [job for stack in stacks for job in stack]
     for folder in {job.path.parent for job in jobs}:
-        check_writable(folder)
+        prepare(folder)
     epochs = {job.path: 0 for job in jobs}
 
     def advance(index: int, progress: tuple[int, int]) -> None:
@@ -117,7 +122,7 @@ def train_jobs(
         epochs[job.path] += new
         on_cost(new * job.cost / job.settings.epochs)
 
-    with locks([job.path for job in jobs]):
+    with locks([job.path for job in jobs]) as held:
         for job in jobs:
             recover(job.path)
         left = {job.path for job in pending(jobs)}  # another call may have finished some
@@ -127,6 +132,7 @@ def train_jobs(
         for index, outcomes in executor(tasks, advance):
             for place, (job, outcome) in enumerate(zip(stacks[index], outcomes, strict=True)):
                 failure = _write(job, *outcome)
+                held[job.path].close()  # so that a kill leaves the locks of those alone that are trained again
                 advance(index, (place, job.settings.epochs))  # it may have ended early
                 yield job, failure
 
@@ -152,7 +158,8 @@ def _write(job: Job, trained: TrainingResult, results: Results | None) -> str | 
     name = job.path.name
     if results is None:
         return f"{name}: diverged in epoch 1; nothing was saved. {advice(job.settings)}"
-    write_run(job.path, job.settings, trained, results)
+    with defer_sigint(SAVED):
+        write_run(job.path, job.settings, trained, results)
     checkpoint_of(job.path).unlink(missing_ok=True)  # of an earlier nnlite train that was stopped
     if results.status == "diverged":
         return f"{name}: diverged after epoch {len(trained.history)}; its net of epoch {results.best_epoch} is used"

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 
@@ -81,19 +81,25 @@ def run_in_pool(
     executor = ProcessPoolExecutor(
         min(processes, limit, len(tasks)), context, initializer=_start, initargs=(reports, threads)
     )
+    others = multiprocessing.active_children()
+    children: list[Any] = []
     try:
         with ignore_sigint_in_children():
             futures = {executor.submit(_run, index, task): index for index, task in enumerate(tasks)}
+        children = [child for child in multiprocessing.active_children() if child not in others]
         running = set(futures)
         while running:
             done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            if any(child.exitcode for child in children):
+                _give_up_half_results(executor)
             while not reports.empty():
                 on_progress(*reports.get())
             for future in done:
                 yield futures[future], future.result()
     except BaseException as error:
-        for child in multiprocessing.active_children():
+        for child in children:
             child.terminate()
+        _give_up_half_results(executor)
         executor.shutdown(wait=False, cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise NnliteError(
@@ -102,6 +108,15 @@ def run_in_pool(
             ) from error
         raise
     executor.shutdown()  # waits: a process that is still starting would miss the queue that it is to share
+
+
+def _give_up_half_results(executor: ProcessPoolExecutor) -> None:
+    """Have the executor see the end of a result whose process died while it sent it, for which it waits for ever.
+
+    The end comes when nobody can write to its pipe any longer, and this process can, though it never does.
+    """
+    with suppress(AttributeError, OSError):  # another Python may keep it elsewhere
+        executor._result_queue._writer.close()  # type: ignore[attr-defined]
 
 
 @contextmanager

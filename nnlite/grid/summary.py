@@ -19,7 +19,7 @@ from nnlite.evaluation.named_attacks import choose_attack
 from nnlite.grid.jobs import Job, load_data
 from nnlite.grid.pool import Executor
 from nnlite.storage.files import new_file
-from nnlite.training.runs import Record, load_record, load_run
+from nnlite.training.run_folder import Record, load_record, load_run
 from nnlite.training.settings import FIELDS
 
 VALIDATION, TEST, NOISY, PGD = "valid.", "test", f"phi {PAPER_PHI[-1]:g}", "PGD"

@@ -34,7 +34,7 @@ from nnlite.penalties import L1
 from nnlite.storage.files import new_file, read_text
 from nnlite.storage.texts import parse_json, shown
 from nnlite.storage.weights import WEIGHTS
-from nnlite.training.runs import Run, load_run
+from nnlite.training.run_folder import Run, load_run
 from nnlite.training.settings import DEFAULTS, Settings
 
 PLAN = "plan.json"

@@ -2,26 +2,35 @@
 
 What is read may come from a stranger: it is a regular file of a limited size, or an error.
 
-What is written goes into a hidden place beside its own, is brought to the disk, and is then renamed, which happens at
-once or not at all. Beside `runs/digits/rect` that place is `.rect.new`; no run has a name that begins with a dot. The
-library atomicwrites was weighed: it is no longer maintained, and knows neither folders nor what a kill has left.
+What is written has no name until it is whole, or a hidden one beside its own; it is brought to the disk, and then gets
+its name, which happens at once or not at all. The library atomicwrites was weighed: it is no longer maintained, and
+knows neither folders nor what a kill has left.
 """
 
 import errno
+import functools
+import logging
 import os
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import TypeVar
 
+from nnlite.errors import NnliteError
+from nnlite.storage.companions import beside
+from nnlite.storage.exchange import exchange
+from nnlite.storage.places import new_place
 
-def beside(path: Path, what: str) -> Path:
-    """Return the hidden neighbour of `path` that is its new or old self, its lock or its checkpoint."""
-    return path.with_name(f".{path.name}.{what}")
+# Of an fsync that a file system does not know for this kind of file, as some network file systems for folders.
+NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+
+Read = TypeVar("Read")
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -51,9 +60,17 @@ def read_text(path: Path, limit: int) -> str:
     return read_file(path, limit).decode("utf-8-sig")
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it that are missing, and bring their names to the disk; OSError."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        _sync(one.parent)
+
+
 def expect_writable(path: Path) -> None:
     """Make the folder of `path`; OSError unless a file can be written to `path`, whatever is there now."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with tempfile.TemporaryFile(dir=path.parent):
@@ -71,8 +88,28 @@ def new_file(path: Path, *, replace: bool, locked: bool = False) -> Iterator[Pat
 
     OSError, as any other error, leaves what was there.
     """
-    with new_files(path.parent, replace=replace, place=beside(path, "new") if locked else None) as place:
-        yield place / path.name
+    make_folder(path.parent)
+    number = None if replace else _unnamed_file(path.parent)
+    if number is None:
+        with new_files(path.parent, replace=replace, place=beside(path, "new") if locked else None) as place:
+            yield place / path.name
+        return
+    try:
+        place = Path(f"/proc/self/fd/{number}")
+        yield place
+        os.fsync(number)
+        os.link(place, path, src_dir_fd=number)  # which makes Python follow the link that the place is
+        _sync(path.parent)
+    finally:
+        os.close(number)
+
+
+def _unnamed_file(folder: Path) -> int | None:
+    """Return an open file in `folder` that has no name, and vanishes where nobody gives it one; None without such."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666) if os.path.isdir("/proc/self/fd") else None
+    except (AttributeError, OSError):  # another system, or a file system that cannot
+        return None
 
 
 @contextmanager
@@ -87,13 +124,14 @@ def new_files(folder: Path, *, last: str = "", replace: bool = True, place: Path
 
     An error within the block leaves what was there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if place is None:
-        place = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
-    else:
-        _remove(place)
-        place.mkdir()
-    try:
+    make_folder(folder)
+    with ExitStack() as stack:
+        if place is None:
+            place = stack.enter_context(new_place(folder))
+        else:
+            _remove(place)
+            place.mkdir()
+            stack.callback(_remove, place)
         yield place
         files = sorted(place.iterdir(), key=lambda file: file.name == last)
         for file in files:
@@ -101,8 +139,14 @@ def new_files(folder: Path, *, last: str = "", replace: bool = True, place: Path
         for file in files:
             (os.replace if replace else publish)(file, folder / file.name)
         _sync(folder)
-    finally:
-        _remove(place)
+
+
+def reserve(number: int, size: int) -> None:
+    """Take `size` bytes on the disk for the open file `number`; OSError where there are not as many."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(number, 0, size)
+    else:
+        os.truncate(number, size)
 
 
 def publish(place: Path, path: Path) -> None:
@@ -130,25 +174,72 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield place
         for written in (*place.iterdir(), place):
             _sync(written)
-        if path.exists():  # a folder cannot be replaced at once; if we are killed in between, recover puts it back
-            os.replace(path, beside(path, "old"))
-        os.replace(place, path)
+        if not (os.path.lexists(path) and exchange(place, path)):
+            if os.path.lexists(path):
+                os.replace(path, beside(path, "old"))  # where `current` finds it, if we are killed now
+            os.replace(place, path)
         _sync(path.parent)
     finally:
         recover(path)
 
 
+def expect_replaceable(path: Path) -> None:
+    """Raise OSError where `new_folder` could not put a folder in the place of `path`; try before long work.
+
+    A folder that is write-protected is not replaced: that is what somebody has protected it for.
+    """
+    recover(path)
+    place = beside(path, "new")
+    place.mkdir()
+    place.rmdir()
+    if not os.path.lexists(path):
+        return
+    about, above = os.lstat(path), os.stat(path.parent)
+    if stat.S_ISDIR(about.st_mode) and not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "it is write-protected", str(path))
+    if above.st_mode & stat.S_ISVTX and hasattr(os, "geteuid") and os.geteuid() not in (0, about.st_uid, above.st_uid):
+        raise PermissionError(errno.EPERM, "it is another user's", str(path))
+
+
+def current(path: Path) -> Path:
+    """Return where `path` is now: the old one while another process replaces it in two steps, or died in between."""
+    old = beside(path, "old") if path.name else path
+    gone = not os.path.exists(path) and os.path.isdir(old) and not os.path.islink(old)
+    return old if gone else path
+
+
 def recover(path: Path) -> None:
-    """Put `path` back where a process was killed while replacing it, and remove what was left beside it."""
+    """Put `path` back where a process was killed while replacing it, and remove what was left beside it.
+
+    Only the process that holds the lock of `path` may do so.
+    """
     new, old = beside(path, "new"), beside(path, "old")
     if old.is_symlink():  # not ours
         old.unlink()
-    if old.exists() and not path.exists():
+    if old.exists() and not os.path.lexists(path):
         os.replace(old, path)
     _remove(new)
     if old.exists():
         os.replace(old, new)  # so that an old one is always whole
         _remove(new)
+
+
+def undisturbed(path: Path, read: Callable[[Path], Read]) -> Read:
+    """Return what `read` finds in the folder where `path` is now, while no process replaces it; NnliteError."""
+    for attempt in range(100):
+        folder = current(path)
+        seen = identity(folder)
+        found: Read | NnliteError
+        try:
+            found = read(folder)
+        except NnliteError as error:
+            found = error
+        if (folder, seen) == (current(path), identity(folder)) and (seen or attempt):
+            break
+        time.sleep(0.01)  # it was replaced meanwhile
+    if isinstance(found, NnliteError):
+        raise found
+    return found
 
 
 def identity(path: Path) -> tuple[int, int, int] | None:
@@ -174,5 +265,18 @@ def _sync(path: Path) -> None:
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
+    except OSError as error:
+        if error.errno not in NO_FSYNC:
+            raise
+        _warn_of_no_fsync(os.fstat(number).st_dev, error.strerror)
     finally:
         os.close(number)
+
+
+@functools.cache  # once for each file system
+def _warn_of_no_fsync(device: int, reason: str | None) -> None:
+    logging.getLogger("nnlite").warning(
+        "fsync: a file system that is written to does not know it (%s); going on without: after a power failure, look "
+        "whether the last file is whole",
+        reason,
+    )

@@ -134,6 +134,7 @@ def object_of(kinds: Mapping[str, Kind]) -> Kind:
     )
 
 
+PHI = number(0, 1_000_000)  # the size of noise: pixels are in [0, 1], and much more overflows in float32
 FOLDER_NAME = Kind(
     "a plain folder name of at most 200 bytes",
     lambda name: (

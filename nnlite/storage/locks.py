@@ -4,16 +4,20 @@ The system takes the lock from a process that dies, so there is none to delete b
 weighed: with flock it does not say which process holds a lock, and it leaves its files behind.
 """
 
+import errno
 import functools
 import logging
 import os
+import stat
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from nnlite.errors import NnliteError
-from nnlite.storage.files import beside, read_file, recover
+from nnlite.storage.companions import beside, owners
+
+HELD: set[int] = set()  # the open files whose locks this process holds
 
 
 @contextmanager
@@ -28,66 +32,101 @@ def lock(path: Path) -> Iterator[None]:
     name = beside(path, "lock")
     try:
         number = _take(name)
-    except BlockingIOError as error:
+    except _HeldError as error:
         raise NnliteError(
-            f"run: {path} is being trained by another process (pid {_holder(name)}); "
+            f"run: {path} is being trained by another process (pid {error}); "
             f"wait for it, or give this one another place"
         ) from error
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise NnliteError(
+                f"run: {path} needs one more open file than the system allows; raise ulimit -n"
+            ) from error
         raise NnliteError(f"runs: cannot write to {path.parent} ({error.strerror}); choose another --runs") from error
+    HELD.add(number)
     try:
         with suppress(OSError):  # the disk may be full, and who holds the lock is only for the message
             os.truncate(number, 0)
             os.write(number, str(os.getpid()).encode())
         yield
     finally:
-        name.unlink(missing_ok=True)
-        os.close(number)
+        if number in HELD:  # a forked child has closed it, and leaves the file to its parent
+            HELD.remove(number)
+            with suppress(OSError):  # another user's, in a folder where each may remove only his own
+                name.unlink(missing_ok=True)
+            os.close(number)
 
 
 @contextmanager
-def locks(paths: Collection[Path]) -> Iterator[None]:
-    """Hold the lock of each of `paths`, or of none."""
+def locks(paths: Collection[Path]) -> Iterator[dict[Path, ExitStack]]:
+    """Hold the lock of each of `paths`, or of none; give them by path, so that each can be closed before the others."""
     with ExitStack() as held:
         _allow_files(len(paths))
-        for path in paths:
-            held.enter_context(lock(path))
-        yield
+        each = {path: held.enter_context(ExitStack()) for path in paths}
+        for path, one in each.items():
+            one.enter_context(lock(path))
+        yield each
 
 
-def recover_if_abandoned(path: Path) -> None:
-    """Put `path` back where a process died while replacing it; one that is alive will do so itself."""
-    if path.name and os.path.exists(beside(path, "old")) and not os.path.exists(path):  # False for a name too long
-        with suppress(NnliteError), lock(path):
-            recover(path)
+def remove_abandoned_locks(folder: Path) -> None:
+    """Remove the lock files in `folder` that a killed process has left; nobody else would."""
+    if sys.platform == "win32":
+        return
+    for path in owners(folder, "lock"):
+        with suppress(OSError):  # a link, or one that is gone, or cannot be locked or removed
+            number = os.open(name := beside(path, "lock"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if stat.S_ISREG(os.fstat(number).st_mode) and try_lock(number):
+                    name.unlink()
+            finally:
+                os.close(number)
+
+
+def try_lock(number: int) -> bool:
+    """Lock an open file or folder until it is closed; False where another process has, OSError without locks."""
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class _HeldError(Exception):
+    """Another process holds the lock: its number."""
 
 
 def _take(name: Path) -> int:
-    """Return the open lock file, locked; BlockingIOError where another process holds it."""
-    import fcntl  # not on Windows
-
+    """Return the open lock file, locked; _HeldError where another process holds it."""
     while True:
-        number = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # a stranger's link may lead anywhere
         try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(number).st_nlink:
-                return number
-        except BlockingIOError:
-            os.close(number)
-            raise
+            number = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # a stranger's link may lead anywhere
+        except PermissionError:  # of another user, whose process may be long dead
+            number = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            taken = try_lock(number)
         except OSError as error:  # of a file system without locks
             _warn_of_no_locks(name.parent, error.strerror)
             return number
-        os.close(number)  # its last holder had removed it: take a new one
+        status = os.fstat(number)
+        if taken and status.st_nlink:
+            return number
+        holder = os.read(number, 20) if stat.S_ISREG(status.st_mode) else b""
+        os.close(number)
+        if not taken:
+            raise _HeldError(holder.decode() if holder.isdigit() else "unknown")
+        # its last holder had removed it: take a new one
 
 
-def _holder(name: Path) -> str:
-    """Return the number of the process that the lock file `name` names, or "unknown"."""
-    with suppress(OSError):
-        text = read_file(name, 20)
-        if text.isdigit():
-            return text.decode()
-    return "unknown"
+def _let_go_in_child() -> None:
+    """Close the locks of the parent in a forked child, which would keep them when the parent has died."""
+    while HELD:
+        os.close(HELD.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 @functools.cache  # once for each folder: a grid may want a thousand locks

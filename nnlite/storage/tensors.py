@@ -1,31 +1,40 @@
-"""Named arrays in a safetensors file, written and read by the library safetensors.
+"""Named arrays in a safetensors file, whose headers the library safetensors checks.
 
-The library refuses a header that does not describe each byte of the file exactly once. What it lets pass is refused
-here, as a file may come from a stranger: what is no regular file, a long header, a key that stands twice, and types
-that no file of nnlite has. An array may be larger than the memory: it is written and read by blocks of rows.
+It refuses a header that does not describe each byte of the file exactly once. What it lets pass is refused here, as a
+file may come from a stranger: what is no regular file, a long header, a key that stands twice, and types that no file
+of nnlite has. An array may be larger than the memory: it is written and read by blocks of rows.
+
+The bytes are moved by hand. The library's writer holds a second copy of all arrays and hides the file from everyone
+else, and where memory runs out it panics, by an exception that is no Exception. The format is a length, a header in
+JSON, and the arrays.
 """
 
 import errno
 import json
 import math
+import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.numpy
+import safetensors
 
 from nnlite.errors import NnliteError
-from nnlite.storage.files import new_file, open_file
+from nnlite.storage.files import new_file, open_file, reserve
+from nnlite.storage.memory import expect_budget
+from nnlite.storage.refusals import RefusedError
 from nnlite.storage.texts import parse_json
 
-OLDEST = (0, 8)  # of the library; those before hold a second copy of all arrays while they write
+OLDEST = (0, 8)  # of the library
 HEADER_LIMIT = 1 << 20  # bytes; those of nnlite's own files are below 10,000
 METADATA = "__metadata__"
+CHUNK = 1 << 20  # bytes compared at a time
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
 
 Form: TypeAlias = tuple[np.dtype[Any], tuple[int, ...]]  # dtype and shape of an array
@@ -41,15 +50,23 @@ class ArrayFile:
     layout: Layout
 
     def read(self, name: str, rows: slice = slice(None)) -> npt.NDArray[Any]:
-        """Return the array `name`, or only some `rows` next to each other; nothing else is read."""
+        """Return the array `name`, or only some `rows` next to each other; nothing else is read.
+
+        RefusedError where they take more memory than a file may.
+        """
         dtype, shape = self.layout[name]
         first, end, _ = rows.indices(shape[0])
-        with _opened(self.path) as file:
-            if _form(file, name) != (dtype, shape):
+        row = math.prod(shape[1:]) * dtype.itemsize
+        count = max(0, end - first)
+        expect_budget(self.path, count * row)
+        with _opened(self.path) as (file, header):
+            if name not in header or _form(header, name) != (dtype, shape):
                 raise ValueError(f"{reprlib.repr(name)} is another array than when the file was opened")
-            if first >= end:  # which the library refuses
-                return np.empty((0, *shape[1:]), dtype)
-            return file.get_slice(name)[first:end]
+            values = np.empty((count, *shape[1:]), dtype)
+            file.seek(header[name]["data_offsets"][0] + first * row, os.SEEK_CUR)
+            if file.readinto(_bytes(values)) < values.nbytes:
+                raise ValueError("it ends within an array")
+            return values
 
 
 def open_arrays(path: Path) -> ArrayFile:
@@ -58,17 +75,20 @@ def open_arrays(path: Path) -> ArrayFile:
     NnliteError: what is no regular file; a header over HEADER_LIMIT, that is no plain JSON, names a key twice, or
     does not describe each byte of the file exactly once; a dtype other than those of DTYPES.
     """
-    with _opened(path) as file:
-        return ArrayFile(path, file.metadata() or {}, {name: _form(file, name) for name in file.keys()})  # noqa: SIM118
+    with _opened(path) as (_, header):
+        metadata = header.pop(METADATA, None)
+        return ArrayFile(path, metadata or {}, {name: _form(header, name) for name in header})
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
     """Write the file `path` and read it back; OSError where the disk fails, or holds something else then."""
-    _check_library()
-    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # the library ignores strides
-    path.write_bytes(safetensors.numpy.save(plain, dict(metadata or {}) or None))
-    with _opened(path) as file:
-        same = all(file.get_tensor(name).tobytes() == array.tobytes() for name, array in plain.items())
+    header, starts = _header({name: (array.dtype, array.shape) for name, array in arrays.items()}, metadata or {})
+    with path.open("w+b") as file:
+        file.write(header)
+        for name in starts:
+            file.write(_bytes(np.ascontiguousarray(arrays[name])))
+        file.seek(0)
+        same = file.read(len(header)) == header and all(_holds(file, arrays[name]) for name in starts)
     if not same:
         raise OSError(errno.EIO, "the arrays read back differ from those written; check the disk", str(path))
 
@@ -76,11 +96,11 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: M
 class Writer:
     """Puts arrays into a file that has room for them; an array may come in blocks of rows."""
 
-    def __init__(self, path: Path, file: IO[bytes], layout: Layout) -> None:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        self._starts = {name: 8 + length + header[name]["data_offsets"][0] for name in layout}
+    def __init__(self, path: Path, file: IO[bytes], layout: Layout, metadata: Mapping[str, str]) -> None:
+        header, self._starts = _header(layout, metadata)
         self._path, self._file, self._layout, self._written = path, file, layout, 0
+        reserve(file.fileno(), len(header) + size_of(layout))
+        file.write(header)
 
     def put(self, name: str, values: npt.NDArray[Any], start: int = 0) -> None:
         """Write `values` as the rows of the array `name` from row `start` on."""
@@ -89,7 +109,7 @@ class Writer:
             raise ValueError(f"{name}: rows from {start} on of {values.shape} do not fit an array of {shape}")
         with _writing(self._path):
             self._file.seek(self._starts[name] + start * math.prod(shape[1:]) * dtype.itemsize)
-            self._written += self._file.write(np.asarray(values, dtype).tobytes())
+            self._written += self._file.write(_bytes(np.ascontiguousarray(values, dtype)))
 
     def finish(self) -> None:
         """Raise ValueError where an array is not complete."""
@@ -102,25 +122,48 @@ class Writer:
 def new_arrays(path: Path, layout: Layout, metadata: Mapping[str, str]) -> Iterator[Writer]:
     """Give a Writer for a new file that holds the arrays of `layout`, of the dtypes of DTYPES.
 
-    The library writes whole files only. So it writes one of zeros, which takes no memory, and each block then goes to
-    its place in that file: no more than a block is held at a time, and a disk that is too small is told at once.
-    The file comes to its name at the end of the block, whole or not at all. NnliteError where there is a file already,
-    or none can be written.
+    All of its place on the disk is taken at once, so that a disk that is too small is told before the work. The file
+    comes to its name at the end of the block, whole or not at all. NnliteError where there is a file already, or none
+    can be written.
     """
-    _check_library()
     with ExitStack() as stack:
         with _writing(path):
             if path.exists():
                 raise NnliteError(f"{path}: there is such a file; choose another name")
             place = stack.enter_context(new_file(path, replace=False))
-            zeros = {name: np.zeros(shape, dtype) for name, (dtype, shape) in layout.items()}
-            safetensors.numpy.save_file(zeros, place, dict(metadata) or None)
-            place.chmod(0o644)  # the library lets nobody else read it
-            writer = Writer(path, stack.enter_context(place.open("r+b")), layout)
+            writer = Writer(path, stack.enter_context(place.open("wb")), layout, metadata)
         yield writer
         writer.finish()
         with _writing(path):
             stack.close()
+
+
+def _header(layout: Layout, metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
+    """Return what a file begins with, and where each array starts, in the order of the library: wide types first."""
+    codes, end = {dtype: code for code, dtype in DTYPES.items()}, 0
+    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
+    for name, (dtype, shape) in sorted(layout.items(), key=lambda item: (-item[1][0].itemsize, item[0])):
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": codes[dtype], "shape": shape, "data_offsets": (start, end)}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the arrays are aligned
+    begin = 8 + len(text)
+    starts = {name: begin + entry["data_offsets"][0] for name, entry in header.items() if name != METADATA}
+    return len(text).to_bytes(8, "little") + text, starts
+
+
+def _bytes(array: npt.NDArray[Any]) -> memoryview:
+    """Return the memory of a contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _holds(file: IO[bytes], array: npt.NDArray[Any]) -> bool:
+    """Return whether `array` comes next in `file`."""
+    expected = _bytes(np.ascontiguousarray(array))
+    return all(
+        file.read(CHUNK if start + CHUNK < len(expected) else len(expected) - start) == expected[start : start + CHUNK]
+        for start in range(0, len(expected), CHUNK)
+    )
 
 
 def _check_library() -> None:
@@ -144,25 +187,25 @@ def size_of(layout: Layout) -> int:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Give the file as the library shows it, its header checked; NnliteError for whatever goes wrong within.
+def _opened(path: Path) -> Iterator[tuple[BufferedReader, dict[str, Any]]]:
+    """Give the file, at the first byte of its arrays, and its header, checked; NnliteError for whatever goes wrong.
 
-    The library opens `path` by itself, and maps it into memory. So two races remain for a process that may write in
-    the folder: a pipe put there after our check is waited for, and a file cut off while it is read ends us by SIGBUS.
-    The library's other way, backend="pread", would read the whole array for each slice of it.
+    The library opens `path` by itself, and maps it into memory while it checks the header. So two races remain for a
+    process that may write in the folder: a pipe put there after our check is waited for, and a file cut off at that
+    moment ends us by SIGBUS.
     """
     _check_library()
     try:
-        with open_file(path) as plain:
-            length = int.from_bytes(plain.read(8), "little")
+        with open_file(path) as file:
+            length = int.from_bytes(file.read(8), "little")
             if length > HEADER_LIMIT:
                 raise ValueError(f"its first 8 bytes claim a header of {length} bytes, more than {HEADER_LIMIT}")
-            with safetensors.safe_open(path, "np") as file:
-                header = parse_json(plain.read(length).decode("utf-8"))
-                if any(len(entry) > 3 for name, entry in header.items() if name != METADATA):
-                    raise ValueError("an array has more than dtype, shape and data_offsets")
-                yield file
-    except (KeyboardInterrupt, SystemExit, MemoryError):
+            with safetensors.safe_open(path, "np"):
+                header = parse_json(file.read(length).decode("utf-8"))
+            if any(len(entry) > 3 for name, entry in header.items() if name != METADATA):
+                raise ValueError("an array has more than dtype, shape and data_offsets")
+            yield file, header
+    except (KeyboardInterrupt, SystemExit, MemoryError, RefusedError):
         raise
     except OSError as error:
         what = error.strerror or error
@@ -172,10 +215,9 @@ def _opened(path: Path) -> Iterator[Any]:
         raise NnliteError(f"{path}: expected a safetensors file, found a damaged one: {what}") from error
 
 
-def _form(file: Any, name: str) -> Form:
+def _form(header: Mapping[str, Any], name: str) -> Form:
     """Return dtype and shape of an array; ValueError for those that no file of nnlite has."""
-    array = file.get_slice(name)
-    code, shape = array.get_dtype(), tuple(array.get_shape())
+    code, shape = header[name]["dtype"], tuple(header[name]["shape"])
     if code not in DTYPES or not 1 <= len(shape) <= 4:
         expected, found = f"1 to 4 axes, dtype {' or '.join(DTYPES)}", f"{code} {reprlib.repr(shape)}"
         raise ValueError(f"{reprlib.repr(name)}: expected {expected}, found {found}")
@@ -186,6 +228,5 @@ def _form(file: Any, name: str) -> Form:
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, safetensors.SafetensorError) as error:
-        what = getattr(error, "strerror", error)
-        raise NnliteError(f"{path}: cannot write it ({what}); choose another place") from error
+    except OSError as error:
+        raise NnliteError(f"{path}: cannot write it ({error.strerror}); choose another place") from error

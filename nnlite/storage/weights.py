@@ -13,7 +13,8 @@ import numpy.typing as npt
 from nnlite.backend import to_host
 from nnlite.layers import Dense, Layer, ReLU
 from nnlite.network import Network
-from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, check_layout
+from nnlite.storage.memory import expect_budget
+from nnlite.storage.tensors import DTYPES, ArrayFile, Layout, check_layout, size_of
 
 WEIGHTS = "weights.safetensors"  # in the folder of a run
 
@@ -43,12 +44,14 @@ def net_layout(sizes: Sequence[int], heads: Mapping[str, int], prefix: str = "")
 def read_net(file: ArrayFile, sizes: Sequence[int], heads: Mapping[str, int], prefix: str = "") -> Network:
     """Read the net that `net_layout` describes; ValueError where it is not there, or not finite.
 
-    The form of all its arrays is compared before the first one is read.
+    The form of all its arrays is compared, and their size with the budget, before the first one is read.
     """
     expected = net_layout(sizes, heads, prefix)
     check_layout({name: form for name, form in file.layout.items() if name.startswith(prefix)}, expected)
+    expect_budget(file.path, size_of(expected))
     arrays = {name: file.read(name) for name in expected}
-    if not all(np.isfinite(array).all() for array in arrays.values()):
+    # a sum of float32 in float64 is finite if all of them are, and needs no second array
+    if not all(np.isfinite(array.sum(dtype=np.float64)) for array in arrays.values()):
         raise ValueError("expected finite weights, found NaN or infinity")
 
     def dense(key: str) -> Dense:

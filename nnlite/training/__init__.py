@@ -3,7 +3,8 @@
 from nnlite.training.loop import TrainingResult, TrainingState, train, train_stack
 from nnlite.training.mix import mix
 from nnlite.training.progress import show_epochs
-from nnlite.training.runs import Run, find_run, list_runs, load_run, make_run
+from nnlite.training.run_folder import Run, load_run
+from nnlite.training.runs import find_run, list_runs, make_run
 from nnlite.training.settings import Settings
 
 __all__ = ["Run", "Settings", "TrainingResult", "TrainingState"]

@@ -18,12 +18,19 @@ from typing import Any
 
 import numpy as np
 
+from nnlite.backend import Array
 from nnlite.datasets.description import Description
 from nnlite.datasets.loading import read_record
 from nnlite.errors import NnliteError
-from nnlite.storage.files import beside, new_file
+from nnlite.network import Network
+from nnlite.storage.companions import beside
+from nnlite.storage.files import new_file
+from nnlite.storage.formats import expect_format
 from nnlite.storage.kinds import expect, text
-from nnlite.storage.tensors import DTYPES, ArrayFile, check_layout, open_arrays, write_arrays
+from nnlite.storage.memory import expect_budget
+from nnlite.storage.refusals import RefusedError
+from nnlite.storage.sums import arrays_sha256
+from nnlite.storage.tensors import DTYPES, ArrayFile, check_layout, open_arrays, size_of, write_arrays
 from nnlite.storage.texts import parse_json
 from nnlite.storage.weights import named_arrays, net_layout, read_net
 from nnlite.training.environment import environment
@@ -31,6 +38,7 @@ from nnlite.training.loop import Epoch, TrainingResult, TrainingState
 from nnlite.training.settings import Settings, read_settings
 
 KEY = "nnlite-checkpoint"
+FORMAT = 2  # the first, of nnlite 0.1.0, has no number and no checksum
 VERSION = text(0, 200)
 
 
@@ -42,10 +50,11 @@ def checkpoint_of(run: Path) -> Path:
 def write_checkpoint(path: Path, settings: Settings, state: TrainingState) -> None:
     """Write or replace the checkpoint `path`; where the disk fails the old one is kept, and NnliteError says so."""
     nets = {"last": state.last, "best": state.trained.net}
-    arrays = {f"{which}.{name}": array for which, net in nets.items() for name, array in named_arrays(net).items()}
-    arrays["history"] = np.array(state.trained.history, np.float64)
+    arrays = _arrays(nets, np.array(state.trained.history, np.float64))
     best = state.trained.best
     content = {
+        "format": FORMAT,
+        "sha256": arrays_sha256(arrays),
         "settings": asdict(settings),
         "data": state.trained.data and asdict(state.trained.data),
         "best": best and best.epoch,
@@ -73,11 +82,21 @@ def read_checkpoint(path: Path, settings: Settings) -> TrainingState:
             expect(f"versions: {name}", VERSION, version)
     check_settings(path, found, settings)
     with _damage(path):
-        history = read_history(file.read("history"), found)
+        expect_budget(path, size_of(file.layout))
+        rows = file.read("history")
+        history = read_history(rows, found)
         best = next(epoch for epoch in history if epoch.epoch == content["best"])
         nets = {which: read_net(file, settings.sizes(data), settings.heads, f"{which}.") for which in ("best", "last")}
+        if content.get("format", 1) > 1 and content["sha256"] != arrays_sha256(_arrays(nets, rows)):
+            raise ValueError("its arrays are not those that were written: their SHA-256 is another one")
     warn_of_versions("the checkpoint", then)
     return TrainingState(TrainingResult(nets["best"], best, history, environment=then, data=data), nets["last"])
+
+
+def _arrays(nets: Mapping[str, Network], history: Array) -> dict[str, Array]:
+    """Return the arrays of a checkpoint by their names."""
+    named = {f"{which}.{name}": array for which, net in nets.items() for name, array in named_arrays(net).items()}
+    return {**named, "history": history}
 
 
 def warn_of_versions(what: str, then: Mapping[str, Any]) -> None:
@@ -133,6 +152,7 @@ def _head(path: Path) -> tuple[ArrayFile, dict[str, Any], Settings, Description]
     """Return the file, the JSON in it, and its settings and data, which determine the shape of each array."""
     file = open_arrays(path)
     content = parse_json(file.metadata[KEY])
+    expect_format(content.get("format", 1), FORMAT, dict(content["versions"]).get("nnlite"))
     settings = read_settings(content["settings"])
     data = read_record(content, settings.data)
     best, last = (net_layout(settings.sizes(data), settings.heads, prefix) for prefix in ("best.", "last."))
@@ -146,6 +166,8 @@ def _damage(path: Path) -> Iterator[None]:
     """Turn any error in reading `path` into one that says that the file is damaged."""
     try:
         yield
+    except RefusedError as error:
+        raise RefusedError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StopIteration) as error:
         what = str(error) if isinstance(error, NnliteError) else f"{type(error).__name__}: {error}"
         raise NnliteError(

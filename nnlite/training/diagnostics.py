@@ -3,7 +3,7 @@
 import math
 
 from nnlite.datasets.samples import Dataset
-from nnlite.training.runs import Run
+from nnlite.training.run_folder import Run
 
 FALL = 5.0  # from so many points on, a loss of validation accuracy is no wobble of single epochs
 

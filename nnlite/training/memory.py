@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-import psutil
 
 from nnlite.backend import get_xp, to_device
 from nnlite.datasets.rotation import ANGLES
 from nnlite.datasets.samples import Dataset
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
+from nnlite.storage.memory import VARIABLE, available, budget, in_words
+from nnlite.storage.tensors import size_of
+from nnlite.storage.weights import net_layout
 from nnlite.training.settings import Settings
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # the numbers of glibc's malloc.h
@@ -40,7 +42,7 @@ def available_memory(device: str) -> int:
     """Return the bytes that can be asked for on `device` ("cpu" or "gpu") without swapping."""
     xp = get_xp(to_device(np.empty(0), device))
     if xp is np:
-        return int(psutil.virtual_memory().available)
+        return available()
     free: int = xp.cuda.runtime.memGetInfo()[0] + xp.get_default_memory_pool().free_bytes()
     return free
 
@@ -74,6 +76,17 @@ def largest_stack(models: Sequence[Settings], data: Dataset) -> int:
     return max(1, bisect_right(range(1, len(models) + 1), free, key=lambda count: stack_bytes(models[:count], data)))
 
 
+def check_budget(settings: Settings, data: Dataset) -> None:
+    """Raise NnliteError where the checkpoint of a net, which holds it twice, is more than is read from one file."""
+    layout = net_layout((data.features, *settings.hidden, data.classes), settings.heads)
+    size, allowed = 2 * size_of(layout), budget()
+    if size > allowed:
+        raise NnliteError(
+            f"hidden: the checkpoint of this net has {in_words(size)}, and {in_words(allowed)} are read from one file; "
+            f"set {VARIABLE}={size // 10**6 + 1}MB, also where the run is used, or take narrower --hidden"
+        )
+
+
 def check_memory(stacks: Sequence[Sequence[Settings]], data: Mapping[str, Dataset], jobs: int = 1) -> None:
     """Raise NnliteError where the largest `jobs` of `stacks` do not fit into memory at the same time.
 
@@ -91,9 +104,5 @@ def check_memory(stacks: Sequence[Sequence[Settings]], data: Mapping[str, Datase
         advice = " or ".join(smaller + fewer) or "narrower --hidden or a smaller --batch-size"
         what = f"{models} models at the same time need" if models > 1 else "1 model needs"
         raise NnliteError(
-            f"memory: {what} about {_size(needed)}, and {_size(free)} are free on the {device}; try {advice}"
+            f"memory: {what} about {in_words(needed)}, and {in_words(free)} are free on the {device}; try {advice}"
         )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

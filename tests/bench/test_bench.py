@@ -238,6 +238,28 @@ def test_a_name_of_a_report_is_drawn_as_it_is(nnlite, tmp_path, monkeypatch):
     assert {r"$\frac{1}$; 1 thread", "$^$"} <= set(re.findall(r">([^<>]*)</text>", (tmp_path / "out.svg").read_text()))
 
 
+@pytest.mark.parametrize("title", ["\u6f22", "\x0e\x07\x1b[2J"])
+def test_a_name_without_glyphs_is_drawn_and_one_of_control_characters_refused(nnlite, tmp_path, title):
+    content = {"title": title, "contestants": [ROW], "threads": 1}
+    (tmp_path / "kept.json").write_text(json.dumps(content), "utf-8")
+    result = nnlite("bench", "plot", "kept.json", "--out", "out.png")  # a warning would be an error here
+    assert result.exit_code == (0 if title.isprintable() else 2)
+    assert all(line.isprintable() for line in result.output.splitlines())
+
+
+def test_a_report_of_a_newer_format_is_refused_with_the_version_that_reads_it(nnlite, tmp_path):
+    content = {
+        "format": 2,
+        "title": "x",
+        "contestants": [ROW],
+        "threads": 1,
+        "machine": {"versions": {"nnlite": "9.1"}},
+    }
+    (tmp_path / "kept.json").write_text(json.dumps(content), "utf-8")
+    result = nnlite("bench", "plot", "kept.json", "--out", "out.png")
+    assert (result.exit_code, "found 2; nnlite '9.1' wrote it, and reads it" in result.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", '{"title": "x"}', "\ud800", None, *map(json.dumps, WRONG)])
 def test_bench_plot_refuses_what_no_bench_printed(nnlite, tmp_path, content):
     if content is not None:

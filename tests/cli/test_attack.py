@@ -15,7 +15,8 @@ from nnlite.evaluation.accuracy import AttackTable, evaluate_attack
 from nnlite.evaluation.attack_file import open_attack, verify, weights_of
 from nnlite.evaluation.named_attacks import NAMED_ATTACKS
 from nnlite.lbfgs import LBFGS
-from nnlite.training.runs import load_run, make_run
+from nnlite.training.run_folder import load_run
+from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
 QUICK = Settings(hidden=(16,), epochs=5, lr=0.5)

@@ -10,6 +10,7 @@ import safetensors.numpy
 from nnlite.cli.audit import COLOURS
 from nnlite.datasets.catalog import load
 from nnlite.evaluation.auditing import AuditOptions, audit
+from nnlite.storage.sums import write_sums
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
@@ -39,6 +40,7 @@ def hide_the_gradient(run):
     for key in ("dense2.W", "dense2.b"):
         weights[key] *= 10_000
     safetensors.numpy.save_file(weights, run / "weights.safetensors")
+    write_sums(run)
 
 
 def test_json_holds_the_librarys_figures(audited, trained):

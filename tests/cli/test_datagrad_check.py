@@ -10,7 +10,7 @@ from nnlite.evaluation.finite_step import PHI, convergence
 from nnlite.gradcheck import check_penalty
 from nnlite.layers import ReLU
 from nnlite.penalties import L1, L2
-from nnlite.training.runs import load_run
+from nnlite.training.run_folder import load_run
 
 SMALL = ("gradcheck", "--datagrad", "--hidden", "6,5", "--batch-size", 4)
 

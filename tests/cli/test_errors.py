@@ -330,3 +330,35 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+CALL = [sys.executable, "-c", "from nnlite.cli.start import start; start()"]
+
+
+@pytest.mark.parametrize("stderr", ["a full disk", "a dead pipe"])
+def test_a_stderr_that_cannot_be_written_ends_no_training(tmp_path, stderr):
+    if stderr == "a full disk":
+        number = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, number = os.pipe()
+        os.close(reader)
+    train = [*CALL, "train", "--hidden", "4", "--epochs", "3"]
+    ended = subprocess.run(train, cwd=tmp_path, stdout=subprocess.PIPE, stderr=number, text=True)
+    os.close(number)
+    assert ended.returncode == 0
+    assert "best epoch" in ended.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [0.05, 0.2])
+def test_a_signal_while_the_commands_are_imported_ends_quietly(tmp_path, number, seconds):
+    slow = "import nnlite.cli.start, sys, time; print(flush=True); sys.meta_path.insert(0, type('Slow', (), {"
+    slow += "'find_spec': lambda *_: time.sleep(0.05)})); nnlite.cli.start.start()"
+    with subprocess.Popen(
+        [sys.executable, "-c", slow, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    ) as process:
+        assert process.stdout.readline() == b"\n"
+        time.sleep(seconds)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, (b"", b""))

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from tables import write_blobs
 
 from nnlite.datasets import load
-from nnlite.training.runs import load_run
+from nnlite.training.run_folder import load_run
 
 SMALL = ["--hidden", 16, "--epochs", 2]
 

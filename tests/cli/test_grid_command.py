@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nnlite.training.runs import load_run
+from nnlite.training.run_folder import load_run
 
 GRID = """
 hidden = [8]

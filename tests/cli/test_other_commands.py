@@ -12,7 +12,7 @@ from nnlite.cli.main import main
 from nnlite.datasets import DATASETS
 from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.layers import Dense, ReLU
-from nnlite.training.runs import Results, load_run
+from nnlite.training.run_folder import Results, load_run
 from nnlite.training.settings import Settings
 
 CLOSED_PORT = "http://127.0.0.1:9/"

@@ -16,7 +16,8 @@ from tables import blobs, write_blobs, write_csv, write_idx_folder
 from nnlite.attacks import R1
 from nnlite.datasets import Dataset, check_samples, load
 from nnlite.errors import NnliteError
-from nnlite.training.runs import load_run, make_run
+from nnlite.training.run_folder import load_run
+from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
 TRAIN = ["train", "--hidden", 16, "--epochs", 30, "--batch-size", 10, "--name", "rect"]

@@ -17,7 +17,7 @@ from nnlite.methods import METHODS
 from nnlite.training import loop as training
 from nnlite.training import runs
 from nnlite.training.environment import environment
-from nnlite.training.runs import load_run
+from nnlite.training.run_folder import load_run
 
 TINY = ("train", "--hidden", "16", "--epochs", "3")
 RECT = "rect-hidden16-epochs3"

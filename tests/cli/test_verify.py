@@ -110,7 +110,7 @@ def test_each_difference_is_printed_and_the_exit_code_is_1(attacked):
 
 
 def test_other_weights_are_told(attacked, made):
-    shutil.copy(made[1][1].path / "weights.safetensors", "runs/digits/rect/weights.safetensors")
+    shutil.copytree(made[1][1].path, "runs/digits/rect", dirs_exist_ok=True)
     result = attacked("verify", "FILE", "--run", "rect")
     assert result.exit_code == 1
     assert "FAIL  rect has other weights: SHA-256 " in result.stdout

@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnlite.datasets import downloads
-from nnlite.datasets.downloads import fetch, redirected
+from nnlite.datasets.catalog import load, locate
+from nnlite.datasets.downloads import cache_folder, fetch, redirected
+from nnlite.datasets.rotation import rotated
 from nnlite.errors import NnliteError
 
 NAME, ADVICE = "file.gz", "put it there by hand"
@@ -165,7 +167,7 @@ def test_a_file_that_is_there_is_not_asked_for_and_a_damaged_one_is_replaced(ser
 PAGE = b"<!DOCTYPE html><html><title>Welcome to our hotel</title></html>"
 OK = b"HTTP/1.1 200 OK\r\n"
 LIES = {
-    "other bytes": (reply(CONTENT[:-1] + b"x"), "does not match the known hash"),
+    "other bytes": (reply(CONTENT[:-1] + b"x"), "expected SHA-256 "),
     "truncated": (raw(OK + b"Content-Length: 5000\r\n\r\n" + CONTENT[:100]), "Incomplete|ProtocolError|sent 100"),
     "truncated, no length": (raw(b"HTTP/1.0 200 OK\r\n\r\n" + CONTENT[:100]), "expected 5000 bytes, it sent 100"),
     "truncated chunk": (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n1388\r\n" + CONTENT[:9]), "ProtocolError"),
@@ -379,11 +381,11 @@ def test_a_proxy_of_https_sees_no_more_than_the_host_and_its_password_is_not_sho
 # --- processes that are killed, and processes that meet
 
 CHILD = f"""
-import shutil, sys, time
+import os, sys, time
 from pathlib import Path
 from nnlite.datasets.downloads import fetch
 if "hang" in sys.argv:
-    shutil.move = lambda *names: (print("moving", flush=True), time.sleep(60))
+    os.replace = lambda *names: (print("moving", flush=True), time.sleep(60))
 fetch({NAME!r}, [sys.argv[1]], {len(CONTENT)}, {SHA256!r}, Path(sys.argv[2]), "")
 """
 
@@ -410,6 +412,43 @@ def test_a_killed_process_leaves_no_part_under_the_name(serve, tmp_path, moment)
     assert not (tmp_path / NAME).exists()
     fetch(NAME, [serve(reply()).url()], len(CONTENT), SHA256, tmp_path, "")
     assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]  # what the dead one had left is gone
+
+
+@pytest.mark.parametrize("there", ["a pipe", "a link to a device", "2 GB", "a folder's link"])
+def test_what_is_no_file_of_this_size_is_not_read(serve, tmp_path, there):
+    path = tmp_path / NAME
+    match there:
+        case "a pipe":
+            os.mkfifo(path)
+        case "a link to a device":
+            path.symlink_to("/dev/zero")
+        case "2 GB":
+            path.touch()
+            os.truncate(path, 1 << 31)
+        case _:
+            path.symlink_to(tmp_path)
+    start = time.process_time()
+    fetch(NAME, [serve(reply()).url()], len(CONTENT), SHA256, tmp_path, "")
+    assert time.process_time() - start < 1
+    assert path.read_bytes() == CONTENT
+    assert not path.is_symlink()
+
+
+def test_without_a_home_the_variable_to_set_is_named_and_rotations_go_on(monkeypatch, digits, caplog):
+    def unknown(*_):
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "NNLITE_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(NnliteError, match=r"cache: no home folder is known; set HOME, or XDG_CACHE_HOME"):
+        cache_folder()
+    with pytest.raises(NnliteError, match="XDG_CACHE_HOME"):
+        load("mnist")
+    assert locate("mnist") is None
+    assert len(rotated(digits.train[:3], (8, 8))) == 15
+    assert "going on without" in caplog.text
 
 
 def test_two_processes_at_once_both_end_well(serve, tmp_path):

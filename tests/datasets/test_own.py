@@ -201,9 +201,9 @@ def test_arrays_that_make_no_data_set_are_named(tmp_path, case):
 
 def test_arrays_larger_than_the_memory_are_refused_by_their_header(tmp_path, monkeypatch):
     path = npz(tmp_path, x=X, y=Y)
-    monkeypatch.setattr("nnlite.datasets.npz.psutil.virtual_memory", lambda: type("M", (), {"available": 900}))
+    monkeypatch.setattr("nnlite.storage.memory.available", lambda: 900)
     monkeypatch.setattr("numpy.load", lambda *_, **__: pytest.fail("read all the same"))
-    with pytest.raises(NnliteError, match=r"its arrays need 0\.0 GB, and 0\.0 GB are free"):
+    with pytest.raises(NnliteError, match=r"it needs 0 MB of memory, and 0 MB are free"):
         load(str(path))
 
 

@@ -15,7 +15,7 @@ from nnlite.grid.cluster import LOCAL, run_on_cluster
 from nnlite.grid.combinations import make_grid
 from nnlite.grid.jobs import group_into_stacks, train_and_evaluate, train_jobs
 from nnlite.grid.pool import report_progress, run_in_pool
-from nnlite.training.runs import WEIGHTS
+from nnlite.storage.weights import WEIGHTS
 from nnlite.training.settings import Settings
 
 distributed = pytest.importorskip("distributed", reason="Dask is missing: install the extra cluster")

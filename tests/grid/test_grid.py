@@ -17,9 +17,11 @@ from nnlite.errors import NnliteError
 from nnlite.grid.combinations import FILE_LIMIT, make_grid, read_grid
 from nnlite.grid.jobs import check_fit, group_into_stacks, pending, train_and_evaluate, train_jobs
 from nnlite.grid.pool import run_in_pool
+from nnlite.storage.weights import WEIGHTS
 from nnlite.training import memory
 from nnlite.training.memory import available_memory, check_memory, largest_stack, stack_bytes
-from nnlite.training.runs import SETTINGS, WEIGHTS, load_run, make_run
+from nnlite.training.run_folder import SETTINGS, load_run
+from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 from nnlite.training.update import stack_key
 

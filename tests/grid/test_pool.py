@@ -1,9 +1,12 @@
 """The pool: the results and the progress of tasks, and what happens when a process of it, or its parent, is killed."""
 
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -23,6 +26,46 @@ TWO_SLEEPERS = (
 def test_a_process_that_is_killed_is_an_error_with_a_guess_at_the_cause():
     with pytest.raises(NnliteError, match=r"a process was killed.*memory.*--jobs than 1"):
         list(run_in_pool([(os._exit, 1)], processes=1))
+
+
+def large(dies):
+    """Return a large result, and die once a part of it is on its way if `dies`."""
+    before = written()
+
+    def watch():
+        while written() < before + 4:  # the length goes first
+            time.sleep(0.0005)
+        time.sleep(0.005)
+        os._exit(1)
+
+    if dies:
+        threading.Thread(target=watch, daemon=True).start()
+    return bytes(200_000_000)
+
+
+def written():
+    """Return how many bytes this process has written."""
+    return int(re.search(r"wchar: (\d+)", Path("/proc/self/io").read_text())[1])
+
+
+HALF = """
+import sys
+sys.path += [{folder!r}, {tools!r}]
+from nnlite.errors import NnliteError
+from nnlite.grid.pool import run_in_pool
+from test_pool import large
+try:
+    list(run_in_pool([(large, True)], processes=1))
+except NnliteError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_process_that_dies_while_it_sends_its_result_is_not_waited_for():
+    code = HALF.format(folder=str(Path(__file__).parent), tools=str(Path(__file__).parents[1] / "tools"))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, "a process was killed" in ended.stdout) == (0, True), ended.stderr
 
 
 def test_an_error_in_a_process_is_raised_here():

@@ -27,7 +27,9 @@ from nnlite.grid.summary import (
     pgd_accuracy,
     write_csv,
 )
-from nnlite.training.runs import RESULTS, load_run, make_run
+from nnlite.storage.sums import write_sums
+from nnlite.training.run_folder import RESULTS, load_run
+from nnlite.training.runs import make_run
 
 TABLE = {"hidden": [8], "epochs": 2, "reg": "dgl1", "lam": [0.001, 0.01], "phi": [0.05, 0.1], "seed": [0, 1, 2]}
 
@@ -35,6 +37,7 @@ TABLE = {"hidden": [8], "epochs": 2, "reg": "dgl1", "lam": [0.001, 0.01], "phi":
 def change_results(path, **figures):
     content = json.loads((path / RESULTS).read_text("utf-8"))
     (path / RESULTS).write_text(json.dumps({**content, **figures}), "utf-8")
+    write_sums(path)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ from nnlite.interop.sklearn import (
 from nnlite.methods import METHODS
 from nnlite.storage.weights import named_arrays
 from nnlite.training.loop import train
-from nnlite.training.runs import LAST, load_run
+from nnlite.training.run_folder import LAST, load_run
 from nnlite.training.settings import FIELDS, Settings
 
 DGL1 = {"reg": "dgl1", "lam": 0.01, "phi": 0.1}

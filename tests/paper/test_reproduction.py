@@ -23,8 +23,9 @@ from nnlite.paper import reproduction
 from nnlite.paper.reproduction import Plan, Reproduction, naive_attack, reproduce
 from nnlite.paper.tables import BEST_MODELS, MODELS, Model
 from nnlite.paper.targets import TARGETS
+from nnlite.storage.sums import write_sums
 from nnlite.training.loop import Epoch
-from nnlite.training.runs import load_run
+from nnlite.training.run_folder import load_run
 from nnlite.training.settings import Settings
 
 PLAN = Plan(data="digits", epochs=2, mt_epochs=1, hidden=(8,))
@@ -177,6 +178,7 @@ def test_an_interrupted_run_is_trained_again(tmp_path):
     assert pending([job]) == []
     results = json.loads((job.path / "results.json").read_text())
     (job.path / "results.json").write_text(json.dumps({**results, "status": "interrupted"}))
+    write_sums(job.path)
     assert pending([job]) == [job]
 
 
@@ -187,6 +189,7 @@ def test_a_run_of_other_settings_in_its_place_is_refused(tmp_path):
     settings = json.loads((job.path / "settings.json").read_text())
     settings["settings"]["lr"] = 0.2
     (job.path / "settings.json").write_text(json.dumps(settings))
+    write_sums(job.path)
     with pytest.raises(NnliteError, match="other settings"):
         pending([job])
 

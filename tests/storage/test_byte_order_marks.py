@@ -10,7 +10,7 @@ from nnlite.bench.report import read_reports
 from nnlite.grid.combinations import read_grid
 from nnlite.paper.scores import read_scores
 from nnlite.storage.files import read_text
-from nnlite.training.runs import load_run
+from nnlite.training.run_folder import load_run
 
 KEPT = Path(__file__).parents[1] / "fixtures" / "0.1.0"
 

@@ -23,7 +23,8 @@ from nnlite.storage.texts import shown
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train
-from nnlite.training.runs import HISTORY, RESULTS, SETTINGS, load_run, make_run
+from nnlite.training.run_folder import HISTORY, RESULTS, SETTINGS, load_run
+from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
 QUICK = Settings(reg="datagrad", term=("l1,0.01,0.1",), hidden=(4,), epochs=2)
@@ -214,7 +215,7 @@ def test_a_run_folder_of_control_codes_does_not_reach_the_terminal(nnlite, made,
     shutil.copy(checkpoint_of(made), tmp_path / "runs" / "digits" / ".\x1b[2J.checkpoint")
     told = nnlite("runs")
     assert told.exit_code == 0
-    assert "1 training is not finished: digits/ [2J after epoch 2 of 2" in told.stderr
+    assert "not finished" not in told.stderr  # no run has such a name
     assert "\x1b" not in result.output + said + told.output
 
 

@@ -2,8 +2,9 @@
 
     python tests/tools/kills.py 200
 
-prints for each kind of training how often it was killed, how often while it wrote, and how many run folders could not
-be read, or held other weights in the end. tests/training/test_killed.py does a few of each.
+prints for each command how often it was killed, how often while it wrote, how many run folders could not be read, how
+often a file held other bytes in the end, and how many hidden files and folders were left then.
+tests/training/test_killed.py does a few of each.
 """
 
 import multiprocessing
@@ -20,8 +21,11 @@ from tempfile import TemporaryDirectory
 
 from nnlite.cli.main import main
 from nnlite.errors import NnliteError
-from nnlite.training.runs import HISTORY, list_runs, load_run
+from nnlite.storage.sums import SUMS
+from nnlite.training.run_folder import HISTORY, load_run
+from nnlite.training.runs import list_runs
 
+ATTACK = "attack.safetensors"
 NET = ["--hidden", "64", "--epochs", "40"]
 TRAIN = {
     "train": ["train", *NET],
@@ -32,6 +36,7 @@ TRAIN = {
 }
 MANY = {
     "grid": ["grid", *NET, "--lr", "0.1,0.2,0.3", "--jobs", "2", "--stack", "2"],
+    "attack --save": ["attack", "--adversary", "rect", "--noise", "pgd", "--save", ATTACK],
     "reproduce": ["reproduce", "table1", "--hidden", "16", "--epochs", "5", "--mt-epochs", "1", "--jobs", "2"],
 }
 
@@ -45,6 +50,7 @@ class Figures:
     unreadable: int = 0
     ended: int = 0
     differing: int = 0
+    leftovers: int = 0
 
 
 CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}  # as Python's audit events
@@ -98,7 +104,7 @@ def kill_until_it_ends(
     call: Callable[..., int], arguments: list[str], folder: Path, rng: random.Random, seconds: float, figures: Figures
 ) -> None:
     """Call nnlite again and again, and kill it within `seconds`, until it ends by itself."""
-    while True:
+    while not (folder / ATTACK).exists():  # it is never replaced
         again = arguments
         if arguments[0] == "train" and ("--overwrite" not in arguments or any(folder.rglob("runs/*/.*.checkpoint"))):
             again = [*(one for one in arguments if one != "--overwrite"), "--resume"]
@@ -108,6 +114,8 @@ def kill_until_it_ends(
         figures.kills += 1
         figures.while_writing += any(path.name.endswith((".new", ".old")) for path in folder.rglob(".*"))
         figures.unreadable += not is_readable(folder, least="--overwrite" in arguments)
+    else:
+        return
     assert code == 0, (folder / "output.txt").read_text()
 
 
@@ -115,7 +123,7 @@ def is_readable(folder: Path, least: int = 0) -> bool:
     """Whether every run folder below `folder` can be read, and there are `least` of them."""
     try:
         for runs in folder.rglob("runs"):
-            found = len(list_runs(runs))  # which skips what is damaged, and puts back what was being replaced
+            found = len(list_runs(runs))  # which skips what is damaged
             if found < least or found < len([*runs.glob("*/[!.]*")]):
                 return False
     except NnliteError as error:
@@ -126,11 +134,15 @@ def is_readable(folder: Path, least: int = 0) -> bool:
 
 def content(folder: Path) -> dict[str, object]:
     """Return the bytes of all files of all runs below `folder`, but for the seconds that an epoch took."""
-    files = {str(path.relative_to(folder)): path for path in folder.rglob("runs/*/[!.]*/*")}
-    return {
-        name: [epoch[:3] for epoch in load_run(path.parent).history] if path.name == HISTORY else path.read_bytes()
-        for name, path in files.items()
-    }
+    found: dict[str, object] = {path.name: path.read_bytes() for path in folder.glob(ATTACK)}
+    for path in folder.rglob("runs/*/[!.]*/*"):
+        name = str(path.relative_to(folder))
+        found[name] = path.read_bytes()
+        if path.name == HISTORY:
+            found[name] = [epoch[:3] for epoch in load_run(path.parent).history]
+        elif path.name == SUMS:
+            found[name] = [line for line in path.read_text().splitlines() if not line.endswith(HISTORY)]
+    return found
 
 
 def torment(name: str, kills: int, seed: int) -> Figures:
@@ -145,9 +157,12 @@ def torment(name: str, kills: int, seed: int) -> Figures:
             folder.mkdir()
             if "--overwrite" in arguments:
                 assert call([*arguments, "--seed", "1"], folder) == 0
+            if arguments[0] == "attack":
+                assert call(["train", *NET, "--name", "rect"], folder) == 0
             kill_until_it_ends(call, arguments, folder, rng, seconds, figures)
             figures.ended += 1
             figures.differing += differ(content(folder), content(Path(place) / "whole"))
+            figures.leftovers += sum(path.name.startswith(".") for path in folder.rglob("*"))
     return figures
 
 
@@ -161,6 +176,8 @@ def differ(found: dict[str, object], expected: dict[str, object]) -> bool:
 
 def _time(call: Callable[..., int], arguments: list[str], folder: Path) -> float:
     folder.mkdir()
+    if arguments[0] == "attack":
+        assert call(["train", *NET, "--name", "rect"], folder) == 0
     began = time.monotonic()
     assert call(arguments, folder) == 0, (folder / "output.txt").read_text()
     return time.monotonic() - began
@@ -168,7 +185,7 @@ def _time(call: Callable[..., int], arguments: list[str], folder: Path) -> float
 
 if __name__ == "__main__":
     count, names = int(sys.argv[1]), sys.argv[2:] or [*TRAIN, *MANY]
-    print(f"{'':28}{'kills':>8}{'while writing':>16}{'unreadable':>12}{'ended':>8}{'differing':>11}")
+    print(f"{'':28}{'kills':>8}{'while writing':>16}{'unreadable':>12}{'ended':>8}{'differing':>11}{'leftovers':>11}")
     for number, name in enumerate(names):
         figures = torment(name, count // len(names) + 1, number)
-        print(f"{name:28}" + "".join(f"{n:{w}}" for n, w in zip(astuple(figures), (8, 16, 12, 8, 11), strict=True)))
+        print(f"{name:28}" + "".join(f"{n:{w}}" for n, w in zip(astuple(figures), (8, 16, 12, 8, 11, 11), strict=True)))

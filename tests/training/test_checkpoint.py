@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from nnlite.storage.locks import lock, locks
 from nnlite.training import runs as training_runs
 from nnlite.training.checkpoint import KEY, checkpoint_of, epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train
-from nnlite.training.runs import list_runs, list_unfinished, load_run
+from nnlite.training.run_folder import load_run
+from nnlite.training.runs import list_runs, list_unfinished
 from nnlite.training.settings import Settings
 
 QUICK = Settings(hidden=(16,), epochs=6, lr=1.0)  # its best epoch is not its last
@@ -422,7 +423,7 @@ def test_a_disk_that_fills_up_within_a_run_leaves_the_old_one_and_the_checkpoint
 @pytest.mark.parametrize(
     ("call", "number"),
     # renames: the checkpoint, the old run away, the new one in; fsync: of each file and folder before and after
-    [*(("replace", number) for number in range(1, 4)), *(("fsync", number) for number in range(1, 9))],
+    [*(("replace", number) for number in range(1, 4)), *(("fsync", number) for number in range(1, 10))],
 )
 def test_whichever_call_fails_there_is_a_run_and_the_training_goes_on(digits, tmp_path, monkeypatch, call, number):
     old = make_run(replace(QUICK, epochs=1), digits, tmp_path)
@@ -437,6 +438,7 @@ def test_whichever_call_fails_there_is_a_run_and_the_training_goes_on(digits, tm
 
     with monkeypatch.context() as patch:
         patch.setattr(f"nnlite.storage.files.os.{call}", fails)
+        patch.setattr("nnlite.storage.files.exchange", lambda *_: False)
         with pytest.raises(NnliteError, match="No space left on device"):
             make_run(new, digits, tmp_path, overwrite=True)
     assert [run.path for run in list_runs(tmp_path)] == [old.path]
@@ -461,13 +463,17 @@ def test_what_is_renamed_was_brought_to_the_disk_before_and_the_name_after(digit
     monkeypatch.setattr("nnlite.storage.files.os.replace", replaced)
     make_run(replace(QUICK, epochs=1), digits, tmp_path)
     new = ".rect.checkpoint"
+    assert events.pop(0) == ("fsync", tmp_path.name)  # that the folder digits is there
     assert events[:3] == [("fsync", new), ("rename", new), ("fsync", "digits")]
-    files = ["history.csv", "results.json", "settings.json", "weights.safetensors"]
-    assert sorted(events[3:7]) == [("fsync", name) for name in files]
-    assert events[7:] == [("fsync", ".rect.new"), ("rename", ".rect.new"), ("fsync", "digits")]
+    files = ["SHA256SUMS", "history.csv", "results.json", "settings.json", "weights.safetensors"]
+    assert sorted(events[3:8]) == [("fsync", name) for name in files]
+    assert events[8:] == [("fsync", ".rect.new"), ("rename", ".rect.new"), ("fsync", "digits")]
 
 
-def test_a_file_or_folder_is_replaced_whole_or_not_at_all(tmp_path):
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_file_or_folder_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch, in_one_step):
+    if not in_one_step:
+        monkeypatch.setattr("nnlite.storage.files.exchange", lambda *_: False)
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old").touch()
@@ -668,7 +674,10 @@ def test_a_lock_that_says_nothing_is_held_by_somebody(tmp_path):
 # --- read while it is written
 
 
-def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path):
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path, monkeypatch, in_one_step):
+    if not in_one_step:
+        monkeypatch.setattr("nnlite.storage.files.exchange", lambda *_: False)
     models = [replace(QUICK, epochs=1, seed=seed) for seed in (0, 1)]
     runs = [make_run(settings, digits, tmp_path / str(settings.seed)) for settings in models]
     path, done = tmp_path / "rect", threading.Event()
@@ -692,19 +701,19 @@ def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path):
         writer.join()
 
 
-def test_a_run_whose_replacer_died_in_between_is_found_again(nnlite, tmp_path):
+def test_a_run_whose_replacer_died_or_stopped_in_between_is_read(nnlite, tmp_path):
     nnlite("train", "--hidden", 8, "--epochs", 1, "--name", "rect")
     path = tmp_path / "runs" / "digits" / "rect"
-    for read in (["runs"], ["attack", "--adversary", "rect"], ["attack", "--adversary", "runs/digits/rect"]):
-        path.rename(beside(path, "old"))
-        result = nnlite(*read)
-        assert result.exit_code == 0, result.stderr
-        assert "rect" in result.stdout
-        assert names_in(path.parent) == ["rect"]
     path.rename(beside(path, "old"))
-    with lock(path):  # its replacer lives
-        assert "no runs" in nnlite("runs").stderr
-    assert names_in(path.parent) == [".rect.old"]
+    for replacer in (nullcontext(), lock(path)):  # dead, and alive
+        with replacer:
+            for read in (["runs"], ["attack", "--adversary", "rect"], ["attack", "--adversary", "runs/digits/rect"]):
+                result = nnlite(*read)
+                assert result.exit_code == 0, result.stderr
+                assert "rect" in result.stdout
+        assert names_in(path.parent) == [".rect.old"]  # to read changes nothing
+    assert nnlite("train", "--hidden", 8, "--epochs", 1, "--name", "rect", "--resume").exit_code == 0
+    assert names_in(path.parent) == ["rect"]
 
 
 # --- a grid beside trainings

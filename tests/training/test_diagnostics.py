@@ -10,7 +10,7 @@ import scipy.stats
 from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.training.diagnostics import _chance, diagnose
 from nnlite.training.loop import Epoch
-from nnlite.training.runs import Results, Run
+from nnlite.training.run_folder import Results, Run
 from nnlite.training.settings import Settings
 
 

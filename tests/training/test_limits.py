@@ -1,22 +1,7 @@
 """What nnlite may cost in memory."""
 
-import subprocess
-import sys
-
 import pytest
-
-# Carries out its first argument and prints the peak in kilobytes. Linux hands ru_maxrss on from the process that starts
-# another, so it is not asked there.
-PEAK = r"""
-import pathlib, re, resource, sys
-try:
-    exec(sys.argv.pop(1))
-finally:
-    if sys.platform == "linux":
-        print(re.search(r"VmHWM:\s*(\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
-    else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1))
-"""
+from peak import peak
 
 
 @pytest.mark.once
@@ -41,8 +26,3 @@ for start in range(0, 40_000, rows):
 def test_arrays_of_160_mb_are_written_and_read_in_less_memory_than_they_take(tmp_path):
     assert peak("pass") + 80 * 1024 > peak(WRITE, str(tmp_path / "file"))
     assert (tmp_path / "file").stat().st_size > 160e6
-
-
-def peak(code, *arguments):
-    command = [sys.executable, "-c", PEAK, code, *arguments]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])

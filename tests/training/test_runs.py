@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import io
 import json
 import os
 import re
@@ -17,19 +18,12 @@ import safetensors.numpy
 from nnlite.datasets import load
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation.accuracy import accuracy
+from nnlite.storage.sums import SUMS
+from nnlite.storage.weights import WEIGHTS
 from nnlite.training import runs
 from nnlite.training.outcome import advice
-from nnlite.training.runs import (
-    HISTORY,
-    RESULTS,
-    SETTINGS,
-    WEIGHTS,
-    find_run,
-    list_records,
-    list_runs,
-    load_record,
-    load_run,
-)
+from nnlite.training.run_folder import HISTORY, RESULTS, SETTINGS, load_record, load_run
+from nnlite.training.runs import find_run, list_records, list_runs
 from nnlite.training.settings import REQUIRED, Settings
 
 FILES = (WEIGHTS, SETTINGS, HISTORY, RESULTS)
@@ -80,11 +74,11 @@ def test_a_run_is_read_as_it_was_written(trained):
     assert read.history == trained.history
     assert read.results == trained.results
     assert weights(read) == weights(trained)
-    assert load_record(trained.path) == runs.Record(trained.path, read.settings, len(read.history), read.results)
+    assert load_record(trained.path) == trained.record
 
 
-def test_the_folder_holds_four_files_that_others_can_read(trained):
-    assert names_in(trained.path) == sorted(FILES)
+def test_the_folder_holds_files_that_others_can_read(trained):
+    assert names_in(trained.path) == sorted([*FILES, SUMS])
     content = json.loads((trained.path / SETTINGS).read_text("utf-8"))
     assert content["settings"] == json.loads(json.dumps(asdict(DGL1)))
     assert content["data"] == json.loads(json.dumps(asdict(load("digits").description)))
@@ -134,7 +128,7 @@ def test_overwrite_replaces_all_of_a_run(digits, tmp_path):
     new = make_run(replace(QUICK, seed=1), digits, tmp_path, overwrite=True)
     assert load_run(old.path).settings.seed == 1
     assert weights(load_run(old.path)) == weights(new)
-    assert names_in(new.path) == sorted(FILES)
+    assert names_in(new.path) == sorted([*FILES, SUMS])
     assert names_in(tmp_path / "digits") == ["rect"]
 
 
@@ -229,13 +223,13 @@ def test_an_interrupt_before_the_first_epoch_ends_writes_nothing(digits, tmp_pat
 
 
 def test_ctrl_c_while_a_run_is_written_waits_until_it_is(digits, tmp_path, monkeypatch):
-    real = runs._write
+    real = runs.write_run
 
     def pressed_meanwhile(*args):
         os.kill(os.getpid(), signal.SIGINT)
         return real(*args)
 
-    monkeypatch.setattr(runs, "_write", pressed_meanwhile)
+    monkeypatch.setattr(runs, "write_run", pressed_meanwhile)
     with pytest.raises(KeyboardInterrupt, match="the run is saved"):
         make_run(QUICK, digits, tmp_path)
     (run,) = list_runs(tmp_path)
@@ -243,12 +237,19 @@ def test_ctrl_c_while_a_run_is_written_waits_until_it_is(digits, tmp_path, monke
 
 
 def test_weights_that_come_back_otherwise_from_the_disk_are_an_error(digits, tmp_path, monkeypatch):
-    real = safetensors.numpy.save
+    class OneBitOff(io.FileIO):
+        def readinto(self, buffer):
+            count = super().readinto(buffer)
+            if count:
+                memoryview(buffer).cast("B")[count - 1] ^= 1
+            return count
 
-    def one_bit_off(*args):
-        return bytes([*(content := real(*args))[:-1], content[-1] ^ 1])
+    real = Path.open
 
-    monkeypatch.setattr(safetensors.numpy, "save", one_bit_off)
+    def opened(path, *args, **options):
+        return io.BufferedRandom(OneBitOff(path, "w+")) if path.name == WEIGHTS else real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
     with pytest.raises(NnliteError, match="the arrays read back differ from those written; check the disk"):
         make_run(QUICK, digits, tmp_path, checkpoint_every=0)
     assert list_runs(tmp_path) == []
@@ -332,6 +333,7 @@ def test_the_options_of_every_method_are_kept(digits, tmp_path, numbers):
 def test_a_run_of_an_older_version_is_read_as_what_it_did(copied):
     def forget(content):
         content["settings"] = {name: content["settings"][name] for name in REQUIRED}
+        del content["format"]
 
     before = load_run(copied).settings
     change_json(copied / SETTINGS, forget)

@@ -14,7 +14,7 @@ from nnlite.errors import NnliteError
 from nnlite.methods import METHODS
 from nnlite.penalties import L2, L2_NORM, LINF
 from nnlite.training.mix import mix
-from nnlite.training.runs import load_run
+from nnlite.training.run_folder import load_run
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS, REQUIRED, Settings, read_settings, with_defaults
 
 NUMBERS = {"lam": 0.01, "phi": 0.1, "alpha": 0.5, "p": "2", "steps": 7, "term": ("l1,0.01,0.1",)}

@@ -37,10 +37,12 @@ from nnlite.evaluation.attack_file import (
 from nnlite.grid.combinations import read_grid
 from nnlite.paper.reproduction import Plan, Reproduction
 from nnlite.paper.scores import read_scores
+from nnlite.storage.sums import SUMS, write_sums
 from nnlite.storage.weights import WEIGHTS, named_arrays
 from nnlite.training.checkpoint import epochs_done, read_checkpoint, write_checkpoint
 from nnlite.training.loop import train
-from nnlite.training.runs import load_run, make_run
+from nnlite.training.run_folder import load_run
+from nnlite.training.runs import make_run
 from nnlite.training.settings import FIELDS, REQUIRED, Settings
 
 READ, DIFFERS, REFUSED = "read", "read, and found to differ", "refused"
@@ -58,7 +60,7 @@ logging.disable()  # a checkpoint of another version is told by a warning
 DATA = load("digits")
 SETTINGS = Settings(reg="datagrad", term=("l1,0.01,0.1", "l2,0.1,exact"), hidden=(4,), epochs=2)
 RUN = make_run(SETTINGS, DATA, FOLDER / "runs")
-FILES = ("settings.json", "results.json", "history.csv", WEIGHTS)
+FILES = ("settings.json", "results.json", "history.csv", WEIGHTS, SUMS)
 ORIGINAL = {name: (RUN.path / name).read_bytes() for name in FILES}
 REPORT = b"""{"title": "dgl1", "threads": 2, "contestants": [
     {"name": "nnlite", "ms": 8, "quartiles": [7.5, 9]}, {"name": "jax", "ms": null, "quartiles": null}]}"""
@@ -122,12 +124,15 @@ def weights(content):
 
 
 def run(content):
-    name = FILES[content[0] % 4 if content else 0]
+    name = FILES[content[0] % len(FILES) if content else 0]
     (RUN.path / name).write_bytes(content[1:])
+    if name != SUMS:
+        write_sums(RUN.path)  # a stranger's are right
     try:
         found = load_run(RUN.path)
     finally:
-        (RUN.path / name).write_bytes(ORIGINAL[name])
+        for one in (name, SUMS):
+            (RUN.path / one).write_bytes(ORIGINAL[one])
     files = {**ORIGINAL, name: content[1:]}
     said = json.loads(files["settings.json"])["settings"]
     assert found.settings == RUN.settings or json.loads(json.dumps(asdict(found.settings))) == said | {
@@ -144,8 +149,8 @@ def run(content):
 
 
 def change_run(content, rng):
-    pick = content[0] % 4
-    change = (change_json, change_json, change_csv, change_arrays)[pick]
+    pick = content[0] % len(FILES)
+    change = (change_json, change_json, change_csv, change_arrays, change_csv)[pick]
     return bytes([pick]) + change(content[1:], rng)
 
 
