@@ -2,8 +2,9 @@
 
     python tests/tools/kills.py 200
 
-prints for each kind of training how often it was killed, how often while it wrote, and how many run folders could not
-be read, or held other weights in the end. tests/training/test_killed.py does a few of each.
+prints for each kind of training how often it was killed, how often while it wrote, how many run folders could not be
+read, or held other weights in the end, and how many epochs were trained again though a checkpoint held them.
+tests/training/test_killed.py does a few of each.
 """
 
 import multiprocessing
@@ -20,6 +21,8 @@ from tempfile import TemporaryDirectory
 
 from nnlite.cli.main import main
 from nnlite.errors import NnliteError
+from nnlite.training.checkpoint import read_checkpoint, read_checkpoint_settings
+from nnlite.training.loop import Epoch
 from nnlite.training.runs import HISTORY, list_runs, load_run
 
 NET = ["--hidden", "64", "--epochs", "40"]
@@ -33,6 +36,7 @@ TRAIN = {
 MANY = {
     "grid": ["grid", *NET, "--lr", "0.1,0.2,0.3", "--jobs", "2", "--stack", "2"],
     "reproduce": ["reproduce", "table1", "--hidden", "16", "--epochs", "5", "--mt-epochs", "1", "--jobs", "2"],
+    "reproduce, long": ["reproduce", "fig3", "--hidden", "128,128", "--epochs", "50", "--jobs", "2"],
 }
 
 
@@ -45,6 +49,7 @@ class Figures:
     unreadable: int = 0
     ended: int = 0
     differing: int = 0
+    repeated: int = 0
 
 
 CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}  # as Python's audit events
@@ -98,6 +103,7 @@ def kill_until_it_ends(
     call: Callable[..., int], arguments: list[str], folder: Path, rng: random.Random, seconds: float, figures: Figures
 ) -> None:
     """Call nnlite again and again, and kill it within `seconds`, until it ends by itself."""
+    kept: dict[Path, list[Epoch]] = {}
     while True:
         again = arguments
         if arguments[0] == "train" and ("--overwrite" not in arguments or any(folder.rglob("runs/*/.*.checkpoint"))):
@@ -108,7 +114,16 @@ def kill_until_it_ends(
         figures.kills += 1
         figures.while_writing += any(path.name.endswith((".new", ".old")) for path in folder.rglob(".*"))
         figures.unreadable += not is_readable(folder, least="--overwrite" in arguments)
+        kept |= {path: kept_epochs(path) for path in folder.rglob("runs/*/.*.checkpoint")}
     assert code == 0, (folder / "output.txt").read_text()
+    for path, epochs in kept.items():
+        ended = load_run(path.with_name(path.name[1:].removesuffix(".checkpoint"))).history
+        figures.repeated += sum(one != other for one, other in zip(ended, epochs, strict=False))
+
+
+def kept_epochs(checkpoint: Path) -> list[Epoch]:
+    """Return the epochs that a checkpoint holds; trained again, an epoch would have taken another time."""
+    return read_checkpoint(checkpoint, read_checkpoint_settings(checkpoint)).trained.history
 
 
 def is_readable(folder: Path, least: int = 0) -> bool:
@@ -168,7 +183,7 @@ def _time(call: Callable[..., int], arguments: list[str], folder: Path) -> float
 
 if __name__ == "__main__":
     count, names = int(sys.argv[1]), sys.argv[2:] or [*TRAIN, *MANY]
-    print(f"{'':28}{'kills':>8}{'while writing':>16}{'unreadable':>12}{'ended':>8}{'differing':>11}")
+    print(f"{'':28}{'kills':>8}{'while writing':>16}{'unreadable':>12}{'ended':>8}{'differing':>11}{'repeated':>10}")
     for number, name in enumerate(names):
         figures = torment(name, count // len(names) + 1, number)
-        print(f"{name:28}" + "".join(f"{n:{w}}" for n, w in zip(astuple(figures), (8, 16, 12, 8, 11), strict=True)))
+        print(f"{name:28}" + "".join(f"{n:{w}}" for n, w in zip(astuple(figures), (8, 16, 12, 8, 11, 10), strict=True)))
