@@ -35,7 +35,7 @@ def jobs_in(folder, **more):
 
 
 def train_here(jobs, stack, kill_at=10**9):
-    """Train in this process until so many epochs were reported; return them, (settings, epoch), and whether it was so."""
+    """Train in this process until so many epochs were reported; return them, (settings, epoch), and if it was."""
     seen = []
 
     def executor(tasks, on_progress):

@@ -39,7 +39,7 @@ def test_killed_before_each_file_operation_in_turn_it_goes_on_to_the_same_bytes(
         ("train, a search that draws", 4),
         ("train, another run replaced", 4),
         ("grid", 2),
-        ("reproduce, long trainings", 2),
+        ("reproduce, long", 2),
     ],
 )
 def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(name, kills):
