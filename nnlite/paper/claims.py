@@ -29,18 +29,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Decision:
-    """A claim, its number from 1, the verdict of some scores on it, and their evidence in words."""
+    """A claim, its number from 1, the verdict of some scores on it, and their evidence in words.
+
+    count: how many comparisons hold, fail and are open, such as 22 / 1 / 1, and of how many where some are missing.
+    """
 
     number: int
     claim: Claim
     verdict: str
-    counts: dict[str, int]
+    count: str
     evidence: str
-
-    @property
-    def count(self) -> str:
-        """How many comparisons hold, fail and are open, such as 22 / 1 / 1; "" without any."""
-        return " / ".join(str(self.counts[name]) for name in (HOLDS, FAILS, CLOSE)) if self.counts else ""
 
 
 def decide_claims(scores: Scores) -> list[Decision]:
@@ -56,13 +54,17 @@ def decide_claims(scores: Scores) -> list[Decision]:
 def _decide(number: int, claim: Claim, scores: Scores) -> Decision:
     found = compare(scores, claim.contrasts(scores))
     if not found:
-        return Decision(number, claim, UNTESTED, {}, "the models or attacks that it needs are not among the scores")
+        return Decision(number, claim, UNTESTED, "", "the models or attacks that it needs are not among the scores")
     counts = {name: sum(one.verdict == name for one in found) for name in (HOLDS, FAILS, CLOSE)}
     possible = _possible()[number - 1]
-    more = f" ({possible} with all models and tables)" if len(found) < possible else ""
-    text = f"of {len(found)} comparisons{more} {counts[HOLDS]} hold, {counts[FAILS]} fail, {counts[CLOSE]} are open"
+    missing = len(found) < possible
+    count = " / ".join(map(str, counts.values())) + (f" of {possible}" if missing else "")
     worst = _worst(found)
-    return Decision(number, claim, worst.verdict, counts, f"{text}; {'the worst' if found[1:] else 'it'}: {worst}")
+    if len(found) == 1 and not missing:
+        return Decision(number, claim, worst.verdict, count, str(worst))
+    whole = f" ({possible} with all models and tables)" if missing else ""
+    text = f"comparisons{whole}: {counts[HOLDS]} hold, {counts[FAILS]} fail, {counts[CLOSE]} are open; the worst"
+    return Decision(number, claim, worst.verdict, count, f"{text}: {worst}")
 
 
 @functools.cache

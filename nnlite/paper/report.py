@@ -186,7 +186,10 @@ def _claims_section(scores: Scores) -> list[str]:
     head = ["", "claim", "where in the paper", "exact error", "naive error", "the paper's own numbers"]
     missing = len(CLAIMS) - len(decisions)
     left = f" {missing} of the {len(CLAIMS)} claims need other models or attacks and are left out." if missing else ""
-    text = "After each verdict: how many comparisons hold / fail / are open." + left
+    text = (
+        "After each verdict: how many comparisons hold / fail / are open, and of how many where models are missing."
+        + left
+    )
     rules = f"{_how_decided(scores)} {_RULE}"
     return [title, _markdown(head, lines, "---"), text, rules, "### The evidence", "\n".join(evidence)]
 
