@@ -125,7 +125,7 @@ def grid(
 
         advance(0, f"{len(left)} of {len(wanted)} nets are left to train")
         try:
-            for job, failure in train_jobs(stacks, executor, advance):
+            for job, failure in train_jobs(stacks, executor, advance, shared_disk=scheduler is None):
                 advance(0, failure or f"trained {job.path.name}")
         except KeyboardInterrupt:
             raise KeyboardInterrupt("Interrupted: finished runs are kept; the same command continues.") from None

@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from nnlite.errors import NnliteError
 from nnlite.grid import read_grid
-from nnlite.paper.reproduction import Plan, Reproduction
+from nnlite.paper import Plan, Reproduction
 from nnlite.paper.scores import read_scores
 from nnlite.storage.weights import named_arrays
 from nnlite.training.run_folder import load_run

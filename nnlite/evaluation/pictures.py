@@ -8,6 +8,7 @@ only when something is drawn.
 import io
 import itertools
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,9 +54,10 @@ COLOURS = {  # Okabe and Ito's for the paper's own methods, Tol's muted palette 
     "pgd": "#CC3311",
     "trades": "#777777",
 }
+LETTERS = {"lam": "λ", "phi": "φ"}
 LINES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v", "P", "X", "*")
-PHI_AXIS = "noise phi (1 is the whole range of a pixel)"
-_L2_AXIS = "length of the noise in the L2 norm, phi (1 is the whole range of one pixel)"
+PHI_AXIS = "noise φ (1 is the whole range of a pixel)"
+_L2_AXIS = "length of the noise in the L2 norm, φ (1 is the whole range of one pixel)"
 
 
 # -- what every picture is drawn with
@@ -94,6 +96,11 @@ def drawing(width: float, height: float, path: Path | str | None) -> Iterator["F
 def plain(text: str) -> str:
     """Return `text` with its $ escaped, so that it is drawn as it is; a name may come from a stranger."""
     return text.replace("$", r"\$")
+
+
+def run_label(name: str) -> str:
+    """Return the name of a run as it is drawn, with lambda and phi as letters, such as dgl1 λ = 0.01 φ = 0.1."""
+    return plain(re.sub(r"-(lam|phi)(?=\d)", lambda found: f" {LETTERS[found[1]]} = ", name))
 
 
 @contextmanager
@@ -175,7 +182,9 @@ def plot_accuracy(
         axes = figure.subplots()
         for name, values in sorted(table.accuracy.items(), key=lambda item: -item[1][-1]):
             colour, line, marker = styles[name]
-            axes.plot(table.phi, values, color=colour, linestyle=line, marker=marker, markersize=5, label=plain(name))
+            axes.plot(
+                table.phi, values, color=colour, linestyle=line, marker=marker, markersize=5, label=run_label(name)
+            )
         axes.set(xlabel=_L2_AXIS if table.norm == "l2" else PHI_AXIS, ylabel="accuracy in %", ylim=(0, 101))
         dress(axes, title)
     return figure
@@ -249,11 +258,11 @@ def plot_convergence(found: Convergence, title: str, path: Path | str | None = N
         errors.axhline(found.exact32, color="0.5", linestyle=":", label="exact update in float32")
         errors.set(xscale="log", yscale="log", ylabel="error, relative to the exact update")
         flips.plot(phi[some], 100 * found.share[some], color="#000000", marker="o")
-        flips.set(yscale="log", xlabel="phi, the step of the finite difference", ylabel="ReLUs that\nchange side, %")
+        flips.set(yscale="log", xlabel="φ, the step of the finite difference", ylabel="ReLUs that\nchange side, %")
         for axes, heading in ((errors, title), (flips, "")):
             axes.axvspan(0.005, 0.1, color="0.93", zorder=0)
             dress(axes, heading)
-        flips.text(0.022, 0.06, "phi of the paper", transform=flips.get_xaxis_transform(), ha="center", fontsize=9)
+        flips.text(0.022, 0.06, "φ of the paper", transform=flips.get_xaxis_transform(), ha="center", fontsize=9)
         figure.align_ylabels()
     return figure
 
@@ -275,7 +284,7 @@ def plot_examples(
     count, line = len(examples.labels), 0.42
     block = 1 + line * len(victims) + 0.35
     height = block * len(examples.phi)
-    label_width = 0.13 * max(map(len, [*victims, "phi = 0.005"])) + 0.3
+    label_width = 0.13 * max(map(len, map(run_label, [*victims, "φ = 0.005"]))) + 0.3
     heading, *notes = plain(title).splitlines()
     of_each = "the first test image of each class" if len(shape) > 1 else "the first test row of each class, as bars"
     colour_key = "white on colour: a wrong prediction"
@@ -287,12 +296,12 @@ def plot_examples(
         axes.text(count + 0.2, -0.2, "accuracy", fontsize=9, va="bottom", color="0.35")
         for row, size in enumerate(examples.phi):
             top = row * block
-            axes.text(-0.2, top + 0.5, f"phi = {size:g}", ha="right", va="center", fontsize=11)
+            axes.text(-0.2, top + 0.5, f"φ = {size:g}", ha="right", va="center", fontsize=11)
             for column in range(count):
                 draw_image(axes, examples.images[column, row].reshape(shape), column, top)
             for k, name in enumerate(victims):
                 y, colour = top + 1 + line * (k + 0.5), colour_of(methods[name])
-                axes.text(-0.2, y, plain(name), ha="right", va="center", fontsize=9, color=colour)
+                axes.text(-0.2, y, run_label(name), ha="right", va="center", fontsize=9, color=colour)
                 axes.text(count + 0.2, y, f"{table.accuracy[name][row]:.1f} %", va="center", fontsize=9, color=colour)
                 for column, seen in enumerate(examples.predictions[name][:, row]):
                     style: dict[str, Any] = {"color": colour}

@@ -31,7 +31,7 @@ def plot_heat_maps(maps: Sequence[HeatMap], title: str, path: Path) -> None:
                 axes.add_patch(_frame(int(row), int(column)))
             axes.set_xticks(range(len(one.phi)), [f"{value:g}" for value in one.phi])
             axes.set_yticks(range(len(one.lam)), [f"{value:g}" for value in one.lam])
-            axes.set(xlabel="phi", ylabel="lambda")
+            axes.set(xlabel="φ", ylabel="λ")
             axes.set_title(f"{one.name}: {title}", fontsize=9, loc="left")
         figure.tight_layout()
 

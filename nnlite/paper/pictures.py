@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from nnlite.evaluation.accuracy import Examples
 from nnlite.evaluation.pictures import COLOURS, MARKERS, PHI_AXIS, blank_axes, draw_image, drawing, dress
-from nnlite.paper.scores import Percent, Scores
+from nnlite.paper.scores import EXACT, NAIVE, SQUARED, Percent, Scores
 from nnlite.paper.tables import FIGURE_3, PHI, Model, best_of_families
 
 if TYPE_CHECKING:
@@ -21,32 +21,41 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+ALIKE = 0.5  # points that do not show in a curve
+
 Curves: TypeAlias = Mapping[Model, Percent]  # each (phi,), means over the seeds
-Digits: TypeAlias = Mapping[Model, npt.NDArray[np.floating]]  # images (n, phi, D) under the model's own noise
+Digits: TypeAlias = Mapping[Model, Examples]  # under the model's own noise, with its predictions as "self"
 
 
 def draw_figures(scores: Scores, digits: Digits, folder: Path) -> list[int]:
     """Draw the figures that there are scores for as figureN.png and figureN.svg, and return their numbers.
 
     Figure 1 has the best model of each family with R2 scores, as its own adversary; Figure 2 the best model of each
-    family under Rect's and MT's noise; Figure 3 the models that have digits, with D a square.
+    family under Rect's and MT's noise, by the exact and by the naive error; Figure 3 the models that have digits, with
+    images that are squares. Panels of the naive error are left out where they would look the same.
     """
-    own, rect, mt = best_of_families(scores.self_attacked("r2")), Model("Rect"), Model("MT")
+    own, rect, mt = best_of_families(scores.self_attacked(SQUARED)), Model("Rect"), Model("MT")
     panels = {
         1: {
-            "(a) R1 noise from the model itself": _curves(scores, "r1", own),
-            "(b) R2 noise from the model itself": _curves(scores, "r2", own),
+            "(a) R1 noise from the model itself\nexact error": _curves(scores, EXACT, own),
+            "(a) R1 noise from the model itself\nnaive error, float32": _curves(scores, NAIVE, own),
+            "(b) R2 noise from the model itself\nexact error": _curves(scores, SQUARED, own),
         },
         2: {
-            "(a) Rect is the adversary": _curves(scores, "r1", best_of_families(scores.victims(rect)), rect),
-            "(b) MT is the adversary": _curves(scores, "r1", best_of_families(scores.victims(mt)), mt),
+            f"({letter}) {adversary.label} is the adversary\n{name}": _curves(
+                scores, noise, best_of_families(scores.victims(adversary, noise)), adversary
+            )
+            for noise, name in ((EXACT, "exact error"), (NAIVE, "naive error, float32"))
+            for letter, adversary in (("a", rect), ("b", mt))
         },
     }
     drawings: dict[int, Callable[[Path], object]] = {}
+    naive = scores.naive().values
+    alike = all(np.abs(scores.values[key] - one).max() < ALIKE for key, one in naive.items() if key in scores.values)
     for number, curves in panels.items():
-        if drawn := {title: models for title, models in curves.items() if models}:
-            drawings[number] = partial(plot_panels, drawn)
-    if shown := _curves(scores, "r1", [model for model in FIGURE_3 if model in digits]):
+        if drawn := {title: models for title, models in curves.items() if models and not (alike and "naive" in title)}:
+            drawings[number] = partial(plot_panels, drawn, columns=3 if number == 1 else 2)
+    if shown := _curves(scores, EXACT, [model for model in FIGURE_3 if model in digits]):
         drawings[3] = partial(plot_digits, digits, shown)
     for number, draw in drawings.items():
         for ending in ("png", "svg"):
@@ -54,16 +63,19 @@ def draw_figures(scores: Scores, digits: Digits, folder: Path) -> list[int]:
     return list(drawings)
 
 
-def plot_panels(panels: Mapping[str, Curves], path: Path | str | None = None) -> "Figure":
-    """Draw accuracy against phi in panels side by side, each below its title, with one legend for all of them.
+def plot_panels(panels: Mapping[str, Curves], path: Path | str | None = None, *, columns: int = 2) -> "Figure":
+    """Draw accuracy against phi in panels, `columns` in a row, each with its title, and one legend for all of them.
 
     A panel in which all accuracies are high starts its axis just below them, and says so.
     """
     handles: dict[str, Artist] = {}
-    with drawing(4.6 * len(panels) + 2.4, 4.2, path) as figure:
-        for axes, (title, curves) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-        ):
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with drawing(4.6 * columns + 2.4, 4.2 * rows, path) as figure:
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+        for place in places[len(panels) :]:
+            place.set_axis_off()
+        for axes, (title, curves) in zip(places, panels.items(), strict=False):
             for model, accuracy in curves.items():
                 handles.setdefault(model.label, _draw_curve(axes, model, accuracy))
             lowest = min(float(accuracy.min()) for accuracy in curves.values())
@@ -80,24 +92,41 @@ def plot_panels(panels: Mapping[str, Curves], path: Path | str | None = None) ->
 def plot_digits(digits: Digits, accuracies: Curves, path: Path | str | None = None) -> "Figure":
     """Draw a row of pictures for each model of `accuracies`, with a column for each phi and the accuracy below.
 
-    A picture holds all n digits, five in a line. Pixels outside [0, 1] are shown as 0 or 1.
+    A picture holds all n digits, five in a line, and below each what the model takes it for: white on colour where that
+    is wrong. Pixels outside [0, 1] are shown as 0 or 1.
     """
-    tiles = {model: [_montage(digits[model][:, column]) for column in range(len(PHI))] for model in accuracies}
-    first = next(iter(tiles.values()))[0]
-    height = first.shape[0] / first.shape[1]
-    block, left, top = height + 0.24, 0.72, 0.24
-    with drawing(1.9 * (len(PHI) + left), 1.9 * (block * len(tiles) + top), path) as figure:
-        axes = blank_axes(figure, -left, len(PHI), block * len(tiles), -top)
+    count = len(next(iter(digits.values())).labels)
+    columns, line = min(count, 5), 1.36  # a digit, with its prediction, in widths of a digit
+    lines = math.ceil(count / columns)
+    width, block, left, top = columns + 0.5, lines * line + 0.9, 0.72 * columns, 1.2
+    with drawing(0.42 * (len(PHI) * width + left), 0.42 * (block * len(accuracies) + top), path) as figure:
+        axes = blank_axes(figure, -left, len(PHI) * width, block * len(accuracies), -top)
         for column, size in enumerate(PHI):
-            axes.text(column + 0.5, -0.12, f"φ = {size:g}", ha="center", va="center", fontsize=12)
+            axes.text(column * width + columns / 2, -0.6, f"φ = {size:g}", ha="center", va="center", fontsize=12)
         for row, (model, accuracy) in enumerate(accuracies.items()):
             y, label = row * block, model.label.replace(" λ", "\nλ").replace(" φ", "\nφ")
-            style: dict[str, Any] = {"fontsize": 11, "color": COLOURS[model.reg], "fontweight": "bold"}
-            axes.text(-0.06, y + height / 2, label, ha="right", va="center", **style)
+            colour = COLOURS[model.reg]
+            style: dict[str, Any] = {"fontsize": 11, "color": colour, "fontweight": "bold"}
+            axes.text(-0.3, y + lines * line / 2, label, ha="right", va="center", **style)
             for column, percent in enumerate(accuracy):
-                draw_image(axes, tiles[model][column], column, y, height)
-                axes.text(column + 0.5, y + height + 0.08, f"{percent:.2f} %", ha="center", va="center", fontsize=11)
+                x, end = column * width, y + lines * line + 0.3
+                axes.text(x + columns / 2, end, f"{percent:.2f} %", ha="center", va="center", fontsize=11)
+                for k in range(count):
+                    _draw_digit(axes, digits[model], k, column, (x + k % columns, y + k // columns * line), colour)
     return figure
+
+
+def _draw_digit(axes: "Axes", examples: Examples, k: int, column: int, place: tuple[float, float], colour: str) -> None:
+    """Draw one digit at one phi, and below it what the model takes it for."""
+    x, y = place
+    side = math.isqrt(examples.images.shape[-1])
+    draw_image(axes, examples.images[k, column].reshape(side, side), x, y)
+    seen = examples.predictions["self"][k, column]
+    style: dict[str, Any] = {"color": colour}
+    if seen != examples.labels[k]:
+        box = {"boxstyle": "square,pad=0.12", "facecolor": colour, "edgecolor": "none"}
+        style = {"color": "white", "fontweight": "bold", "bbox": box}
+    axes.text(x + 0.5, y + 1.17, str(seen), ha="center", va="center", fontsize=7, **style)
 
 
 def _curves(
@@ -121,14 +150,3 @@ def _draw_curve(axes: "Axes", model: Model, accuracy: Percent) -> "Artist":
         clip_on=False,
     )
     return handle
-
-
-def _montage(images: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Return square images (n, D) as one picture, five in a line, with a white pixel between them."""
-    columns, side = min(len(images), 5), math.isqrt(images.shape[-1])
-    lines = math.ceil(len(images) / columns)
-    picture = np.zeros((lines * (side + 1) + 1, columns * (side + 1) + 1))
-    for k, image in enumerate(images):
-        y, x = 1 + k // columns * (side + 1), 1 + k % columns * (side + 1)
-        picture[y : y + side, x : x + side] = image.reshape(side, side)
-    return picture

@@ -4,86 +4,37 @@ Everything is kept in one folder: `plan.json` holds the settings and `runs/` the
 a call with other settings is refused. Nets are trained and attacked in processes of one thread each.
 """
 
-import dataclasses
-import itertools
 import json
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from nnlite import __version__
-from nnlite.attacks import NOISES, Noise
 from nnlite.backend import to_device
 from nnlite.datasets.catalog import load
 from nnlite.errors import DivergedError, NnliteError
-from nnlite.evaluation.accuracy import PAPER_PHI, evaluate_attack, first_of_each_class
-from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
+from nnlite.evaluation.accuracy import PAPER_PHI, Examples, evaluate_attack, first_of_each_class
 from nnlite.grid.jobs import Job, check_fit, group_into_stacks, pending, train_jobs
 from nnlite.grid.pool import run_in_pool
+from nnlite.paper.facts import facts, settled
+from nnlite.paper.outcomes import OUTCOMES, read_outcomes, write_outcomes
+from nnlite.paper.plan import Plan
 from nnlite.paper.report import write_report
-from nnlite.paper.scores import SCORES, Percent, ScoreKey, Scores, read_scores
-from nnlite.paper.tables import FIGURE_3, MODELS, Model, in_order
-from nnlite.paper.targets import AttackSpec, attacks_for
-from nnlite.penalties import L1
+from nnlite.paper.scores import EXACT, SCORES, Outcomes, ScoreKey, Scores, read_scores
+from nnlite.paper.tables import FIGURE_3, ROWS, Model, in_order
+from nnlite.paper.targets import NOISES, AttackSpec, attacks_for
 from nnlite.storage.files import new_file, read_text
 from nnlite.storage.texts import parse_json, shown
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.run_folder import Run, load_run
-from nnlite.training.settings import DEFAULTS, Settings
 
 PLAN = "plan.json"
+Found = TypeVar("Found")
 _ATTACK_COST = 3.0  # of one adversary with a dozen victims, in epochs of a plain net
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The settings of a reproduction. Several lr or gamma mean a search on the validation set.
-
-    mt_epochs and mt_lr are for the multi-task nets, whose epoch takes five times as long; without mt_lr they take lr.
-    """
-
-    data: str = "digits"
-    epochs: int = 30
-    mt_epochs: int = 8
-    seeds: tuple[int, ...] = (0,)
-    lr: tuple[float, ...] = (0.1,)
-    mt_lr: tuple[float, ...] = ()
-    gamma: tuple[float, ...] = (DEFAULTS["gamma"],)
-    hidden: tuple[int, ...] = (784, 784, 784)
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        for name in ("seeds", "lr", "gamma"):
-            if not getattr(self, name):
-                raise NnliteError(f"{name}: expected one or more numbers, found none")
-
-    def candidates(self, model: Model) -> list[tuple[float, float | None]]:
-        """Return the (lr, gamma) to try for `model`; gamma is None for a single task."""
-        if model.multitask:
-            return list(itertools.product(self.mt_lr or self.lr, self.gamma))
-        return [(lr, None) for lr in self.lr]
-
-    def settings(self, model: Model, seed: int, lr: float, gamma: float | None) -> Settings:
-        """Return the training settings of `model`."""
-        return Settings(
-            reg=model.reg,
-            lam=model.lam,
-            phi=model.phi,
-            data=self.data,
-            hidden=self.hidden,
-            lr=lr,
-            epochs=self.mt_epochs if model.multitask else self.epochs,
-            multitask=model.multitask,
-            gamma=gamma,
-            seed=seed,
-            device=self.device,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,17 +47,16 @@ class Reproduction:
     def reserve_folder(self) -> None:
         """Make the folder this plan's own; NnliteError where it is another plan's, or cannot be written."""
         path = self.folder / PLAN
-        wanted = json.loads(json.dumps(dataclasses.asdict(self.plan)))
         try:
             if not path.exists():
                 with suppress(FileExistsError), new_file(path, replace=False) as place:  # of a call at the same moment
-                    place.write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+                    place.write_text(json.dumps(self.plan.as_json(), indent=2) + "\n", "utf-8")
             found = parse_json(read_text(path, 1 << 16))
             if not isinstance(found, dict):
                 raise ValueError("it holds no settings")
         except (OSError, ValueError) as error:
             raise NnliteError(f"{path}: cannot be written or read ({error}); choose another --folder") from error
-        changed = [name for name in wanted if found.get(name) != wanted[name]]
+        changed = self.plan.differing(found)
         if changed:
             what = ", ".join(f"{name} {shown(found.get(name))}" for name in changed)
             raise NnliteError(f"{self.folder} was made with other settings ({what}); choose another --folder")
@@ -137,20 +87,24 @@ class Reproduction:
                 tried.append([load_run(path) for path in paths])
         return max(tried, key=lambda found: sum(run.results.validation for run in found), default=[])
 
-    def known_scores(self) -> dict[ScoreKey, Percent]:
+    def known_scores(self, images: int) -> Scores:
         """Return the scores of an earlier call, except those of nets that were trained again since."""
-        scores = read_scores(self.folder)
-        if not scores:
-            return {}
-        written = (self.folder / SCORES).stat().st_mtime_ns
+        correct = self._unchanged(read_outcomes(self.folder, images), OUTCOMES)
+        return Scores.of(images, correct, self._unchanged(read_scores(self.folder), SCORES))
 
-        def unchanged(model: Model) -> bool:
+    def _unchanged(self, found: dict[ScoreKey, Found], file: str) -> dict[ScoreKey, Found]:
+        """Return what `file` says of nets that are older than it."""
+        if not found:
+            return {}
+        written = (self.folder / file).stat().st_mtime_ns
+
+        def is_older(model: Model) -> bool:
             runs = self.best(model)
             return bool(runs) and all((run.path / WEIGHTS).stat().st_mtime_ns < written for run in runs)
 
-        models = {model for adversary, _, victim in scores for model in (adversary, victim)}
-        same = {model for model in models if unchanged(model)}
-        return {key: accuracy for key, accuracy in scores.items() if key[0] in same and key[2] in same}
+        models = {model for adversary, _, victim in found for model in (adversary, victim)}
+        same = {model for model in models if is_older(model)}
+        return {key: one for key, one in found.items() if key[0] in same and key[2] in same}
 
 
 def reproduce(
@@ -165,7 +119,8 @@ def reproduce(
 ) -> Path:
     """Train what `targets` need and is missing, attack, write the report of everything there is, and return its path.
 
-    Called again after it was stopped, this continues: finished runs are kept, and so are the scores of a report.
+    Called again after it was stopped, this continues: finished runs and attacks are kept, a net that was under way goes
+    on from its checkpoint, and so are the scores of a report.
 
     Arguments:
         folder: where everything is kept.
@@ -197,64 +152,58 @@ def reproduce(
     advance(0, f"{len(left)} of {len(jobs)} nets are left to train")
     for job, failure in train_jobs(stacks, partial(run_in_pool, processes=processes), advance):
         advance(0, failure or f"trained {job.path.name}")
-    runs = {model: found for model in MODELS if (found := reproduction.best(model))}
+    runs = {model: found for model in ROWS if (found := reproduction.best(model))}
     if not runs:
         raise DivergedError(f"{folder}: every net diverged; try another --lr")
-    known = reproduction.known_scores()
-    attacks = list(_without(wanted, known))
+    images = len(load(plan.data).test)
+    scores = reproduction.known_scores(images)
+    attacks = list(_without(wanted, scores.values))
     advance(_ATTACK_COST * (len(wanted) - len(attacks)) * len(plan.seeds), f"{len(attacks)} attacks are left")
-    values = known | score_attacks(attacks, runs, processes, lambda: advance(_ATTACK_COST))
-    scores = Scores(len(load(plan.data).test), values)
-    rect = runs.get(Model("Rect"))
-    naive = np.mean([naive_attack(run) for run in rect], axis=0) if rect else None
+    for correct in carry_out(attacks, runs, processes, lambda: advance(_ATTACK_COST)):
+        scores = Scores.of(images, {**scores.correct, **correct}, scores.values)
+        write_outcomes(folder, images, scores.correct)
     digits = {model: own_examples(runs[model][0]) for model in FIGURE_3 if model in runs}
-    return write_report(scores, folder, _facts(plan, command, runs), naive, digits)
+    return write_report(scores, folder, facts(plan, command, runs), digits, settled(runs))
 
 
-def score_attacks(
+def carry_out(
     attacks: Iterable[AttackSpec], runs: Mapping[Model, list[Run]], processes: int, on_attack: Callable[[], None]
-) -> dict[ScoreKey, Percent]:
-    """Carry out the attacks among models that have runs; return accuracies (seeds, phi) by adversary, noise, victim.
+) -> Iterator[dict[ScoreKey, Outcomes]]:
+    """Carry out the attacks among models that have runs; yield for each the outcomes by adversary, noise and victim.
 
-    The adversary of each seed attacks the victims of the same seed. `on_attack` is called after each.
+    The adversary of each seed attacks the victims of the same seed. `on_attack` is called after each seed.
     """
-    specs: list[AttackSpec] = []
-    tasks = []
-    for one in attacks:
-        victims = tuple(victim for victim in one.victims if victim in runs)
-        for seed, adversary in enumerate(runs.get(one.adversary, [])):
-            specs.append(one._replace(victims=victims))
-            tasks.append((_score, adversary, one.noise, [runs[victim][seed] for victim in victims]))
-    done: dict[int, Percent] = {}
-    for index, accuracies in run_in_pool(tasks, processes=processes):
-        done[index] = accuracies
+    specs = [one._replace(victims=tuple(victim for victim in one.victims if victim in runs)) for one in attacks]
+    places = [(spec, seed) for spec in specs for seed in range(len(runs.get(spec.adversary, ())))]
+    tasks = [
+        (_outcomes, runs[spec.adversary][seed], spec.noise, [runs[victim][seed] for victim in spec.victims])
+        for spec, seed in places
+    ]
+    found: dict[AttackSpec, dict[int, Outcomes]] = {}
+    for index, correct in run_in_pool(tasks, processes=processes):
+        spec, seed = places[index]
+        seeds = found.setdefault(spec, {})
+        seeds[seed] = correct
         on_attack()
-    values: dict[ScoreKey, list[Percent]] = {}
-    for index, one in enumerate(specs):
-        for victim, accuracy in zip(one.victims, done[index], strict=True):
-            values.setdefault((one.adversary, one.noise, victim), []).append(accuracy)
-    return {key: np.stack(seeds) for key, seeds in values.items()}
+        if len(seeds) == len(runs[spec.adversary]):
+            of_seeds = np.stack([seeds[seed] for seed in sorted(seeds)], axis=1)  # (victims, seeds, phi, images)
+            yield {
+                (spec.adversary, spec.noise, victim): one for victim, one in zip(spec.victims, of_seeds, strict=True)
+            }
 
 
-def _score(adversary: Run, noise: str, victims: Sequence[Run]) -> Percent:
-    """Return the accuracies (victims, phi) under the adversary's noise."""
+def _outcomes(adversary: Run, noise: str, victims: Sequence[Run]) -> Outcomes:
+    """Return which images each victim gets right under the adversary's noise, (victims, phi, images)."""
     settings = adversary.settings
     test = load(settings.data).test.to(settings.device)
     nets = {str(run.path): run.net.to(settings.device) for run in victims}
     table = evaluate_attack(adversary.net.to(settings.device), nets, test, NOISES[noise], PAPER_PHI)
-    return np.stack([table.accuracy[str(run.path)] for run in victims])
+    return np.stack([table.correct[str(run.path)] for run in victims])
 
 
-def naive_attack(run: Run) -> Percent:
-    """Return the accuracies (phi,) of a net under its own R1 noise, crafted with the naive logit error."""
-    test = load(run.settings.data).test
-    table = evaluate_attack(run.net, {"self": run.net}, test, Noise(L1, loss=naive_softmax_cross_entropy))
-    return table.accuracy["self"]
-
-
-def own_examples(run: Run) -> npt.NDArray[np.floating]:
-    """Return the first test image of each class under the run's own R1 noise, (classes, phi, D)."""
-    return first_of_each_class(run.net, {}, load(run.settings.data).test, NOISES["r1"]).images
+def own_examples(run: Run) -> Examples:
+    """Return the first test image of each class under the run's own R1 noise, with its own predictions as "self"."""
+    return first_of_each_class(run.net, {"self": run.net}, load(run.settings.data).test, NOISES[EXACT])
 
 
 def _without(attacks: Iterable[AttackSpec], known: Mapping[ScoreKey, object]) -> Iterator[AttackSpec]:
@@ -266,38 +215,3 @@ def _without(attacks: Iterable[AttackSpec], known: Mapping[ScoreKey, object]) ->
     for (adversary, noise), found in victims.items():
         if found:
             yield AttackSpec(adversary, noise, in_order(found))
-
-
-def _facts(plan: Plan, command: str, runs: Mapping[Model, list[Run]]) -> dict[str, str]:
-    """Return what a reader needs to know about how the numbers were made."""
-    every = [run for found in runs.values() for run in found]
-    hours = sum(epoch.seconds for run in every for epoch in run.history) / 3600
-    facts = {
-        "command": command,
-        "data": plan.data,
-        "nets": f"{len(runs)} models, {len(plan.seeds)} seed(s): {', '.join(map(str, plan.seeds))}",
-        "epochs": f"{plan.epochs} single-task, {plan.mt_epochs} multi-task (five rotations of each image in one epoch)",
-        "lr": _list(plan.lr) + (f", multi-task {_list(plan.mt_lr)}" if plan.mt_lr else ""),
-        "gamma": _list(plan.gamma),
-        "hidden": "-".join(map(str, plan.hidden)),
-        "device": plan.device,
-        "training": f"{hours:.2f} hours of one thread, added up over the nets used",
-        "versions": f"nnlite {__version__}, NumPy {np.__version__}, Python {platform.python_version()}",
-    }
-    if max(len(plan.lr), len(plan.mt_lr), len(plan.gamma)) > 1:
-        facts["chosen"] = "; ".join(f"{model.label}: {_numbers(found[0].settings)}" for model, found in runs.items())
-    diverged = [f"{run.name} after epoch {len(run.history)}" for run in every if run.results.status == "diverged"]
-    if diverged:
-        facts["diverged"] = f"{', '.join(diverged)}; the best net before that is used"
-    failed = [run.name for run in every if run.results.status == "failed"]
-    if failed:
-        facts["failed"] = f"{', '.join(failed)}; no better than a guess"
-    return facts
-
-
-def _list(numbers: Sequence[float]) -> str:
-    return ", ".join(f"{number:g}" for number in numbers)
-
-
-def _numbers(settings: Settings) -> str:
-    return f"lr {settings.lr:g}" + ("" if settings.gamma is None else f", gamma {settings.gamma:g}")

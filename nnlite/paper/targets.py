@@ -3,14 +3,21 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from nnlite.attacks import R1, R2, Noise
 from nnlite.errors import NnliteError
+from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
+from nnlite.paper.scores import EXACT, NAIVE, SQUARED
 from nnlite.paper.tables import ADVERSARIES, FIGURE_3, Model, best_of_families, in_order
 
 TARGETS = (*(f"table{number}" for number in ADVERSARIES), "fig1", "fig2", "fig3")
 
 
+NOISES = {EXACT: R1, SQUARED: R2, NAIVE: Noise(R1.penalty, loss=naive_softmax_cross_entropy)}
+"""What the noises of Scores are crafted by."""
+
+
 class AttackSpec(NamedTuple):
-    """An attack to carry out: the adversary crafts "r1" or "r2" noise for the test set, and the victims are scored."""
+    """An attack to carry out: the adversary crafts one of NOISES for the test set, and the victims are scored."""
 
     adversary: Model
     noise: str
@@ -27,15 +34,19 @@ def attacks_for(target: str, models: Iterable[Model]) -> tuple[list[AttackSpec],
     """
     wanted = tuple(models)
     tables = {f"table{number}": adversary for number, adversary in ADVERSARIES.items()}
-    if target in tables:
-        attacks = [AttackSpec(tables[target], "r1", in_order((*wanted, tables[target])))]
-    elif target == "fig1":
-        attacks = [AttackSpec(model, noise, (model,)) for model in best_of_families(wanted) for noise in ("r1", "r2")]
-    elif target == "fig2":
-        pair = (Model("Rect"), Model("MT"))
-        attacks = [AttackSpec(adversary, "r1", best_of_families((*wanted, *pair))) for adversary in pair]
-    elif target == "fig3":
-        attacks = [AttackSpec(model, "r1", (model,)) for model in FIGURE_3]
-    else:
-        raise NnliteError(f"target: expected one of {', '.join(TARGETS)}, found {target!r}; choose one of them")
+    attacks = []
+    for noise in (EXACT, NAIVE):
+        if target in tables:
+            attacks += [AttackSpec(tables[target], noise, in_order((*wanted, tables[target])))]
+        elif target == "fig1":
+            attacks += [AttackSpec(model, noise, (model,)) for model in best_of_families(wanted)]
+        elif target == "fig2":
+            pair = (Model("Rect"), Model("MT"))
+            attacks += [AttackSpec(adversary, noise, best_of_families((*wanted, *pair))) for adversary in pair]
+        elif target == "fig3":
+            attacks += [AttackSpec(model, noise, (model,)) for model in FIGURE_3]
+        else:
+            raise NnliteError(f"target: expected one of {', '.join(TARGETS)}, found {target!r}; choose one of them")
+    if target == "fig1":
+        attacks += [AttackSpec(model, SQUARED, (model,)) for model in best_of_families(wanted)]
     return attacks, in_order(model for attack in attacks for model in (attack.adversary, *attack.victims))

@@ -66,7 +66,7 @@ def write_checkpoint(path: Path, settings: Settings, state: TrainingState) -> No
     except OSError as error:
         raise NnliteError(
             f"{path}: cannot write the checkpoint of epoch {state.epoch} ({error.strerror}); "
-            f"make room, and go on with --resume"
+            f"make room, and repeat the command, nnlite train with --resume"
         ) from error
 
 

@@ -21,6 +21,7 @@ from nnlite.evaluation.pictures import (
     plot_accuracy,
     plot_convergence,
     plot_examples,
+    run_label,
 )
 from nnlite.methods import METHODS
 from nnlite.network import mlp
@@ -59,9 +60,22 @@ def test_the_svg_names_every_model_and_figure(tmp_path, monkeypatch):
     monkeypatch.setitem(SETTINGS, "image.composite_image", False)
     plot_examples(cases, TABLE, KINDS, (2, 2), "a title", tmp_path / "images.svg")
     text = (tmp_path / "images.svg").read_text("utf-8")
-    for word in ("a title", "rect", "mine", "phi = 0.1", "40.0 %", "80.0 %"):
+    for word in ("a title", "rect", "mine", "φ = 0.1", "40.0 %", "80.0 %"):
         assert word in text
     assert text.count("<image") == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("dgl1-lam0.01-phi0.1-seed2", "dgl1 λ = 0.01 φ = 0.1-seed2"),
+        ("rect", "rect"),
+        ("my-lamb-philip", "my-lamb-philip"),
+        ("cost-$1", r"cost-\$1"),
+    ],
+)
+def test_lambda_and_phi_are_drawn_as_letters(name, label):
+    assert run_label(name) == label
 
 
 def test_rows_of_a_table_are_drawn_as_bars(figures, tmp_path):

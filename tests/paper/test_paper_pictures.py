@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from nnlite.evaluation.accuracy import Examples
 from nnlite.evaluation.pictures import COLOURS, SETTINGS
-from nnlite.paper.pictures import _montage, plot_digits, plot_panels
+from nnlite.paper.pictures import plot_digits, plot_panels
 from nnlite.paper.tables import FAMILIES, PHI, Model
 
 RECT, DGL1 = Model("Rect"), Model("DGL1", 0.01, 0.1)
@@ -38,7 +39,7 @@ def test_a_family_looks_the_same_in_every_panel_and_multi_task_is_open_and_dashe
 
 def test_only_a_panel_of_high_accuracies_cuts_its_axis_and_says_so(figures, tmp_path):
     panels = {"low": {RECT: falling()}, "high": {RECT: falling(93)}, "perfect": {RECT: falling(99)}}
-    plot_panels(panels, tmp_path / "panels.png")
+    plot_panels(panels, tmp_path / "panels.png", columns=3)
     low, high, perfect = figures[0].axes
     assert low.get_ylim()[0] < 0 < 10
     assert "starts" not in low.get_ylabel()
@@ -48,26 +49,47 @@ def test_only_a_panel_of_high_accuracies_cuts_its_axis_and_says_so(figures, tmp_
     assert low.get_title(loc="left") == "low"
 
 
-def test_the_svg_of_the_digits_names_models_noise_and_accuracy(tmp_path, monkeypatch):
-    images = np.random.default_rng(0).random((7, 5, 4))
+def test_panels_stand_in_rows_and_columns(figures, tmp_path):
+    plot_panels({f"panel {k}": {RECT: falling()} for k in range(3)}, tmp_path / "panels.png", columns=2)
+    places = [axes.get_position() for axes in figures[0].axes]
+    assert places[0].y0 == pytest.approx(places[1].y0)
+    assert places[2].y1 < places[0].y0
+    assert [axes.axison for axes in figures[0].axes] == [True, True, True, False]
+
+
+def examples(wrong):
+    """Seven digits at five phi, of which the first `wrong` are misread at the last phi."""
+    labels = np.arange(7)
+    seen = np.repeat(labels[:, None], 5, axis=1)
+    seen[:wrong, -1] = 9
+    return Examples(PHI, np.random.default_rng(0).random((7, 5, 4)), labels, {"self": seen})
+
+
+def test_the_svg_of_the_digits_names_models_noise_accuracy_and_predictions(tmp_path, monkeypatch):
     accuracies = {
         RECT: np.array([97.99, 96.8, 95.01, 49.06, 10.83]),
         DGL1: np.array([98.83, 98.63, 98.34, 94.41, 83.74]),
     }
     monkeypatch.setitem(SETTINGS, "svg.fonttype", "none")
     monkeypatch.setitem(SETTINGS, "image.composite_image", False)
-    plot_digits({RECT: images, DGL1: images}, accuracies, tmp_path / "figure3.svg")
+    plot_digits({RECT: examples(3), DGL1: examples(1)}, accuracies, tmp_path / "figure3.svg")
     text = (tmp_path / "figure3.svg").read_text("utf-8")
-    for word in ("Rect", "DGL1", "φ = 0.005", "10.83 %", "94.41 %"):
+    for word in ("Rect", "DGL1", "λ = 0.01", "φ = 0.005", "10.83 %", "94.41 %"):
         assert word in text
-    assert text.count("<image") == 10
+    assert text.count("<image") == 2 * 5 * 7
+    assert text.count(">9</text>") == 3 + 1
 
 
-def test_a_montage_puts_each_digit_in_its_place():
-    images = np.arange(1, 8)[:, None] * np.ones((7, 9))
-    picture = _montage(images)
-    assert picture.shape == (2 * 4 + 1, 5 * 4 + 1)
-    assert picture[1:4, 1:4].tolist() == [[1, 1, 1]] * 3
-    assert picture[5:8, 5:8].tolist() == [[7, 7, 7]] * 3
-    assert picture.sum() == images.sum()  # nothing but the digits
-    assert _montage(images[:2]).shape == (5, 9)
+def test_a_wrong_prediction_is_white_on_the_models_colour(figures, tmp_path):
+    plot_digits({RECT: examples(3), DGL1: examples(1)}, {RECT: falling(), DGL1: falling()}, tmp_path / "figure3.png")
+    marked = [text for text in figures[0].axes[0].texts if text.get_bbox_patch()]
+    assert [text.get_color() for text in marked] == ["white"] * 4
+    assert {text.get_text() for text in marked} == {"9"}
+    dgl1 = [
+        text for text in figures[0].axes[0].texts if text.get_color() == COLOURS["dgl1"] and text.get_fontsize() == 7
+    ]
+    assert len(dgl1) == 5 * 7 - 1
+    # each prediction is below its digit, five digits in a line
+    frames = [image.get_extent() for image in figures[0].axes[0].images[:7]]
+    assert len({round(frame[3], 6) for frame in frames}) == 2
+    assert all(frame[1] - frame[0] == pytest.approx(0.94) for frame in frames)

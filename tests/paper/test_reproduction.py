@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -13,16 +14,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nnlite.attacks import R1, R2
+from nnlite.attacks import R1, R2, Noise
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import accuracy, evaluate_attack
+from nnlite.evaluation.accuracy import evaluate_attack
+from nnlite.evaluation.float32_trap import naive_softmax_cross_entropy
 from nnlite.grid.jobs import pending, train_jobs
 from nnlite.grid.pool import run_in_pool
 from nnlite.paper import reproduction
-from nnlite.paper.reproduction import Plan, Reproduction, naive_attack, reproduce
-from nnlite.paper.tables import BEST_MODELS, MODELS, Model
+from nnlite.paper.facts import facts
+from nnlite.paper.outcomes import OUTCOMES, read_outcomes, write_outcomes
+from nnlite.paper.plan import Plan
+from nnlite.paper.reproduction import Reproduction, reproduce
+from nnlite.paper.scores import Scores, read_scores
+from nnlite.paper.tables import BEST_MODELS, MODELS, ROWS, Model
 from nnlite.paper.targets import TARGETS
+from nnlite.penalties import L1
 from nnlite.storage.sums import write_sums
 from nnlite.training.loop import Epoch
 from nnlite.training.run_folder import load_run
@@ -51,6 +58,7 @@ def whole(tmp_path_factory):
 def test_everything_is_made(whole):
     folder, _ = whole
     made = {path.name for path in folder.iterdir()}
+    assert OUTCOMES in made
     assert {"plan.json", "runs", "report.md", "scores.csv", "claims.csv"} <= made
     assert {f"table{number}.csv" for number in range(1, 9)} <= made
     assert {f"figure{number}.{suffix}" for number in (1, 2, 3) for suffix in ("png", "svg")} <= made
@@ -105,7 +113,7 @@ def test_a_net_that_was_trained_again_is_attacked_again(whole, tmp_path):
     os.utime(weights)
     _, told = run(copy, ["table1", "fig1"])
     # as victim of Rect; in figure 1 the best row of L1 is another one
-    assert "1 attacks are left" in [what[2] for what in told]
+    assert "2 attacks are left" in [what[2] for what in told]  # by the exact and by the naive error
 
 
 @pytest.mark.parametrize("content", ["adversary,noise\nrect,r1\n", '"' + "1" * 200_000, "\n" * (1 << 23) + "x"])
@@ -125,12 +133,71 @@ def test_a_damaged_plan_is_an_error(tmp_path, content):
         Reproduction(tmp_path, PLAN).reserve_folder()
 
 
-def test_the_naive_logit_error_is_attacked_with(whole):
+def test_the_naive_logit_error_is_attacked_with_as_well(whole):
     folder, _ = whole
+    found = read_outcomes(folder, 500)
     (rect,) = Reproduction(folder, PLAN).best(Model("Rect"))
-    naive = naive_attack(rect)
-    assert naive.shape == (5,)
-    assert naive[0] == accuracy(rect.net, load("digits").test)
+    noise = Noise(L1, loss=naive_softmax_cross_entropy)
+    expected = evaluate_attack(rect.net, {"self": rect.net}, load("digits").test, noise).correct["self"]
+    assert (found[Model("Rect"), "r1-naive", Model("Rect")] == expected[None]).all()
+    assert {key[1] for key in found} == {"r1", "r1-naive", "r2"}
+    assert len(found) == 2 * len([key for key in found if key[1] == "r1"]) + 8
+
+
+def test_scores_of_0_1_0_are_kept_and_what_they_lack_is_attacked(whole, tmp_path):
+    """It kept no outcomes, and crafted no naive noise but for Rect."""
+    copy = tmp_path / "older"
+    shutil.copytree(whole[0], copy)
+    (copy / OUTCOMES).unlink()
+    old = {key: accuracy for key, accuracy in read_scores(copy).items() if key[1] != "r1-naive"}
+    lines = ["adversary,noise,victim,seed,phi,accuracy", *(",".join(map(str, one)) for one in Scores(500, old).lines())]
+    (copy / "scores.csv").write_text("\n".join(lines), "utf-8")
+    report, told = run(copy, ["table1"])
+    assert "1 attacks are left" in [what[2] for what in told]
+    assert {key[1] for key in read_outcomes(copy, 500)} == {"r1-naive"}
+    after = read_scores(copy)
+    assert all((after[key] == accuracy).all() for key, accuracy in old.items())
+    assert "where the outcomes of the images were not kept, as by nnlite 0.1.0" in report.read_text("utf-8")
+
+
+def test_attacks_that_were_finished_before_a_stop_are_not_carried_out_again(whole, tmp_path, monkeypatch):
+    copy = tmp_path / "stopped"
+    shutil.copytree(whole[0], copy)
+    for name in (OUTCOMES, "scores.csv", "report.md"):
+        (copy / name).unlink()
+    written = []
+
+    def stop(*arguments):
+        write_outcomes(*arguments)
+        written.append(arguments)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduction, "write_outcomes", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(copy, ["fig3"])
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _, told = run(copy, ["fig3"])
+    assert "4 attacks are left" in [what[2] for what in told]
+    whole_scores = read_outcomes(whole[0], 500)
+    assert all((whole_scores[key] == found).all() for key, found in read_outcomes(copy, 500).items())
+
+
+def test_outcomes_of_other_data_are_refused_by_name(whole, tmp_path):
+    copy = tmp_path / "other"
+    shutil.copytree(whole[0], copy)
+    write_outcomes(copy, 400, {(Model("Rect"), "r1", Model("Rect")): np.ones((1, 5, 400), bool)})
+    with pytest.raises(NnliteError, match=r"outcomes\.safetensors: .*it is of 400 images, not 500.*move it away"):
+        run(copy, ["table1"])
+
+
+def test_figure_1_alone_reports_only_the_claims_that_it_can_test(whole, tmp_path):
+    copy = tmp_path / "alone"
+    shutil.copytree(whole[0] / "runs", copy / "runs")
+    report, _ = run(copy, ["fig1"])
+    numbers = re.findall(r"^\| (\d+) \|", report.read_text("utf-8"), re.MULTILINE)
+    assert numbers == [str(k) for k in (15, 17, 20, 22, 24, *range(30, 38))]
 
 
 def test_a_folder_of_other_settings_is_refused_and_left_alone(whole):
@@ -139,6 +206,22 @@ def test_a_folder_of_other_settings_is_refused_and_left_alone(whole):
     with pytest.raises(NnliteError, match=r"other settings \(epochs 2\).*--folder"):
         run(folder, ["table1"], plan=Plan(data="digits", epochs=3, mt_epochs=1, hidden=(8,)))
     assert (folder / "report.md").read_bytes() == report
+
+
+@pytest.mark.parametrize("own", [(("Rect", 3),), (("Rect", 2), ("L1", 9))])
+def test_a_folder_of_other_epochs_by_family_is_refused(tmp_path, own):
+    Reproduction(tmp_path, replace(PLAN, family_epochs=(("Rect", 2),))).reserve_folder()
+    Reproduction(tmp_path, replace(PLAN, family_epochs=(("Rect", 2),))).reserve_folder()
+    with pytest.raises(NnliteError, match=r"other settings \(family_epochs \[\['Rect', 2\]\]\).*--folder"):
+        Reproduction(tmp_path, replace(PLAN, family_epochs=own)).reserve_folder()
+
+
+def test_a_plan_without_epochs_by_family_is_that_of_0_1_0(tmp_path):
+    plan = {name: value for name, value in PLAN.as_json().items() if name != "family_epochs"}
+    (tmp_path / "plan.json").write_text(json.dumps(plan), "utf-8")
+    Reproduction(tmp_path, PLAN).reserve_folder()
+    with pytest.raises(NnliteError, match="family_epochs"):
+        Reproduction(tmp_path, replace(PLAN, family_epochs=(("Rect", 2),))).reserve_folder()
 
 
 def test_a_search_takes_the_best_on_the_validation_set(tmp_path, monkeypatch):
@@ -155,6 +238,19 @@ def test_a_search_takes_the_best_on_the_validation_set(tmp_path, monkeypatch):
 
     assert chosen.best(Model("MT"))[0].settings.gamma == max(plan.gamma, key=validation)
     assert "chosen" in report.read_text("utf-8")
+
+
+def test_families_may_have_epochs_of_their_own():
+    plan = Plan(epochs=30, mt_epochs=8, family_epochs=(("Rect", 200), ("MT-DGL1", 15)))
+    epochs = {model.family: plan.settings(model, 0, 0.1, 0.5 if model.multitask else None).epochs for model in MODELS}
+    assert epochs == {"Rect": 200, "L1": 30, "L2": 30, "DGL1": 30, "DGL2": 30, "MT": 8, "MT-DGL1": 15, "MT-DGL2": 8}
+    assert facts(plan, "a command", {})["epochs"].endswith("in one epoch); Rect 200; MT-DGL1 15")
+
+
+@pytest.mark.parametrize(("own", "words"), [(("DGL3", 2), "did you mean"), (("Rect", 0), "family_epochs")])
+def test_epochs_of_no_family_or_none_are_refused(own, words):
+    with pytest.raises(NnliteError, match=words):
+        Plan(family_epochs=(own,))
 
 
 def test_multi_task_nets_may_have_learning_rates_of_their_own():
@@ -219,9 +315,10 @@ def test_of_two_plans_that_claim_a_folder_at_once_one_has_it(tmp_path):
         assert [path.name for path in (tmp_path / str(turn)).iterdir()] == ["plan.json"]
 
 
-def test_all_46_nets_are_trained_where_they_are_wanted():
+def test_all_nets_are_trained_where_they_are_wanted():
     jobs = Reproduction(Path("x"), PLAN).jobs(MODELS)
     assert len({job.path for job in jobs}) == 46
+    assert len({job.path for job in Reproduction(Path("x"), PLAN).jobs(ROWS)}) == 52
     assert max(job.cost for job in jobs) == 2 * 5 * 1
 
 
@@ -251,6 +348,8 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, nn
         (["table1", "--seeds", ""], "seeds"),
         (["table1", "--lr", "0"], "lr"),
         (["table1", "--epochs", "0"], "epochs"),
+        (["table1", "--family-epochs", "Rect=many"], "Rect=200,L1=200"),
+        (["table1", "--family-epochs", "Wrect=3"], "did you mean 'Rect'"),
         (["table1", "--data", "iris"], "iris"),
         (["table1", "--device", "gpu"], "CuPy"),
     ],
@@ -284,11 +383,15 @@ def test_a_full_disk_is_an_error_and_the_finished_runs_are_intact(whole, monkeyp
 
 
 @pytest.mark.parametrize(("status", "told"), [("failed", "rect-lr9; no better than a guess"), ("finished", None)])
-def test_a_net_no_better_than_a_guess_is_named_in_the_report(status, told):
+def test_a_net_no_better_than_a_guess_is_named_in_the_report(tmp_path, status, told):
+    (tmp_path / "settings.json").write_text('{"versions": {"nnlite": "0.1.0"}}', "utf-8")
     run = SimpleNamespace(
+        path=tmp_path,
         name="rect-lr9",
         history=[Epoch(1, 9.0, 10.0, 1.0)],
         settings=Settings(),
         results=SimpleNamespace(status=status),
     )
-    assert reproduction._facts(Plan(), "a command", {Model("Rect"): [run]}).get("failed") == told
+    found = facts(Plan(), "a command", {Model("Rect"): [run]})
+    assert found.get("failed") == told
+    assert found["nets trained by"] == "nnlite 0.1.0: 1"

@@ -12,8 +12,10 @@ from nnlite.paper.tables import (
     BEST_MODELS,
     FAMILIES,
     FIGURE_3,
+    MISSING,
     MODELS,
     PHI,
+    ROWS,
     Model,
     best_of_families,
     paper_accuracy,
@@ -87,8 +89,21 @@ def test_the_best_models_are_the_adversaries_and_the_best_row_of_each_family():
         "rect", "l1-lam0.01", "l2-lam0.1", "dgl1-lam0.01-phi0.1", "dgl2-lam0.01-phi0.01", "mt",
         "mt-dgl1-lam0.1-phi0.1", "mt-dgl2-lam0.1-phi0.1",
     ]  # fmt: skip
-    # and the ends of DGL1's and DGL2's range, without which "higher is better" could not be decided
+    # and the ends of each range, without which "higher is better" could not be decided
     ends = {Model(family, *numbers) for family in ("DGL1", "DGL2") for numbers in ((0.0001, 0.1), (0.01, 0.01))}
+    ends |= {Model("MT-DGL1", 0.1, 0.01), Model("MT-DGL2", 0.01, 0.1), Model("DGL1", 0.1, 0.1)}
     assert set(BEST_MODELS) == {*best, *ADVERSARIES.values(), *ends}
-    assert list(BEST_MODELS) == sorted(BEST_MODELS, key=MODELS.index)
+    assert list(BEST_MODELS) == sorted(BEST_MODELS, key=ROWS.index)
     assert best_of_families([Model("L1", 0.001), Model("L1", 0.1), RECT]) == (RECT, Model("L1", 0.1))
+
+
+def test_the_missing_rows_complete_the_range_of_the_single_task_models():
+    assert len(ROWS) == len(set(ROWS)) == 52
+    assert [model for model in ROWS if model not in MISSING] == list(MODELS)
+    for family in ("DGL1", "DGL2"):
+        rows = [model for model in ROWS if model.family == family]
+        assert sorted((model.lam, model.phi) for model in rows) == [
+            (lam, phi) for lam in (0.0001, 0.001, 0.01, 0.1) for phi in (0.01, 0.05, 0.1)
+        ]
+    assert all(np.isnan(paper_accuracy(number, model)).all() for number in ADVERSARIES for model in MISSING)
+    assert set(best_of_families(ROWS)) == set(best_of_families(MODELS))

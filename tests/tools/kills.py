@@ -3,7 +3,8 @@
     python tests/tools/kills.py 200
 
 prints for each command how often it was killed, how often while it wrote, how many run folders could not be read, how
-often a file held other bytes in the end, and how many hidden files and folders were left then.
+often a file held other bytes in the end, how many hidden files and folders were left then, and how many epochs were
+trained again though a checkpoint held them.
 tests/training/test_killed.py does a few of each.
 """
 
@@ -22,6 +23,8 @@ from tempfile import TemporaryDirectory
 from nnlite.cli.main import main
 from nnlite.errors import NnliteError
 from nnlite.storage.sums import SUMS
+from nnlite.training.checkpoint import read_checkpoint, read_checkpoint_settings
+from nnlite.training.loop import Epoch
 from nnlite.training.run_folder import HISTORY, load_run
 from nnlite.training.runs import list_runs
 
@@ -38,6 +41,7 @@ MANY = {
     "grid": ["grid", *NET, "--lr", "0.1,0.2,0.3", "--jobs", "2", "--stack", "2"],
     "attack --save": ["attack", "--adversary", "rect", "--noise", "pgd", "--save", ATTACK],
     "reproduce": ["reproduce", "table1", "--hidden", "16", "--epochs", "5", "--mt-epochs", "1", "--jobs", "2"],
+    "reproduce, long": ["reproduce", "fig3", "--hidden", "128,128", "--epochs", "50", "--jobs", "2"],
 }
 
 
@@ -51,6 +55,7 @@ class Figures:
     ended: int = 0
     differing: int = 0
     leftovers: int = 0
+    repeated: int = 0
 
 
 CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}  # as Python's audit events
@@ -104,6 +109,7 @@ def kill_until_it_ends(
     call: Callable[..., int], arguments: list[str], folder: Path, rng: random.Random, seconds: float, figures: Figures
 ) -> None:
     """Call nnlite again and again, and kill it within `seconds`, until it ends by itself."""
+    kept: dict[Path, list[Epoch]] = {}
     while not (folder / ATTACK).exists():  # it is never replaced
         again = arguments
         if arguments[0] == "train" and ("--overwrite" not in arguments or any(folder.rglob("runs/*/.*.checkpoint"))):
@@ -114,9 +120,18 @@ def kill_until_it_ends(
         figures.kills += 1
         figures.while_writing += any(path.name.endswith((".new", ".old")) for path in folder.rglob(".*"))
         figures.unreadable += not is_readable(folder, least="--overwrite" in arguments)
+        kept |= {path: kept_epochs(path) for path in folder.rglob("runs/*/.*.checkpoint")}
     else:
         return
     assert code == 0, (folder / "output.txt").read_text()
+    for path, epochs in kept.items():
+        ended = load_run(path.with_name(path.name[1:].removesuffix(".checkpoint"))).history
+        figures.repeated += sum(one != other for one, other in zip(ended, epochs, strict=False))
+
+
+def kept_epochs(checkpoint: Path) -> list[Epoch]:
+    """Return the epochs that a checkpoint holds; trained again, an epoch would have taken another time."""
+    return read_checkpoint(checkpoint, read_checkpoint_settings(checkpoint)).trained.history
 
 
 def is_readable(folder: Path, least: int = 0) -> bool:
@@ -185,7 +200,9 @@ def _time(call: Callable[..., int], arguments: list[str], folder: Path) -> float
 
 if __name__ == "__main__":
     count, names = int(sys.argv[1]), sys.argv[2:] or [*TRAIN, *MANY]
-    print(f"{'':28}{'kills':>8}{'while writing':>16}{'unreadable':>12}{'ended':>8}{'differing':>11}{'leftovers':>11}")
+    heads = ("kills", "while writing", "unreadable", "ended", "differing", "leftovers", "repeated")
+    widths = [max(8, len(head) + 2) for head in heads]
+    print(" " * 28 + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
     for number, name in enumerate(names):
         figures = torment(name, count // len(names) + 1, number)
-        print(f"{name:28}" + "".join(f"{n:{w}}" for n, w in zip(astuple(figures), (8, 16, 12, 8, 11, 11), strict=True)))
+        print(f"{name:28}" + "".join(f"{n:{width}}" for n, width in zip(astuple(figures), widths, strict=True)))
