@@ -75,7 +75,7 @@ def test_a_stack_of_images_beside_one_set_of_clean_ones_is_rounded_alike():
     assert (images == np.array([x + 0.2, x - 0.2]).clip(0, 1)).all()
 
 
-@pytest.mark.parametrize("attack", [R1, PGD(steps=10), PGD("l2", steps=10), FMN()], ids=repr)
+@pytest.mark.parametrize("attack", [R1, PGD(steps=10), PGD("l2", steps=10), FMN()], ids=["R1", "PGD", "PGD l2", "FMN"])
 def test_what_is_scored_is_whole_and_what_certificates_prove_stands(tmp_path, attack):
     data = load(rooms(tmp_path / "houses.csv"))
     net = mlp((3, 8, 2), np.random.default_rng(0))
