@@ -165,6 +165,9 @@ def load(name: str, seed: int = 0) -> Dataset:
     NnliteError for an unknown name, a file that is missing, damaged or does not fit its row, and a failed download.
     """
     entry = _entry(name)
+    named = os.environ.get("NNLITE_DATA")
+    if entry.mirrors and named and not (folder := Path(named) / name).is_dir():
+        logging.getLogger("nnlite").warning("NNLITE_DATA: there is no folder %s; looking in the cache instead", folder)
     first, *others = _read(entry, _folder(entry) or fetch_dataset(entry))
     training, validation, _ = entry.splits
     rows: list[slice | Array] = [slice(training), slice(training, training + validation)]
@@ -214,7 +217,6 @@ def _folder(entry: Entry) -> Traversable | None:
             if missing:
                 raise NnliteError(f"{folder}: expected {missing[0]}, found none; put it there or unset NNLITE_DATA")
             return folder
-        logging.getLogger("nnlite").warning("NNLITE_DATA: there is no folder %s; looking in the cache instead", folder)
     try:
         cache = cache_folder() / entry.name
     except NnliteError:  # which a download will say
