@@ -13,10 +13,11 @@ from nnlite.grid.checkpoints import StackCheckpoints
 from nnlite.grid.jobs import Job, group_into_stacks, pending, train_jobs
 from nnlite.grid.pool import run_task
 from nnlite.storage.files import new_file
+from nnlite.storage.weights import WEIGHTS
 from nnlite.training import checkpoint
 from nnlite.training.checkpoint import epochs_done, write_checkpoint
 from nnlite.training.loop import train
-from nnlite.training.runs import WEIGHTS, load_run
+from nnlite.training.run_folder import load_run
 from nnlite.training.settings import Settings
 
 EPOCHS = 12
