@@ -175,7 +175,7 @@ def test_a_count_is_a_plain_int():
 @pytest.mark.parametrize("phi", [0.1, np.array(0.1), np.zeros((2, 2)), ["large"], None, [None], (), np.array([])])
 def test_what_is_no_sequence_of_sizes_is_refused(phi):
     with pytest.raises(
-        NnliteError, match="phi: expected one or more sizes of noise, each a number from 0 to 1,000,000, fo"
+        NnliteError, match="phi: expected one or more sizes of noise, each a number from 0 to 1,000,000, found"
     ):
         evaluate_attack(NET, {"net": NET}, check_samples(X, Y), R1, phi)
     with pytest.raises(NnliteError, match="phi: expected"):

@@ -1,4 +1,4 @@
-"""Closeness: the rows of each table beside the paper's, in both arithmetics, and how near they come.
+"""Closeness: the rows of each table beside the paper's, in both kinds of arithmetic, and how near they come.
 
 The exact logit error is the stronger attack, and the truth. The naive one is what the paper's figures look like, so its
 column is the one to compare with them.

@@ -1,7 +1,7 @@
 """The file of outcomes: for each adversary, noise and victim, which test images are still classified correctly.
 
-One bit is one image, so that all tables of the paper in both arithmetics take 6 MB for one seed. Two victims can then
-be compared on the same images, long after the attack.
+One bit is one image, so that all tables of the paper in both kinds of arithmetic take 6 MB for one seed. Two victims
+can then be compared on the same images, long after the attack.
 """
 
 from collections.abc import Mapping

@@ -16,7 +16,7 @@ from nnlite.paper.tables import ADVERSARIES, IMAGES, MISSING, MODELS, PHI, ROWS,
 from nnlite.storage.files import read_text
 
 SCORES = "scores.csv"
-SCORES_LIMIT = 1 << 23  # bytes; all tables in both arithmetics take 400,000
+SCORES_LIMIT = 1 << 23  # bytes; all tables in both kinds of arithmetic take 400,000
 SCORES_HEAD = ("adversary", "noise", "victim", "seed", "phi", "accuracy")
 
 EXACT, NAIVE, SQUARED = "r1", "r1-naive", "r2"
