@@ -52,6 +52,7 @@ def alike(found, expected):
     return True
 
 
+@pytest.mark.once
 @every_page
 def test_code_in_the_docs_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

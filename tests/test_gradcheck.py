@@ -30,6 +30,7 @@ PENALTIES = (L1, L2, L2_NORM, LINF)
 every_penalty = pytest.mark.parametrize("penalty", PENALTIES, ids=lambda penalty: penalty.name)
 
 
+@pytest.mark.once
 def test_every_gradient_agrees_with_central_differences_and_both_relu_branches_are_hit():
     branches = Counter()
 

@@ -152,7 +152,7 @@ def _head(path: Path) -> tuple[ArrayFile, dict[str, Any], Settings, Description]
     """Return the file, the JSON in it, and its settings and data, which determine the shape of each array."""
     file = open_arrays(path)
     content = parse_json(file.metadata[KEY])
-    expect_format(content.get("format", 1), FORMAT, dict(content["versions"]).get("nnlite"))
+    expect_format(content.get("format", 1), FORMAT, content["versions"].get("nnlite"))
     settings = read_settings(content["settings"])
     data = read_record(content, settings.data)
     best, last = (net_layout(settings.sizes(data), settings.heads, prefix) for prefix in ("best.", "last."))

@@ -25,6 +25,8 @@ from nnlite.methods import METHODS
 from nnlite.network import mlp
 from nnlite.training.settings import EXAMPLES, Settings
 
+pytestmark = pytest.mark.once
+
 TINY = Settings(hidden=(8,), batch_size=4)
 WORK = Workload("step", (TINY,))
 SHORT = ("--hidden", 8, "--batch-size", 4, "--rounds", 3, "--threads", 1)

@@ -141,7 +141,7 @@ def test_ctrl_c_at_once_prints_nothing(certified, interrupt):
         (["rect", "rect"], "run: expected runs of different names, found one twice"),
         (["rect", "--phi", "1.5"], "phi: expected numbers from 0 to 1"),
         (["rect", "--phi", "0"], "one of them above 0"),
-        (["rect", "--phi", "-0.1"], "phi: expected one or more finite numbers of at least 0"),
+        (["rect", "--phi", "-0.1"], "phi: expected one or more sizes of noise, each a number from 0"),
         (["rect", "--examples", "some"], "expected a number or all, found 'some'"),
         (["rect", "--examples", "0"], "examples: expected an integer of at least 1, found 0"),
         (["rect", "--data", "letters"], "data: expected one of digits, mnist, fashion-mnist, kmnist, or the path of"),

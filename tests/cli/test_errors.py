@@ -355,7 +355,11 @@ def test_a_signal_while_the_commands_are_imported_ends_quietly(tmp_path, number,
     slow = "import nnlite.cli.start, sys, time; print(flush=True); sys.meta_path.insert(0, type('Slow', (), {"
     slow += "'find_spec': lambda *_: time.sleep(0.05)})); nnlite.cli.start.start()"
     with subprocess.Popen(
-        [sys.executable, "-c", slow, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+        [sys.executable, "-c", slow, "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it is ignored
     ) as process:
         assert process.stdout.readline() == b"\n"
         time.sleep(seconds)

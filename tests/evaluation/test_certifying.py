@@ -162,9 +162,9 @@ def test_the_images_are_those_of_an_audit_with_the_same_seed():
     [
         ({"phi": (0.1, 1.5)}, "phi: expected numbers from 0 to 1, the range of a pixel, one of them above 0, found"),
         ({"phi": (0.0,)}, "one of them above 0, found"),
-        ({"phi": (0.1, -0.1)}, "phi: expected one or more finite numbers of at least 0"),
+        ({"phi": (0.1, -0.1)}, "phi: expected one or more sizes of noise, each a number from 0"),
         ({"phi": ()}, "phi: expected one or more"),
-        ({"phi": (np.nan,)}, "phi: expected one or more finite"),
+        ({"phi": (np.nan,)}, "phi: expected one or more sizes of noise"),
         ({"examples": 0}, "examples: expected an integer of at least 1, found 0"),
         ({"seed": -1}, "seed: expected an integer of at least 0, found -1"),
     ],

@@ -408,7 +408,7 @@ def test_memory_is_that_of_the_device(monkeypatch):
     assert 0 < available_memory("cpu") < psutil.virtual_memory().total
     pool = SimpleNamespace(free_bytes=lambda: 30)  # what CuPy holds and does not use
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
-    monkeypatch.setattr(strict_cupy.cuda.runtime, "memGetInfo", lambda: (100, 1000), raising=False)
+    monkeypatch.setattr(strict_cupy.cuda.runtime, "memGetInfo", lambda: (100, 1000))
     monkeypatch.setattr(strict_cupy, "get_default_memory_pool", lambda: pool, raising=False)
     assert available_memory("gpu") == 130
 

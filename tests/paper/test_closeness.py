@@ -69,7 +69,7 @@ def test_the_bootstrap_interval_is_that_of_scipy():
         vectorized=False,
         n_resamples=1000,
         method="percentile",
-        rng=np.random.default_rng(2),
+        random_state=np.random.default_rng(2),
     ).confidence_interval
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.03)
 

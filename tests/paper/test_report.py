@@ -17,6 +17,8 @@ from nnlite.paper.report import write_report
 from nnlite.paper.scores import EXACT, NAIVE, Scores, paper_scores
 from nnlite.paper.tables import BEST_MODELS, FIGURE_3, MODELS, PHI, Model, best_of_families, paper_accuracy
 
+pytestmark = pytest.mark.once
+
 RECT, MT, DGL1 = Model("Rect"), Model("MT"), Model("DGL1", 0.01, 0.1)
 FACTS = {"command": "`nnlite reproduce all`", "hours": "1.5"}
 MISSING = Model("DGL1", 0.1, 0.1)

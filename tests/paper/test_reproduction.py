@@ -35,6 +35,8 @@ from nnlite.training.loop import Epoch
 from nnlite.training.run_folder import load_run
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 PLAN = Plan(data="digits", epochs=2, mt_epochs=1, hidden=(8,))
 OPTIONS = ["--data", "digits", "--epochs", "2", "--mt-epochs", "1", "--hidden", "8", "--jobs", "2"]
 

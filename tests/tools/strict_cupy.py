@@ -71,6 +71,7 @@ class ndarray:  # noqa: N801 - CuPy's name
     dtype = property(lambda self: self._host.dtype)
     ndim = property(lambda self: self._host.ndim)
     size = property(lambda self: self._host.size)
+    nbytes = property(lambda self: self._host.nbytes)
 
     def __len__(self):
         return len(self._host)
@@ -257,11 +258,17 @@ def broadcast_arrays(*args): ...
 def broadcast_to(array, shape): ...
 
 
+def get_default_memory_pool():
+    return SimpleNamespace(free_bytes=lambda: 0)
+
+
 class CUDARuntimeError(RuntimeError):
     """What CuPy raises where there is no driver."""
 
 
 cuda = SimpleNamespace(
-    runtime=SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError),
+    runtime=SimpleNamespace(
+        getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError, memGetInfo=lambda: (1 << 33, 1 << 33)
+    ),
     get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
 )
