@@ -120,7 +120,8 @@ def kill_until_it_ends(
         figures.kills += 1
         figures.while_writing += any(path.name.endswith((".new", ".old")) for path in folder.rglob(".*"))
         figures.unreadable += not is_readable(folder, least="--overwrite" in arguments)
-        kept |= {path: kept_epochs(path) for path in folder.rglob("runs/*/.*.checkpoint")}
+        found = {path: kept_epochs(path) for path in folder.rglob("runs/*/.*.checkpoint")}
+        kept = found if "--overwrite" in arguments else kept | found  # where a run was finished, it is replaced again
     else:
         return
     assert code == 0, (folder / "output.txt").read_text()
