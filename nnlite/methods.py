@@ -21,14 +21,14 @@ from nnlite.layers import Gradients
 from nnlite.lbfgs import minimise, runner_up
 from nnlite.losses import free_kl_divergence, kl_divergence
 from nnlite.network import Network, Pass
-from nnlite.penalties import L1, L2, L2_NORM, LINF, Penalty, add_contractive_penalty, add_weight_penalty
+from nnlite.penalties import L1, L2, L2_NORM, LINF, Penalty, contractive_penalty, weight_penalty
 
 DUALS = {"1": LINF, "2": L2_NORM, "inf": L1}  # the norm p of a ball, and the penalty whose gradient is its worst step
 SZEGEDY_C, SZEGEDY_ITERATIONS = 0.1, 8  # the weight of the distance, and as many iterations as a training step affords
 TRADES_START = 0.001  # the deviation of TRADES's first step: the divergence is flat at the clean image itself
 
 Terms: TypeAlias = tuple[Term, ...]
-WeightPenalty: TypeAlias = Callable[[Gradients, Network, Pass, Number], Gradients]
+WeightPenalty: TypeAlias = Callable[[Network, Pass, Number], Gradients]
 
 
 def no_terms() -> Terms:
@@ -83,8 +83,7 @@ class Method:
     Arguments:
         source: the paper, or the method in a few words.
         terms: returns the terms of Eq. 1; its parameters are the numbers that the method takes.
-        on_weights: adds the gradient of a penalty on the weights, given the gradients, the net, the clean pass and
-            lambda.
+        on_weights: gives the gradient of a penalty on the weights, from the net, the clean pass and lambda.
         has_exact: whether the exact gradient is defined, that is whether the terms are penalties and not samples.
     """
 
@@ -170,8 +169,8 @@ def _given(rng: np.random.Generator | None) -> np.random.Generator:
 
 METHODS = {
     "none": Method("the paper's Rect: no regularisation"),
-    "l1": Method("the classical L1 penalty on the weights", on_weights=partial(add_weight_penalty, L1)),
-    "l2": Method("the classical L2 penalty on the weights", on_weights=partial(add_weight_penalty, L2)),
+    "l1": Method("the classical L1 penalty on the weights", on_weights=partial(weight_penalty, L1)),
+    "l2": Method("the classical L2 penalty on the weights", on_weights=partial(weight_penalty, L2)),
     "dgl1": Method("DataGrad-L1", partial(penalised, L1), has_exact=True),
     "dgl2": Method("DataGrad-L2", partial(penalised, L2), has_exact=True),
     "dgl2norm": Method("DataGrad with the L2 norm", partial(penalised, L2_NORM), has_exact=True),
@@ -184,7 +183,7 @@ METHODS = {
         "Goodfellow et al. 2014 (arXiv:1412.6572): fast gradient sign samples mixed in", partial(mixed, L1)
     ),
     "gu-rigazio": Method(
-        "Gu and Rigazio 2014 (arXiv:1412.5068): a contractive penalty on each layer", on_weights=add_contractive_penalty
+        "Gu and Rigazio 2014 (arXiv:1412.5068): a contractive penalty on each layer", on_weights=contractive_penalty
     ),
     "huang": Method(
         "Huang et al. 2015 (arXiv:1511.03034): only the worst samples of an L2 ball", partial(samples_only, L2_NORM)

@@ -1,8 +1,7 @@
 """The network, and the Pass: one forward and one backward run of it, kept as a value.
 
 A network is a chain of layers. `run` returns a Pass and leaves nothing behind, so DataGrad can hold two passes over the
-same weights side by side. Weight gradients are formed from a weighted list of passes, in one matrix product for each
-layer, however many passes there are.
+same weights side by side. A weight gradient is a sum of products, one for each pass of a weighted list and each layer.
 
 A Tangent is the derivative of a Pass along a direction of the input, by Pearlmutter's R-operator. It has the same
 shape, activations and errors, and stands in the same list.
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,16 @@ from nnlite.backend import Array, Number, brief, get_xp, per_model, to_device
 from nnlite.errors import NnliteError
 from nnlite.init import he_normal
 from nnlite.inputs import check_images
-from nnlite.layers import Dense, Layer, Parameters, ReLU, expect_methods, is_piecewise_linear, with_parameters
+from nnlite.layers import (
+    Dense,
+    Layer,
+    Parameters,
+    ReLU,
+    add_gradients,
+    expect_methods,
+    is_piecewise_linear,
+    with_parameters,
+)
 from nnlite.losses import Loss, softmax_cross_entropy
 
 MAIN = "digit"  # the task of the last layer of the chain
@@ -105,6 +113,18 @@ class Tangent(Backprop):
 
 
 Weighted: TypeAlias = tuple[Number, Pass | Tangent]
+
+
+class Summand(NamedTuple):
+    """One product of a weight gradient: scale x^T dy, or how that moves with x along `change`, scale change^T dy.
+
+    scale is a number, or one for each model, (S,); the arrays are (..., N, width).
+    """
+
+    scale: Number
+    x: Array
+    dy: Array
+    change: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,23 +283,31 @@ class Network:
         dx = _backward_tangent(*steps[0], deltas[-1]) if input_gradient else None
         return Tangent(of=of, inputs=tuple(changes), deltas=tuple(deltas[::-1]), input_gradient=dx)
 
-    def gradients(self, weighted: Sequence[Weighted]) -> Iterator[Parameters]:
-        """Yield sum_k c_k * (batch mean of the weight gradient of pass k), one dict for each of all_layers.
+    def summands(self, weighted: Sequence[Weighted]) -> Iterator[list[Summand]]:
+        """Yield the products that make up sum_k c_k * (batch mean of the weight gradient of pass k), for each layer.
 
-        One at a time: a step may change a layer before the gradient of the next one is formed, and the gradients of a
-        whole net, as large as the net, never stand side by side. The rows of the passes are stacked,
-        [x; x_hat]^T [c0 delta; c1 delta_hat], so each layer costs one product, and a tangent one more.
+        As lists, one for each of all_layers; a layer without parameters, and a head without a pass, has none.
 
         `weighted` holds pairs (c_k, pass), all of one N; c_k is a number, or one for each model of a stack, (S,). A
         tangent stands for the derivative of its pass's weight gradient along its direction. A pass of weight 0 is left
-        out. A head without a pass has no gradients.
+        out. Each point costs a layer one product, and each tangent one more.
         """
         terms = [(c, p) for c, p in weighted if not (isinstance(c, (int, float)) and c == 0)] or weighted[:1]
         for k, layer in enumerate(self.layers[:-1]):
-            yield _gradient(layer, k, terms)
+            yield [*_summands(k, terms)] if layer.parameters else []
         for task in (MAIN, *self.heads):
-            own = [(c, p) for c, p in terms if _pass_of(p).task == task]
-            yield _gradient(self.chain(task)[-1], -1, own) if own else {}
+            yield [*_summands(-1, [(c, p) for c, p in terms if _pass_of(p).task == task])]
+
+    def gradients(self, weighted: Sequence[Weighted]) -> Iterator[Parameters]:
+        """Yield the sum of each list of `summands`: a layer's gradients by the names of its parameters; {} for none.
+
+        One layer at a time: those of a whole net, as large as the net, need never stand side by side.
+        """
+        for layer, summands in zip(self.all_layers, self.summands(weighted), strict=True):
+            total = {name: get_xp(array).zeros_like(array) for name, array in layer.parameters.items() if summands}
+            for one in summands:
+                add_gradients(layer, total, *one)
+            yield total
 
     def rebuild(self, all_layers: Sequence[Layer]) -> "Network":
         """Return a network of the same form made of other layers, in the order of `all_layers`."""
@@ -366,7 +394,9 @@ def _width_after(name: str, layer: Layer, width: int | None) -> int | None:
     """
     expect_methods(name, layer, "parameters", "forward", "backward")
     if not isinstance(layer, Dense):
-        expect_methods(name, layer, *(["gradients", *layer.parameters] if layer.parameters else []))
+        adds = getattr(layer, "add_gradients", None) is not None
+        gradients = "add_gradients" if adds else "gradients"
+        expect_methods(name, layer, *([gradients, *layer.parameters] if layer.parameters else []))
         return None if layer.parameters else width
     W, b = layer.W.shape, layer.b.shape
     if len(W) not in (2, 3) or b != (*W[:-2], W[-1]) or width not in (None, W[-2]):
@@ -385,35 +415,21 @@ def _backward_tangent(layer: Any, x: Array, dy: Array, change: Array, dy_change:
     return moved if is_piecewise_linear(layer) else moved + layer.backward_tangent(x, dy, change)
 
 
-def _gradient(layer: Any, k: int, terms: Sequence[Weighted]) -> Parameters:
-    """Return the weighted gradient of `layer`, the k-th of its chain.
+def _summands(k: int, terms: Sequence[Weighted]) -> Iterator[Summand]:
+    """Yield the products of the gradient of the k-th layer of a chain.
 
-    A pass gives x and dy. The product rule turns its gradient into two parts for its tangent: that of x and the change
-    of dy, whose rows are shared, and how the gradient of dy moves with x.
+    Passes that share a point share its product: their errors are added up. The product rule gives a tangent two parts,
+    that of x and the change of dy, which is shared so, and that of the change of x and dy.
     """
-    if not layer.parameters:
-        return {}
-    errors: dict[Activations, Array] = {}
+    errors: dict[Activations, list[tuple[Number, Array]]] = {}
     for c, p in terms:
-        seen, error = _pass_of(p).activations, _share(c, p.deltas[k])
-        errors[seen] = errors[seen] + error if seen in errors else error
-    gradient: Parameters = layer.gradients(_rows([seen.inputs[k] for seen in errors]), _rows([*errors.values()]))
+        errors.setdefault(_pass_of(p).activations, []).append((c / p.deltas[k].shape[-2], p.deltas[k]))
+    for seen, [(scale, dy), *others] in errors.items():
+        if others:
+            scale, dy = 1.0, per_model(scale, dy) * dy
+        for share, other in others:
+            dy = dy + per_model(share, other) * other
+        yield Summand(scale, seen.inputs[k], dy)
     for c, p in terms:
         if isinstance(p, Tangent):
-            moved = layer.gradients(p.of.inputs[k], _share(c, p.of.deltas[k]), p.inputs[k])
-            for name, array in gradient.items():
-                array += moved[name]  # in place: it is our own
-    return gradient
-
-
-def _share(c: Number, dy: Array) -> Array:
-    """Return the errors dy (..., N, width) of a pass of weight c as its share of a batch mean."""
-    return per_model(c / dy.shape[-2], dy) * dy
-
-
-def _rows(blocks: Sequence[Array]) -> Array:
-    """Stack the rows, axis -2, of blocks that may differ in whether they carry a leading axis of models."""
-    if len(blocks) == 1:
-        return blocks[0]
-    xp = get_xp(*blocks)
-    return xp.concatenate(xp.broadcast_arrays(*blocks), axis=-2)
+            yield Summand(c / p.deltas[k].shape[-2], p.of.inputs[k], p.of.deltas[k], p.inputs[k])

@@ -124,29 +124,30 @@ def _weights(mask: Array, a: Array) -> Array:
     return mask.astype(a.dtype)
 
 
-def add_weight_penalty(penalty: Penalty, grads: Gradients, net: Network, clean: Pass, lam: Number) -> Gradients:
-    """Yield `grads` plus the gradient of lam R(W) / N for each weight matrix; biases are free.
+def weight_penalty(penalty: Penalty, net: Network, clean: Pass, lam: Number) -> Gradients:
+    """Yield the gradient of lam R(W) / N for each of `net.all_layers`, {"W": (..., in, out)}; {} for one without W.
 
     The paper's lambda stands beside the sum of the losses in a batch, so beside their mean it is lam / N: with lambda
     itself there, the paper's L1 row at 0.1 would be dead.
 
     Arguments:
         penalty: R.
-        grads: Those of each of `net.all_layers`.
         net: One model, or a stack.
         clean: The pass over the N examples.
         lam: lambda, or one for each model, (S,).
     """
-    share = lam / clean.loss.shape[-1]
-    for layer, grad in zip(net.all_layers, grads, strict=True):
-        if "W" in grad:
-            W = layer.parameters["W"]
-            grad = {**grad, "W": grad["W"] + per_model(share, W) * penalty.gradient(W)}
-        yield grad
+    for layer in net.all_layers:
+        W = layer.parameters.get("W")
+        if W is None:
+            yield {}
+            continue
+        slope = penalty.gradient(W)
+        slope *= per_model(lam / clean.loss.shape[-1], W)  # in place: it is our own, and as large as the layer
+        yield {"W": slope}
 
 
-def add_contractive_penalty(grads: Gradients, net: Network, clean: Pass, lam: Number) -> Gradients:
-    """Yield `grads` plus the gradient of lam sum_j |dh_j/dh_(j-1)|^2, the layer-wise penalty of Gu and Rigazio (2014).
+def contractive_penalty(net: Network, clean: Pass, lam: Number) -> Gradients:
+    """Yield the gradient of lam sum_j |dh_j/dh_(j-1)|^2 for each of `net.all_layers` (Gu and Rigazio 2014).
 
     h_j are the outputs of the hidden layers, and the logits. The Frobenius norm of each layer's Jacobian is squared for
     each example, and averaged. A ReLU's derivative is 1 or 0, so the penalty is lam |W_i|^2 for each active unit i: in
@@ -157,18 +158,15 @@ def add_contractive_penalty(grads: Gradients, net: Network, clean: Pass, lam: Nu
     pays lam |W|^2, as the trunk below them pays once.
 
     Arguments:
-        grads: Those of each of `net.all_layers`.
         net: One model, or a stack.
         clean: The pass that is averaged over.
         lam: lambda, or one for each model, (S,).
     """
     slopes = [_mean_squared_slope(after, z) for after, z in zip(net.layers[1:], clean.inputs[1:], strict=True)]
     weights = [*slopes, *[1.0] * (1 + len(net.heads))]
-    for layer, grad, slope in zip(net.all_layers, grads, weights, strict=True):
-        if "W" in grad:
-            W = layer.parameters["W"]
-            grad = {**grad, "W": grad["W"] + per_model(2 * lam, W) * W * slope}
-        yield grad
+    for layer, slope in zip(net.all_layers, weights, strict=True):
+        W = layer.parameters.get("W")
+        yield {} if W is None else {"W": W * (per_model(2 * lam, W) * slope)}
 
 
 def _mean_squared_slope(layer: Layer, z: Array) -> Number:

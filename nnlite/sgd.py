@@ -1,14 +1,19 @@
-"""One step of training: the Update, and plain stochastic gradient descent, which alone changes an array in place."""
+"""One step of training: the Update, and plain stochastic gradient descent, which alone changes the weights of a net.
+
+A step is Eq. 4 as it is written: W -= lr sum_k c_k x_k^T delta_k. Each product is added to the weights by itself, so
+that no gradient as large as the net is ever formed. `sgd_step` takes one that has been formed, for steps by hand.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import cast
 
 import numpy as np
 
 from nnlite.backend import Array, Number, per_model
 from nnlite.datagrad import Term, weighted_passes
-from nnlite.layers import Gradients
+from nnlite.layers import Gradients, add_gradients
 from nnlite.methods import WeightPenalty
 from nnlite.network import Labels, Network, Pass
 
@@ -35,7 +40,7 @@ class Update:
 def train_step(
     net: Network, x: Array, y: Labels, update: Update, rng: np.random.Generator | None = None, *, checked: bool = False
 ) -> Array:
-    """Take one step of `update` and return the clean losses (..., N) before it.
+    """Take one step of `update`, Eq. 1 with Eq. 4 in it, and return the clean losses (..., N) before it.
 
     Arguments:
         net: One model, or a stack; its arrays change.
@@ -47,20 +52,20 @@ def train_step(
     """
     passes = weighted_passes(net, x, y, update.terms, gamma=update.gamma, rng=rng, checked=checked)
     clean = cast(Pass, passes[0][1])
-    steps: Gradients = net.gradients([(update.lr * weight, p) for weight, p in passes])
-    if update.on_weights is not None:
-        steps = update.on_weights(steps, net, clean, update.lr * update.lam)
-    sgd_step(net, steps)
+    decay = update.on_weights and update.on_weights(net, clean, update.lr * update.lam)
+    steps = net.summands([(update.lr * weight, p) for weight, p in passes])
+    for layer, summands, own in zip(net.all_layers, steps, decay or repeat({}), strict=False):
+        if summands:  # none for a head without a loss, whose weights are not penalised either
+            for name, slope in own.items():
+                layer.parameters[name] -= slope
+            for one in summands:
+                add_gradients(layer, layer.parameters, *one._replace(scale=-one.scale))
     return clean.loss
 
 
-def sgd_step(net: Network, grads: Gradients, lr: Number | None = None) -> None:
-    """Take w <- w - lr dw for every parameter of `net`, the SGD of Eq. 1.
-
-    lr is a number, or one for each model, (S,). Without lr it is in `grads` already. They are linear in the weights of
-    the passes, so lr can stand there, and one sweep less goes over arrays as large as the net.
-    """
+def sgd_step(net: Network, grads: Gradients, lr: Number) -> None:
+    """Take w <- w - lr dw for every parameter of `net`, as in Eq. 1; lr is a number, or one for each model, (S,)."""
     for layer, grad in zip(net.all_layers, grads, strict=True):
         for name, slope in grad.items():
             array = layer.parameters[name]
-            array -= slope if lr is None else per_model(lr, array) * slope
+            array -= per_model(lr, array) * slope

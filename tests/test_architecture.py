@@ -14,7 +14,7 @@ import strict_cupy
 from code_lines import ENGINE, NNLITE, PACKAGES, README, ROOT, TABLES, code_lines, engine_lines, readme_tables
 from cupy_names import Use, problems, stand_in, uses_of_nnlite
 
-LIMIT = 1450  # code lines of the engine: 950, and what attacks, certificates, checks and short reprs add
+LIMIT = 1540  # code lines of the engine: 950, and what attacks, certificates, checks, short reprs and a quick step add
 
 
 def module_name(path):
@@ -201,7 +201,7 @@ def test_no_promise_is_an_assert_that_python_may_leave_out():
 
 def test_the_stand_in_for_cupy_has_exactly_the_functions_that_nnlite_calls():
     # `make cupy-names` asks the real CuPy the same, methods included
-    used = [use for use in uses_of_nnlite() if "." not in use.name and use.name not in {"ndarray", "cuda"}]
+    used = [use for use in uses_of_nnlite() if "." not in use.name and use.name not in {"ndarray", "cuda", "cublas"}]
     known = {name for name in stand_in() if "." not in name}
     assert {use.name for use in used} == known
     assert list(problems(strict_cupy, (use for use in used if use.name in known))) == []

@@ -258,16 +258,16 @@ def test_a_stack_gets_the_noise_of_its_single_models(made):
 def test_no_attack_forms_a_weight_gradient(trained, monkeypatch, made):
     data, net = trained
 
-    def gradients(*_):
+    def add_gradients(*_):
         raise AssertionError("an attack formed a weight gradient")
 
-    monkeypatch.setattr(Dense, "gradients", gradients)
+    monkeypatch.setattr(Dense, "add_gradients", add_gradients)
     evaluate_attack(net, {"net": net}, data.test[:50], made, (0.1,))
 
 
 def test_no_certificate_forms_a_weight_gradient(trained, monkeypatch):
     data, net = trained
-    monkeypatch.setattr(Dense, "gradients", None)
+    monkeypatch.setattr(Dense, "add_gradients", None)
     assert is_proven(net, *data.test.batch(slice(0, 5), net.dtype), 0.001).any()
 
 

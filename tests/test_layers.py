@@ -8,6 +8,13 @@ from nets import cases
 from nnlite.layers import Dense, ReLU
 
 
+def gradients(layer, x, dy, change=None):
+    """Return what the layer adds to nothing, by name."""
+    found = {name: np.zeros_like(array) for name, array in layer.parameters.items()}
+    layer.add_gradients(found, 1.0, x, dy, change)
+    return found
+
+
 def test_a_dense_layer_by_hand():
     layer = Dense(W=np.array([[1.0, 2.0], [3.0, 4.0]]), b=np.array([10.0, 20.0]))
     x, dy = np.array([[1.0, -1.0], [0.0, 2.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -15,7 +22,7 @@ def test_a_dense_layer_by_hand():
     assert layer.forward(x).tolist() == [[8.0, 18.0], [16.0, 28.0]]
     # the error (1, 0) reaches the inputs through column 0 of W, (0, 1) through column 1
     assert layer.backward(x, dy).tolist() == [[1.0, 3.0], [2.0, 4.0]]
-    grads = layer.gradients(x, dy)
+    grads = gradients(layer, x, dy)
     assert grads["W"].tolist() == [[1.0, 0.0], [-1.0, 2.0]]
     assert grads["b"].tolist() == [1.0, 1.0]
 
@@ -30,7 +37,7 @@ def test_a_gradient_moves_with_x_and_that_of_the_bias_does_not():
     layer = Dense(W=np.zeros((2, 2)), b=np.zeros(2))
     x, dy, change = np.array([[7.0, 7.0]]), np.array([[10.0, 20.0]]), np.array([[5.0, -1.0]])
     # dW = x^T dy, so it moves by change^T dy; the bias sees a constant 1
-    moved = layer.gradients(x, dy, change)
+    moved = gradients(layer, x, dy, change)
     assert moved["W"].tolist() == [[50.0, 100.0], [-10.0, -20.0]]
     assert moved["b"].tolist() == [0.0, 0.0]
 
@@ -65,9 +72,15 @@ def test_no_layer_changes_what_it_is_given(case):
         x = y
 
 
-def test_parameters_and_gradients_have_the_same_names_in_the_same_order():
-    layer = Dense(np.ones((3, 2)), np.ones(2))
-    assert list(layer.parameters) == list(layer.gradients(np.ones((1, 3)), np.ones((1, 2)))) == ["W", "b"]
+def test_gradients_are_added_to_what_is_there_and_scaled():
+    layer = Dense(np.zeros((2, 1)), np.zeros(1))
+    into = {"W": np.array([[1.0], [2.0]]), "b": np.array([3.0])}
+    layer.add_gradients(into, -0.5, np.array([[4.0, 6.0]]), np.array([[10.0]]))
+    assert into["W"].tolist() == [[1.0 - 20], [2.0 - 30]]
+    assert into["b"].tolist() == [3.0 - 5]
+
+
+def test_a_relu_has_no_parameters():
     assert ReLU().parameters == {}
 
 
@@ -75,6 +88,6 @@ def test_parameters_and_gradients_have_the_same_names_in_the_same_order():
 def test_layers_keep_the_dtype(dtype):
     layer = Dense(np.ones((3, 2), dtype), np.ones(2, dtype))
     x, dy = np.ones((4, 3), dtype), np.ones((4, 2), dtype)
-    arrays = [layer.forward(x), layer.backward(x, dy), layer.tangent(x, x), *layer.gradients(x, dy).values()]
+    arrays = [layer.forward(x), layer.backward(x, dy), layer.tangent(x, x), *gradients(layer, x, dy).values()]
     arrays += [ReLU().forward(x), ReLU().backward(x, x), ReLU().tangent(x, x)]
     assert {array.dtype for array in arrays} == {np.dtype(dtype)}

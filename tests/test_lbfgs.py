@@ -236,10 +236,10 @@ def test_a_stack_gets_the_noise_of_its_single_models():
 def test_no_attack_forms_a_weight_gradient(trained, monkeypatch):
     data, net = trained
 
-    def gradients(*_):
+    def add_gradients(*_):
         raise AssertionError("the attack formed a weight gradient")
 
-    monkeypatch.setattr(Dense, "gradients", gradients)
+    monkeypatch.setattr(Dense, "add_gradients", add_gradients)
     evaluate_attack(net, {"net": net}, data.test[:10], LBFGS(2, 2), (0.1,))
 
 

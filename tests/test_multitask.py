@@ -60,8 +60,8 @@ def test_a_head_without_a_pass_stays_as_it_is():
     [
         # trunk 1, two heads 2, back from each head 2, gradients of trunk and heads 3
         (Settings(hidden=(7,), multitask=True, gamma=0.5), 1 + 2 + 2 + 3),
-        # and: the digit error on to the inputs 1, the adversarial pass forward 2 and back 1
-        (Settings(hidden=(7,), multitask=True, gamma=0.5, reg="dgl1", lam=0.01, phi=0.1), 1 + 2 + 2 + 3 + 1 + 2 + 1),
+        # and: the digit error on to the inputs 1, the adversarial pass forward 2 and back 1, its gradients 2
+        (Settings(hidden=(7,), multitask=True, gamma=0.5, reg="dgl1", lam=0.01, phi=0.1), 8 + 1 + 2 + 1 + 2),
     ],
 )
 def test_two_tasks_share_the_trunk_s_products(settings, products):
@@ -71,8 +71,9 @@ def test_two_tasks_share_the_trunk_s_products(settings, products):
     y = {"digit": rng.integers(0, 3, 4), "rotation": rng.integers(0, 5, 4)}
     listed = step_matmuls(net, x, y, settings)
     assert len(listed) == products
-    # the trunk's gradient: 4 rows for both tasks at the clean point, 4 more for the adversarial one
-    assert listed[-3][0].shape == (6, 8 if settings.reg == "dgl1" else 4)
+    # the trunk's gradient: 4 rows for both tasks at the clean point, and 4 for the adversarial one
+    trunk = [a.shape for a, b, _ in listed if b.shape == (4, 7) and a.shape == (6, 4)]
+    assert len(trunk) == (2 if settings.reg == "dgl1" else 1)
 
 
 @pytest.fixture
@@ -134,6 +135,7 @@ def test_a_wrong_gamma_is_refused(kwargs, word):
 @pytest.mark.parametrize("reg", [{}, {"reg": "dgl1", "lam": 0.01, "phi": 0.1}, {"reg": "l1", "lam": 0.001}])
 def test_two_tasks_train_on_the_device_as_on_the_host(small_digits, monkeypatch, reg):
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
+    monkeypatch.setattr("nnlite.blas._gemm", lambda char: None)  # the host rounds as the stand-in does
     host = train(Settings(**SMALL, **reg), small_digits).net
     device = train(Settings(**SMALL, **reg, device="gpu"), small_digits).net.to("cpu")
     for one, other in zip(host.all_layers, device.all_layers, strict=True):

@@ -195,13 +195,13 @@ def test_a_tangent_shares_the_rows_of_its_pass_and_adds_one_product(monkeypatch)
     clean = net.run(rng.random((3, 6)), np.array([0, 1, 2]))
     tangent = net.tangent(clean, rng.standard_normal((3, 6)))
     apart = 0.5 * flat(net, net.gradients([(1.0, clean)])) + 2.0 * flat(net, net.gradients([(1.0, tangent)]))
-    rows, gradients = [], Dense.gradients
+    rows, add_gradients = [], Dense.add_gradients
 
-    def counted(layer, x, dy, change=None):
+    def counted(layer, into, scale, x, dy, change=None):
         rows.append(len(x))
-        return gradients(layer, x, dy, change)
+        add_gradients(layer, into, scale, x, dy, change)
 
-    monkeypatch.setattr(Dense, "gradients", counted)
+    monkeypatch.setattr(Dense, "add_gradients", counted)
     assert flat(net, net.gradients([(0.5, clean), (2.0, tangent)])) == pytest.approx(apart, rel=1e-12)
     assert rows == [3, 3, 3, 3]  # in each of two layers 3 of the pass, and 3 that change
 

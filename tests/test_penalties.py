@@ -1,17 +1,18 @@
 import itertools
-from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from nets import biased_mlp, cases, gradient_error
+from nets import biased_mlp, cases, flat, gradient_error
 
 from nnlite.errors import NnliteError
 from nnlite.gradcheck import numerical_gradient
 from nnlite.layers import Dense, ReLU
+from nnlite.methods import METHODS
 from nnlite.network import Network
-from nnlite.penalties import L1, L2, L2_NORM, LINF, add_contractive_penalty, add_weight_penalty, masked
+from nnlite.penalties import L1, L2, L2_NORM, LINF, contractive_penalty, masked, weight_penalty
+from nnlite.sgd import Update, train_step
 
 MASK = np.array([0.0, 0.37, 1.0, 1.71])
 PENALTIES = {p.name: p for base in (L1, L2, L2_NORM, LINF) for p in (base, masked(base, MASK))}
@@ -146,39 +147,33 @@ def test_a_mask_has_the_paper_s_784_features():
 def test_the_classical_penalty_stands_beside_the_batch_sum(penalty, expected):
     net = Network((ReLU(), Dense(np.array([[3.0], [-4.0]]), np.array([5.0]))))
     clean = net.run(np.ones((100, 2)), np.zeros(100, int))
-    grads = [{}, {"W": np.zeros((2, 1)), "b": np.array([7.0])}]
     # lambda 200 in a batch of 100 examples weighs 2 beside the mean; the bias is free
-    added = list(add_weight_penalty(penalty, grads, net, clean, 200.0))
-    assert added[0] == {}
-    assert added[1]["W"].tolist() == expected
-    assert added[1]["b"].tolist() == [7.0]
-    assert grads[1]["W"].tolist() == [[0.0], [0.0]]
+    first, last = weight_penalty(penalty, net, clean, 200.0)
+    assert first == {}
+    assert list(last) == ["W"]
+    assert last["W"].tolist() == expected
+    assert net.layers[1].W.tolist() == [[3.0], [-4.0]]
 
 
-def plain(net, x, y):
-    """Return the clean pass, the gradient of the losses of both heads, and the lambda of each model."""
-    passes = [net.run(x, labels, task=task) for task, labels in y.items()]
+def clean_pass(net, x, y):
+    """Return the clean pass of the main task, and the lambda of each model."""
     lam = np.array([0.5, 0.0, 2.0])[: len(net.layers[0].W)] if net.layers[0].W.ndim == 3 else 0.5
-    return passes[0], net.gradients([(1.0, p) for p in passes]), lam
-
-
-def mean_losses(net, x, y):
-    return sum(net.run(x, labels, task=task).loss.mean(axis=-1).sum() for task, labels in y.items())
+    return net.run(x, y["digit"]), lam
 
 
 @settings(deadline=None, max_examples=40)
 @given(cases(heads=True), st.sampled_from([L1, L2]))
 def test_the_gradient_of_the_classical_penalty_is_that_of_its_value(case, penalty):
     net, x, y = case
-    clean, grads, lam = plain(net, x, y)
+    clean, lam = clean_pass(net, x, y)
     assume(min(abs(layer.W).min() for layer in net.all_layers if isinstance(layer, Dense)) > 1e-4)
 
     def objective(changed):
         weights = [layer.W for layer in changed.all_layers if isinstance(layer, Dense)]
         R = sum(penalty.value(W).sum(axis=-1) for W in weights)
-        return mean_losses(changed, x, y) + (lam * R).sum() / x.shape[-2]
+        return (lam * R).sum() / x.shape[-2]
 
-    assert gradient_error(objective, net, add_weight_penalty(penalty, grads, net, clean, lam)) < 1e-6
+    assert gradient_error(objective, net, weight_penalty(penalty, net, clean, lam)) < 1e-6
 
 
 def squared_jacobian(block, h, step=1e-3):
@@ -191,7 +186,7 @@ def squared_jacobian(block, h, step=1e-3):
 @given(cases(heads=True))
 def test_the_contractive_penalty_shrinks_the_jacobian_of_each_layer(case):
     net, x, y = case
-    clean, grads, lam = plain(net, x, y)
+    clean, lam = clean_pass(net, x, y)
 
     def objective(changed):
         h, R = x, 0.0
@@ -204,9 +199,9 @@ def test_the_contractive_penalty_shrinks_the_jacobian_of_each_layer(case):
                 R = R + squared_jacobian(block, h)
                 h = block(h)
         R = R + sum(squared_jacobian(last.forward, h) for last in (changed.layers[-1], *changed.heads.values()))
-        return mean_losses(changed, x, y) + (lam * R.mean(axis=-1)).sum()
+        return (lam * R.mean(axis=-1)).sum()
 
-    assert gradient_error(objective, net, add_contractive_penalty(grads, net, clean, lam)) < 1e-6
+    assert gradient_error(objective, net, contractive_penalty(net, clean, lam)) < 1e-6
 
 
 @settings(deadline=None, max_examples=10)
@@ -216,8 +211,7 @@ def test_the_contractive_penalty_takes_both_heads_for_one_last_layer(case):
     main, rotation, lam = net.layers[-1], net.heads["rotation"], 0.3
 
     def contractive(net, y, task):
-        none = [{name: 0 * array for name, array in layer.parameters.items()} for layer in net.all_layers]
-        return list(add_contractive_penalty(none, net, net.run(x, y, task=task), lam))
+        return list(contractive_penalty(net, net.run(x, y, task=task), lam))
 
     *trunk, of_main, of_rotation = contractive(net, y["digit"], "digit")
     h = np.random.default_rng(0).random((*x.shape[:-1], main.W.shape[-2]))
@@ -232,28 +226,29 @@ def test_the_contractive_penalty_takes_both_heads_for_one_last_layer(case):
 def test_a_unit_at_its_kink_sleeps():
     net = Network((Dense(np.array([[3.0, 3.0]]), np.array([-3.0, 0.0])), ReLU(), Dense(np.eye(2), np.zeros(2))))
     clean = net.run(np.array([[1.0]]), np.array([0]))  # the units see 0 and 3
-    first, *_ = add_contractive_penalty([{"W": np.zeros((1, 2))}, {}, {}], net, clean, 0.5)
+    first, *_ = contractive_penalty(net, clean, 0.5)
     assert first["W"].tolist() == [[0.0, 2 * 0.5 * 3]]
 
 
-@pytest.mark.parametrize("add", [add_contractive_penalty, partial(add_weight_penalty, L2)])
-def test_a_gradient_too_few_is_an_error(add):
-    net = biased_mlp([6, 5, 4], np.random.default_rng(0))
-    clean = net.run(np.ones((1, 6)), np.array([0]))
-    *grads, _ = net.gradients([(1.0, clean)])
-    with pytest.raises(ValueError, match=r"zip\(\)"):
-        list(add(grads, net, clean, 0.1))
-
-
-@pytest.mark.parametrize("add", [add_contractive_penalty, partial(add_weight_penalty, L2)])
-def test_a_head_that_is_not_trained_is_not_penalised(add):
+@pytest.mark.parametrize("reg", ["l2", "gu-rigazio"])
+def test_a_head_that_is_not_trained_is_not_penalised(reg):
     rng = np.random.default_rng(0)
     net = biased_mlp([6, 5, 4], rng, {"rotation": 3})
-    clean = net.run(rng.random((3, 6)), np.array([0, 1, 2]))
-    grads = list(net.gradients([(1.0, clean)]))
-    before = [dict(grad) for grad in grads]
-    added = list(add(grads, net, clean, 0.1))
-    assert added[-1] == {}
-    for own, was, found in zip(grads, before, added, strict=True):
-        assert all(own[name] is array for name, array in was.items())
-        assert not was or (found["W"] != was["W"]).any()
+    before = net.copy()
+    train_step(net, rng.random((3, 6)), np.array([0, 1, 2]), Update(0.1, on_weights=METHODS[reg].on_weights, lam=0.1))
+    assert (net.heads["rotation"].W == before.heads["rotation"].W).all()
+    assert all((now.W != was.W).any() for now, was in zip(net.layers[::2], before.layers[::2], strict=True))
+
+
+@settings(deadline=None, max_examples=20)
+@given(cases(heads=True), st.sampled_from(["l1", "l2", "gu-rigazio"]))
+def test_a_step_goes_along_loss_and_penalty_both_taken_before_it(case, reg):
+    net, x, y = case
+    clean, lam = clean_pass(net, x, y)
+    penalty, moved = METHODS[reg].on_weights, net.copy()
+    train_step(moved, x, y, Update(0.1, gamma={"rotation": 0.5}, on_weights=penalty, lam=lam))
+    passes = [(1.0, clean), (0.5, net.run(x, y["rotation"], task="rotation"))]
+    step = 0.1 * (flat(net, net.gradients(passes)) + flat(net, penalty(net, clean, lam)))
+    assert flat(net, [layer.parameters for layer in moved.all_layers]) == pytest.approx(
+        flat(net, [layer.parameters for layer in net.all_layers]) - step, rel=1e-9, abs=1e-12
+    )

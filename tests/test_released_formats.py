@@ -111,14 +111,8 @@ def test_a_stopped_training_goes_on_to_where_it_would_have_come(nnlite, released
     run, whole = runs / "digits" / name, runs / "digits" / f"{name}-whole"
     assert written(whole / "settings.json")["settings"].items() <= written(run / "settings.json")["settings"].items()
     assert rows(run / "history.csv")[:done] == rows(whole / "history.csv")[:done]
+    # not the same bits: since then the products of a step are added by BLAS
     assert np.array(rows(run / "history.csv")) == pytest.approx(np.array(rows(whole / "history.csv")), rel=1e-3, abs=1)
-
-    nnlite("train", "--hidden", "8", "--epochs", "1", "--runs", runs, "--name", "now")
-    then, now = (written(path / "settings.json")["versions"] for path in (whole, runs / "digits" / "now"))
-    if {**then, "nnlite": now["nnlite"], "python": now["python"]} == now:  # the same BLAS: then the same bits, too
-        assert rows(run / "history.csv") == rows(whole / "history.csv")
-        for file in ("weights.safetensors", "results.json"):
-            assert (run / file).read_bytes() == (whole / file).read_bytes()
 
 
 @each_stopped

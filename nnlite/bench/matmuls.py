@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nnlite.backend import Array, get_xp
+from nnlite.backend import Array, Number, get_xp
 from nnlite.datagrad import weighted_passes
 from nnlite.layers import Dense, Parameters
 from nnlite.network import Labels, Network
@@ -35,10 +35,10 @@ class RecordingDense(Dense):
         self.factors.append((change, self.W))
         return super().tangent(x, change)
 
-    def gradients(self, x: Array, dy: Array, change: Array | None = None) -> Parameters:
-        """Return dW and db, or how they move."""
+    def add_gradients(self, into: Parameters, scale: Number, x: Array, dy: Array, change: Array | None = None) -> None:
+        """Add scale times dW and db, or how they move."""
         self.factors.append(((x if change is None else change).swapaxes(-1, -2), dy))
-        return super().gradients(x, dy, change)
+        super().add_gradients(into, scale, x, dy, change)
 
 
 def multiply(matmuls: list[Matmul]) -> None:

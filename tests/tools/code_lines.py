@@ -16,6 +16,7 @@ NNLITE, README = ROOT / "nnlite", ROOT / "README.md"
 ENGINE = (  # in the order of reading; imports go down this list only
     "errors",
     "backend",
+    "blas",
     "init",
     "inputs",
     "layers",
