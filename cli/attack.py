@@ -18,7 +18,7 @@ from nnlite.cli.options import (
     csv_option,
     data_option,
     device_option,
-    in_threads,
+    in_blocks,
     json_option,
     message,
     print_csv,
@@ -97,7 +97,7 @@ _ROWS = [
 )
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw accuracy against phi.")
 @click.option("--images", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw digits and predictions.")
-@in_threads
+@in_blocks
 def attack(
     adversary: str,
     victims: tuple[str, ...],

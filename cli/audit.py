@@ -19,7 +19,7 @@ from nnlite.cli.options import (
     data_option,
     device_option,
     figures,
-    in_threads,
+    in_blocks,
     json_option,
     message,
     print_csv,
@@ -76,7 +76,7 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @json_option
 @csv_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw accuracy against phi.")
-@in_threads
+@in_blocks
 def audit(
     run: str,
     data: str,

@@ -30,7 +30,7 @@ from nnlite.cli.progress import progress
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import BLOCK
 from nnlite.evaluation.pictures import check_picture
-from nnlite.grid.pool import available_cpus
+from nnlite.evaluation.threads import available_cpus
 from nnlite.methods import METHODS
 from nnlite.storage.places import new_place
 from nnlite.training.runs import check_writable

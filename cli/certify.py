@@ -15,7 +15,7 @@ from nnlite.cli.options import (
     data_option,
     device_option,
     figures,
-    in_threads,
+    in_blocks,
     json_option,
     message,
     method_of,
@@ -78,7 +78,7 @@ def _count(ctx: click.Context, option: click.Parameter, value: str) -> int | Non
 @json_option
 @csv_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw those of each image.")
-@in_threads
+@in_blocks
 def certify(
     names: tuple[str, ...],
     data: str,

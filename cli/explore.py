@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from nnlite.cli.options import PHI, data_option, in_threads, message, method_of, runs_option
+from nnlite.cli.options import PHI, data_option, in_blocks, message, method_of, runs_option
 from nnlite.cli.own import data_of, on_same_data
 from nnlite.cli.progress import progress
 from nnlite.datasets.loading import source_name
@@ -36,7 +36,7 @@ USUAL = ExplorerOptions()
 @click.option(
     "--large", is_flag=True, help=f"Let the page have {LARGE_LIMIT // 1000:,} kB instead of {USUAL_LIMIT // 1000:,}."
 )
-@in_threads
+@in_blocks
 def explore(
     names: tuple[str, ...],
     out: Path,

@@ -19,6 +19,7 @@ from rich.console import Console
 from nnlite.errors import printable
 from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.intervals import Limits
+from nnlite.evaluation.threads import blocks_at_a_time, check_threads, processors
 from nnlite.methods import METHODS
 from nnlite.storage.texts import did_you_mean, parse_number
 from nnlite.training.run_folder import Run
@@ -100,8 +101,21 @@ runs_option = click.option(
     help="Folder of all runs.",
 )
 jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one per core; on a GPU 1]")
+
+
+def _as_many_as_processors(ctx: click.Context, option: click.Parameter, value: int | None) -> int | None:
+    if value is not None:
+        check_threads(value)
+    return value
+
+
 threads_option = click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True, help="BLAS threads; more may round otherwise."
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    callback=_as_many_as_processors,
+    help="BLAS threads; more may round otherwise.",
 )
 
 
@@ -129,6 +143,22 @@ def in_threads(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **options)
 
     return threads_option(limited)
+
+
+def in_blocks(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option --threads, and work on so many blocks of images at a time, each in one BLAS thread."""
+
+    @functools.wraps(command)
+    def limited(*args: Any, threads: int | None, **options: Any) -> None:
+        with threadpoolctl.threadpool_limits(1), blocks_at_a_time(threads or processors()):
+            command(*args, **options)
+
+    return click.option(
+        "--threads",
+        type=click.IntRange(1),
+        callback=_as_many_as_processors,
+        help="Blocks of images at a time; figures stay the same.  [default: one per core]",
+    )(limited)
 
 
 def setting_option(name: str, *, several: bool = False) -> Callable[[Command], Command]:

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from nnlite.cli.options import csv_option, json_option, message, print_csv, print_json, print_table, runs_option
+from nnlite.cli.options import (
+    csv_option,
+    in_blocks,
+    json_option,
+    message,
+    print_csv,
+    print_json,
+    print_table,
+    runs_option,
+)
 from nnlite.cli.progress import progress
 from nnlite.datasets.loading import load, reload
 from nnlite.errors import NnliteError
@@ -26,6 +35,7 @@ from nnlite.evaluation.named_attacks import NORM_NAMES
 @runs_option
 @json_option
 @csv_option
+@in_blocks
 def verify(file: Path, names: tuple[str, ...], data: str | None, runs: Path, as_json: bool, as_csv: bool) -> None:
     """Check the images that nnlite attack --save kept in FILE, without the attack's code.
 

@@ -22,7 +22,7 @@ from nnlite.bench.peers import Contestant
 from nnlite.bench.process import BenchProcess
 from nnlite.bench.workload import Workload
 from nnlite.errors import NnliteError
-from nnlite.grid.pool import available_cpus
+from nnlite.evaluation.threads import available_cpus
 from nnlite.training.checkpoint import write_checkpoint
 from nnlite.training.loop import TrainingState, train
 from nnlite.training.settings import Settings

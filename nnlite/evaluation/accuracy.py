@@ -4,6 +4,7 @@ All figures are percentages. A stack of models gives one figure for each model.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -16,7 +17,9 @@ from nnlite.backend import Array, brief, get_xp, to_host
 from nnlite.datasets.samples import Samples
 from nnlite.errors import NnliteError
 from nnlite.evaluation.aimed import Aimed
+from nnlite.evaluation.passes import Passes, most_passes
 from nnlite.evaluation.promises import check_crafted
+from nnlite.evaluation.threads import OnProgress, OnShare, side_by_side
 from nnlite.init import generator
 from nnlite.inputs import check_labels
 from nnlite.network import Network
@@ -85,11 +88,29 @@ def percent(marked: BoolArray) -> FloatArray:
 def accuracy(net: Network, samples: Samples) -> FloatArray:
     """Return the percentage of `samples` that `net` classifies correctly, shape () or (S,)."""
     _check_fit([("net", net)], samples)
-    correct = []
-    for start in range(0, len(samples), BLOCK):
-        x, y = samples.batch(slice(start, start + BLOCK), net.dtype)
-        correct.append((net.predict(x) == y).sum(axis=-1))
+    blocks = blocks_of(len(samples))
+
+    def count(number: int, _: OnShare) -> Array:
+        x, y = samples.batch(blocks[number], net.dtype)
+        return (net.predict(x) == y).sum(axis=-1)
+
+    correct = [*side_by_side(count, [*map(length, blocks)], alone=on_gpu(samples))]
     return np.asarray(100.0 * to_host(sum(correct[1:], correct[0])) / len(samples))
+
+
+def blocks_of(count: int, block: int = BLOCK) -> list[slice]:
+    """Return the blocks of `count` samples."""
+    return [slice(start, min(start + block, count)) for start in range(0, count, block)]
+
+
+def length(block: slice) -> int:
+    """Return how many samples a block has."""
+    return int(block.stop - block.start)
+
+
+def on_gpu(samples: Samples) -> bool:
+    """Return whether the samples are on a GPU, which works on one block at a time."""
+    return not isinstance(samples.images, np.ndarray)
 
 
 def evaluate_attack(
@@ -102,7 +123,7 @@ def evaluate_attack(
     seed: int = 0,
     block: int = BLOCK,
     keep: Callable[[int, Sequence[Array]], None] | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> AttackTable:
     """Craft noise of each size in `phi` with `adversary` and score every victim on it.
 
@@ -118,7 +139,10 @@ def evaluate_attack(
         block: How many images are attacked at a time.
         keep: Called with each block of images before it is dropped: the number of its first image, and an array (n, D)
             for each phi.
-        on_progress: Called with the number of images that are done, and of all, before the first block and after each.
+        on_progress: Called with the number of images that are done, which may be a fraction, and of all, before the
+            first block, within each, and after it.
+
+    Blocks are attacked side by side, see `nnlite.evaluation.threads`.
 
     NnliteError: a phi that is negative or not finite, a net made for images of another size or for fewer classes, and
     samples that are all of the class that the attack is to reach.
@@ -131,24 +155,33 @@ def evaluate_attack(
     classes: dict[str, list[Array]] = {name: [] for name in victims}
     zeros, entries, failed = [], 0, []
     lengths: dict[str, list[Array]] = {"l2": [], "linf": []}
-    for start in range(0, len(samples), block):
-        on_progress(start, len(samples))
-        x, crafted = _craft(adversary, samples[start : start + block], attack, phi, generator(seed, "attack", start))
-        if keep:
-            keep(start, crafted.images)
-        xp = get_xp(x)
-        for name, victim in victims.items():
-            classes[name].append(xp.stack(xp.broadcast_arrays(*map(victim.predict, crafted.images))))
-        if crafted.zeros is not None:
-            zeros.append(crafted.zeros)
-            entries += crafted.images[-1].size
-        if crafted.failed is not None:
-            failed.append(crafted.failed)
-        if crafted.smallest is not None:
-            noise = crafted.smallest - x
-            for norm, measure in NORMS.items():
-                lengths[norm].append(measure(noise))
-    on_progress(len(samples), len(samples))
+    blocks, passes = blocks_of(len(samples), block), Passes(most_passes(attack, len(phi), adversary.sizes[-1]))
+
+    def craft(number: int, on_share: OnShare) -> tuple[Array, Crafted, list[Array]]:
+        rows = blocks[number]
+        with passes.counted(adversary, on_share) as net:
+            x, crafted = _craft(net, samples[rows], attack, phi, generator(seed, "attack", rows.start))
+        xp, seen = get_xp(x), []
+        for victim in victims.values():
+            seen.append(xp.stack(xp.broadcast_arrays(*map(victim.predict, crafted.images))))
+        return x, crafted, seen
+
+    alone = on_gpu(samples) or getattr(attack, "one_at_a_time", False)
+    with closing(side_by_side(craft, [*map(length, blocks)], on_progress, alone=alone)) as found:
+        for rows, (x, crafted, seen) in zip(blocks, found, strict=True):
+            if keep:
+                keep(rows.start, crafted.images)
+            for own, one in zip(classes.values(), seen, strict=True):
+                own.append(one)
+            if crafted.zeros is not None:
+                zeros.append(crafted.zeros)
+                entries += crafted.images[-1].size
+            if crafted.failed is not None:
+                failed.append(crafted.failed)
+            if crafted.smallest is not None:
+                noise = crafted.smallest - x
+                for norm, measure in NORMS.items():
+                    lengths[norm].append(measure(noise))
     predicted = {name: _joined(blocks) for name, blocks in classes.items()}
     correct = {name: seen == labels for name, seen in predicted.items()}
     return AttackTable(

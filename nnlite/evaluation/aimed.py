@@ -42,6 +42,11 @@ class Aimed:
         return self.attack.norm
 
     @property
+    def one_at_a_time(self) -> bool:
+        """Whether blocks of images may not be attacked at the same time."""
+        return getattr(self.attack, "one_at_a_time", False)
+
+    @property
     def clip(self) -> bool:
         """Whether pixels stay within the box of the data."""
         return self.attack.clip

@@ -14,9 +14,10 @@ there can hide itself; its few lines of plain NumPy are meant to be read.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,6 +30,7 @@ from nnlite.datasets.columns import FREE, Columns
 from nnlite.datasets.description import CLASSES_LIMIT, FEATURES_LIMIT, NAME, Description, read_description
 from nnlite.datasets.samples import Samples, whole_numbers
 from nnlite.errors import NnliteError
+from nnlite.evaluation.threads import OnProgress, OnShare, side_by_side
 from nnlite.inputs import Box
 from nnlite.layers import Dense
 from nnlite.network import Network
@@ -302,7 +304,7 @@ def verify(
     split: Samples,
     runs: Mapping[str, Weights],
     *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Verification:
     """Compare the images of an attack file with the clean ones of `split`, and have `runs`, by name, classify them.
 
@@ -324,7 +326,11 @@ def verify(
             )
     nets = {name: [(W.astype(file.dtype), b.astype(file.dtype)) for W, b in runs[name]] for name in runs}
     correct, reached = ({name: [0] * len(record.phi) for name in runs} for _ in range(2))
-    verification = Verification()
+    verification, starts = Verification(), range(0, len(rows), BLOCK)
+    sizes = [min(BLOCK, len(rows) - start) for start in starts]
+
+    def told(k: int, done: float, total: int) -> None:
+        on_progress(k * total + done, len(record.phi) * total)
 
     def blame(k: int | None, bad: npt.NDArray[np.bool_], what: str) -> None:
         if bad.any():
@@ -337,19 +343,22 @@ def verify(
         verification.failures.append(Failure(None, f"the clean images or their labels are others: {both}"))
     blame(None, file.arrays.read("labels") != split.labels[rows], "labels that differ from those of the data")
     for k, phi in enumerate(record.phi):
-        measured, fractions = [], []
-        for start in range(0, len(rows), BLOCK):
-            on_progress(k * len(rows) + start, len(record.phi) * len(rows))
-            block = slice(start, start + BLOCK)
+
+        def look(number: int, _: OnShare, k: int = k) -> tuple[tuple[npt.NDArray[Any], ...], Any, list[IntArray], Any]:
+            block = slice(starts[number], starts[number] + BLOCK)
             image, (clean, labels) = file.arrays.read(f"images{k}", block), split.batch(rows[block], file.dtype)
             with np.errstate(all="ignore"):  # what is not finite is a failure of its own
-                measured.append(_measure(image, clean, record.norm, split.box.take(rows[block])))
-                if whole:
-                    fractions.append(whole.fractions(image).any(axis=-1))
-                for name, net in nets.items():
-                    seen = predict(net, image)
-                    correct[name][k] += int((seen == labels).sum())
-                    reached[name][k] += int(((seen == record.target) & (labels != record.target)).sum())
+                measures = _measure(image, clean, record.norm, split.box.take(rows[block]))
+                parts = whole.fractions(image).any(axis=-1) if whole else None
+                return measures, parts, [predict(net, image) for net in nets.values()], labels
+
+        measured, fractions = [], []
+        for measures, parts, predicted, labels in side_by_side(look, sizes, partial(told, k)):
+            measured.append(measures)
+            fractions.append(parts)
+            for name, seen in zip(nets, predicted, strict=True):
+                correct[name][k] += int((seen == labels).sum())
+                reached[name][k] += int(((seen == record.target) & (labels != record.target)).sum())
         finite, noise, low, high, changed, beyond = (np.concatenate(parts) for parts in zip(*measured, strict=True))
         limit = None if record.norm is None else phi + slack(phi, file.dtype)
         verification.sizes.append(Size(phi, float(noise.max()), limit, float(low.min()), float(high.max())))

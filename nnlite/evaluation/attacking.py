@@ -8,11 +8,10 @@ import numpy as np
 
 from nnlite.backend import brief
 from nnlite.datasets.samples import Dataset, Samples
-from nnlite.evaluation.accuracy import BLOCK, AttackTable, Examples, evaluate_attack, first_of_each_class
+from nnlite.evaluation.accuracy import AttackTable, Examples, evaluate_attack, first_of_each_class
 from nnlite.evaluation.attack_file import NetId, Record, clean_sha256, new_attack, weights_of, weights_sha256
 from nnlite.evaluation.named_attacks import ChosenAttack
 from nnlite.evaluation.nets import Nets
-from nnlite.evaluation.passes import BlockProgress
 from nnlite.network import Network
 
 
@@ -62,13 +61,12 @@ def attack_nets(
 
     net, nets = ready(adversary[1]), Nets(victims, lambda name: ready(victims[name]))
     asked = nets, clean.to(device), chosen.aimed, chosen.phi
-    show = BlockProgress(net, chosen.attack, len(chosen.phi), BLOCK, on_progress)
     if save is None:
-        table = evaluate_attack(show.net, *asked, seed=seed, on_progress=show)
+        table = evaluate_attack(net, *asked, seed=seed, on_progress=on_progress)
     else:
         record = _record(chosen, adversary, victims, data, clean)
         with new_attack(Path(save), record, clean, np.arange(len(clean)), dtype) as file:
-            table = evaluate_attack(show.net, *asked, seed=seed, keep=file.keep, on_progress=show)
+            table = evaluate_attack(net, *asked, seed=seed, keep=file.keep, on_progress=on_progress)
             right = np.stack([correct.sum(axis=-1) for correct in table.correct.values()])
             others = np.count_nonzero(clean.labels != chosen.target) if table.reached else 0
             counts = [np.rint(share * others / 100).astype(np.int64) for share in table.reached.values()]

@@ -25,20 +25,23 @@ from nnlite.evaluation.accuracy import (
     FloatArray,
     IntArray,
     accuracy,
+    blocks_of,
     draw,
     evaluate_attack,
+    on_gpu,
     percent,
 )
-from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove, within
+from nnlite.evaluation.certifying import BLOCK as AT_A_TIME_PROVEN
+from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove
 from nnlite.evaluation.intervals import Limits, rows_of, wilson
-from nnlite.evaluation.passes import BlockProgress
 from nnlite.evaluation.random_signs import RandomSigns
+from nnlite.evaluation.threads import OnShare, side_by_side
 from nnlite.evaluation.verdicts import FAIL, Verdict, all_correct
 from nnlite.inputs import UNIT, Box
 from nnlite.network import Network
 
 LARGE = 0.5  # a phi at which every image can become the same grey one
-AT_A_TIME = 100  # examples under attack, or in certificates, so that progress moves
+AT_A_TIME = 100  # examples under attack
 
 OnProgress = Callable[[float, int, str], None]  # is told how many images are done, of how many, and under which attack
 
@@ -349,18 +352,14 @@ class _Trial:
         """
         correct, rows = np.zeros((len(phi), len(tried)), bool), np.flatnonzero(tried)
         if rows.size:
-            adversary = self.net if crafting is None else crafting
-            show = BlockProgress(
-                adversary, attack, len(phi), AT_A_TIME, lambda done, total: self.on_progress(done, total, what)
-            )
             table = evaluate_attack(
-                show.net,
+                self.net if crafting is None else crafting,
                 {"net": self.net},
                 self.samples[get_xp(self.samples.labels).asarray(rows)],
                 attack,
                 phi,
                 seed=self.options.seed,
-                on_progress=show,
+                on_progress=lambda done, total: self.on_progress(done, total, what),
                 block=AT_A_TIME,
             )
             correct[:, rows] = table.correct["net"]
@@ -385,19 +384,21 @@ class _Trial:
         places = draw(len(self.clean.right), asked.proven, asked.seed)
         if not places.size:
             return None, "none was asked for"
-        blocks = []
-        for start in range(0, len(places), AT_A_TIME):
-            some = places[start : start + AT_A_TIME]
-            show = within(
-                start, len(some), len(places), lambda done, total: self.on_progress(done, total, "certificates")
-            )
-            show(0)
+        blocks = [places[rows] for rows in blocks_of(len(places), AT_A_TIME_PROVEN)]
+
+        def work(number: int, on_share: OnShare) -> BoolArray:
+            some = blocks[number]
             samples = self.samples[get_xp(self.samples.labels).asarray(some)]
-            try:
-                blocks.append(prove(self.net, samples, worst[:, some], asked, show))
-            except NnliteError as error:
-                return None, str(error)
-        return Bracket(asked.sizes, np.concatenate(blocks, axis=-1), worst[:, places], places), ""
+            return prove(self.net, samples, worst[:, some], asked, on_share)
+
+        def show(done: float, total: int) -> None:
+            self.on_progress(done, total, "certificates")
+
+        try:
+            proven = [*side_by_side(work, [*map(len, blocks)], show, alone=on_gpu(self.samples))]
+        except NnliteError as error:
+            return None, str(error)
+        return Bracket(asked.sizes, np.concatenate(proven, axis=-1), worst[:, places], places), ""
 
     def verdicts(self, clean: float) -> Iterator[Verdict]:
         """Yield the answer to each question that can be asked of what was found."""

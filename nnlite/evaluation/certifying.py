@@ -27,19 +27,20 @@ from nnlite.evaluation.accuracy import (
     FloatArray,
     IntArray,
     accuracy,
+    blocks_of,
     check_phi,
     draw,
     evaluate_attack,
+    length,
+    on_gpu,
     percent,
 )
 from nnlite.evaluation.intervals import Limits, rows_of, wilson
-from nnlite.evaluation.passes import BlockProgress
+from nnlite.evaluation.threads import OnProgress, OnShare, side_by_side
 from nnlite.network import Network
 
 CERTIFY_PHI = (0.01, 0.02, 0.05, 0.1)
 BLOCK = 25  # images at a time: what is finished is kept in blocks
-
-OnShare = Callable[[float], None]  # is told which share of some work is done
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def bracket(
     samples: Samples,
     options: CertifyOptions = CertifyOptions(),
     *,
-    on_progress: Callable[[float, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Bracket:
     """Certify and attack the images that the options draw, and return what is known of them.
 
@@ -161,31 +162,26 @@ def drawn(net: Network, samples: Samples, options: CertifyOptions) -> tuple[IntA
 def in_blocks(
     ask: Callable[[Samples, OnShare], tuple[Array, ...]],
     samples: Samples,
-    on_progress: Callable[[float, int], None],
+    on_progress: OnProgress,
 ) -> tuple[list[Array], bool]:
     """Return what `ask` finds of the samples, asked in blocks and joined (..., N), and whether it was interrupted.
 
     `ask` is given something to call with the share of its block that is done. After KeyboardInterrupt N counts the
     samples of the blocks that are finished; with none of them it goes on.
     """
-    found, interrupted = [], False
+    blocks, found, interrupted = blocks_of(len(samples), BLOCK), [], False
+
+    def work(number: int, on_share: OnShare) -> tuple[Array, ...]:
+        return ask(samples[blocks[number]], on_share)
+
     try:
-        for start in range(0, len(samples), BLOCK):
-            block = samples[start : start + BLOCK]
-            show = within(start, len(block), len(samples), on_progress)
-            show(0)
-            found.append(ask(block, show))
-        on_progress(len(samples), len(samples))
+        for one in side_by_side(work, [*map(length, blocks)], on_progress, alone=on_gpu(samples)):
+            found.append(one)  # one by one, to have what is finished when it is interrupted
     except KeyboardInterrupt:
         if not found:
             raise
         interrupted = True
     return [np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)], interrupted
-
-
-def within(start: int, count: int, total: int, on_progress: Callable[[float, int], None]) -> OnShare:
-    """Return what tells `on_progress` the images done, given the share of the `count` images from `start` on."""
-    return lambda share: on_progress(start + share * count, total)
 
 
 def prove(
@@ -216,10 +212,12 @@ def prove(
 
 def _ask(net: Network, samples: Samples, options: CertifyOptions, on_share: OnShare) -> tuple[BoolArray, BoolArray]:
     """Return which of a block of samples are proven, and which stand, at each phi: (phi, N) each."""
-    phi, attack, count = options.sizes, APGD(clip=options.clip), len(samples)
+    phi, attack = options.sizes, APGD(clip=options.clip)
     one = samples[:1]
     is_proven(net, *one.batch(slice(None), net.dtype), 0.0, box=one.box)  # refuses what has no proof
     # the attack is half of it, the certificates are the rest
-    show = BlockProgress(net, attack, len(phi), count, lambda done, total: on_share(done / total / 2))
-    stands = evaluate_attack(show.net, {"net": net}, samples, attack, phi, on_progress=show).correct["net"]
+    table = evaluate_attack(
+        net, {"net": net}, samples, attack, phi, on_progress=lambda done, total: on_share(done / total / 2)
+    )
+    stands = table.correct["net"]
     return prove(net, samples, stands, options, lambda share: on_share((1 + share) / 2)), stands

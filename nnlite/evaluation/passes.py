@@ -5,7 +5,8 @@ given a net that counts.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,39 +41,27 @@ def counted(net: Network, on_pass: Callable[[], None]) -> CountedNetwork:
     return CountedNetwork(net.layers, net.heads, on_pass)
 
 
-class BlockProgress:
-    """Tells how many images an attack has done, the share of a block that is under way included.
+class Passes:
+    """How many passes each block of images takes: the most that an attack can take, then what the block before took.
 
-    It is the `on_progress` of evaluate_attack. The share is that of the passes which the block before took, or for the
-    first block of the most that the attack can take.
-
-    Arguments:
-        net: Crafts the noise.
-        attack: How.
-        sizes: At how many phi.
-        block: How many images are attacked at a time.
-        on_progress: Called with the number of images that are done, which may be a fraction, and of all.
+    most: That of the first block.
     """
 
-    def __init__(
-        self, net: Network, attack: Attack, sizes: int, block: int, on_progress: Callable[[float, int], None]
-    ) -> None:
-        self.net = counted(net, self._on_pass)  # the one that the attack is to use
-        self._block, self._on_progress = block, on_progress
-        self._most, self._passes = most_passes(attack, sizes, net.sizes[-1]), 0
-        self._done, self._total = 0, 0
+    def __init__(self, most: int) -> None:
+        self._most = most
 
-    def __call__(self, done: int, total: int) -> None:
-        """Tell that `done` of `total` images are done."""
-        if done > self._done:
-            self._most = max(self._passes, 1)
-        self._done, self._total, self._passes = done, total, 0
-        self._on_progress(done, total)
+    @contextmanager
+    def counted(self, net: Network, on_share: Callable[[float], None]) -> Iterator[CountedNetwork]:
+        """Return a net to craft one block with, which tells `on_share` the share of its passes after each of them."""
+        passes, most = 0, self._most
 
-    def _on_pass(self) -> None:
-        self._passes += 1
-        share = min(1.0, self._passes / self._most)
-        self._on_progress(self._done + share * min(self._block, self._total - self._done), self._total)
+        def on_pass() -> None:
+            nonlocal passes
+            passes += 1
+            on_share(min(1.0, passes / most))
+
+        yield counted(net, on_pass)
+        self._most = max(passes, 1)
 
 
 def most_passes(attack: Attack, sizes: int, classes: int) -> int:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlite.backend import brief
-from nnlite.evaluation.accuracy import BLOCK, FloatArray, IntArray, percent
+from nnlite.evaluation.accuracy import FloatArray, IntArray, blocks_of, length, percent
+from nnlite.evaluation.threads import OnShare, side_by_side
 from nnlite.network import Network
 
 
@@ -50,8 +51,12 @@ def probabilities(net: Network, x: npt.NDArray[np.floating]) -> FloatArray:
 
 def logits(net: Network, x: npt.NDArray[np.floating]) -> FloatArray:
     """Return the logits of one net, (N, C) in float64 but computed in its own dtype, for rows x (N, D) on the host."""
-    blocks = (net.logits(x[start : start + BLOCK].astype(net.dtype)) for start in range(0, len(x), BLOCK))
-    return np.concatenate([block.astype(np.float64) for block in blocks])
+    blocks = blocks_of(len(x))
+
+    def work(number: int, _: OnShare) -> FloatArray:
+        return net.logits(x[blocks[number]].astype(net.dtype)).astype(np.float64)
+
+    return np.concatenate([*side_by_side(work, [*map(length, blocks)])])
 
 
 def softmax(logits: FloatArray) -> FloatArray:

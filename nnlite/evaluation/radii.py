@@ -4,7 +4,6 @@ The first is found by bisection over certificates. The second is the smallest no
 for it, and Auto-PGD, down a ladder of radii of which each is one percent smaller. Between the two nothing is known.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +15,10 @@ from nnlite.backend import Array, brief, to_host
 from nnlite.certify import is_proven
 from nnlite.datasets.samples import Samples
 from nnlite.evaluation.accuracy import BoolArray, FloatArray, IntArray
-from nnlite.evaluation.certifying import CertifyOptions, OnShare, drawn, in_blocks
+from nnlite.evaluation.certifying import CertifyOptions, drawn, in_blocks
 from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.promises import check_crafted
+from nnlite.evaluation.threads import OnProgress, OnShare
 from nnlite.init import generator
 from nnlite.network import Network
 
@@ -80,7 +80,7 @@ def find_radii(
     samples: Samples,
     options: CertifyOptions,
     *,
-    on_progress: Callable[[float, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Radii:
     """Return the radii of the images that the options draw; their phi does not matter.
 

@@ -160,9 +160,11 @@ def _portable_functions() -> tuple[Callable[[], dict[str, str]], Callable[..., A
         import threadpoolctl
 
         from nnlite.errors import NnliteError
+        from nnlite.evaluation.threads import limit_blocks
         from nnlite.grid.pool import run_task
 
         threadpoolctl.threadpool_limits(threads)  # for good: a worker's threads share the limit
+        limit_blocks(1)
         try:
             result = run_task(cloudpickle.loads(task), lambda progress: worker.log_event(TOPIC, (key, progress)))
         except NnliteError as error:

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeAlias
 import threadpoolctl
 
 from nnlite.errors import NnliteError
+from nnlite.evaluation.threads import limit_blocks, processors
 
 Task: TypeAlias = tuple[Any, ...]  # (function, *arguments); both must be importable where the task runs
 OnProgress: TypeAlias = Callable[[int, Any], None]  # takes the index of a task, and what it reports
@@ -52,16 +53,12 @@ def run_task(task: Task, listener: Callable[[Any], None]) -> Any:
         _listener.reset(before)
 
 
-def available_cpus() -> list[int]:
-    """Return the numbers of the processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def default_processes(device: str) -> int:
-    """Return how many processes train at the same time by default: one per core, and a single one on a GPU."""
-    return 1 if device == "gpu" else len(available_cpus())
+    """Return how many processes train at the same time by default: one per core, and a single one on a GPU.
+
+    Cores count as far as a container lets its processes use them.
+    """
+    return 1 if device == "gpu" else processors()
 
 
 def run_in_pool(
@@ -147,12 +144,16 @@ def _run(index: int, task: Task) -> Any:
 
 
 def _start(reports: Any, threads: int) -> None:
-    """Leave Ctrl-C to the parent, which ends its children; end when the parent is killed; and use so many threads."""
+    """Leave Ctrl-C to the parent, which ends its children; end when the parent is killed; and use so many threads.
+
+    They are those of BLAS, and blocks of images come one at a time: the other processors have processes of their own.
+    """
     global _reports
     _reports = reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     threadpoolctl.threadpool_limits(threads)
+    limit_blocks(1)
 
 
 def _end_with_parent() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import softmax
@@ -228,6 +228,8 @@ class ArtAttack:
     channels), for "square". Without one, or in images of a single line, neighbours mean nothing, and a square is one
     feature. NnliteError for an unknown name, an option of another attack, and a number below 1.
     """
+
+    one_at_a_time: ClassVar[bool] = True  # ART draws from NumPy's global generator
 
     name: str
     queries: int | None = None

@@ -8,19 +8,18 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from nnlite.errors import NnliteError
+from nnlite.storage import cgroups
 from nnlite.storage.refusals import RefusedError
 
 VARIABLE = "NNLITE_MEMORY"
 BUDGET = 100_000_000  # bytes; a checkpoint of the paper's net has 15 million
 UNPACKED = 16  # what the user's own data may hold of each byte that is really on the disk; text and images pack less
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-CGROUPS = Path("/sys/fs/cgroup")
 _FILES = {  # of the limit and of what is used, by the controller that /proc/self/cgroup names: none in version 2
     "": ("memory.max", "memory.current"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -73,21 +72,12 @@ def available() -> int:
 
 def _left_in_cgroups() -> Iterator[int]:
     """Yield what is left to the cgroups of this process, of either version; a container is one of them."""
-    if sys.platform != "linux":
-        return
-    for line in _read(Path("/proc/self/cgroup")).splitlines():
-        _, controllers, place = line.split(":", 2)
-        if controllers not in _FILES:
-            continue
-        root = CGROUPS / controllers
-        most, used = _FILES[controllers]
-        own = root / place.lstrip("/")
-        for folder in {root, *(one for one in (own, *own.parents) if root in one.parents)}:
-            limit, now = _read(folder / most).strip(), _read(folder / used).strip()
-            if limit.isdigit() and now.isdigit():
-                # pages of files that nobody uses are given back
-                cached = re.search(r"^(?:total_)?inactive_file (\d+)$", _read(folder / "memory.stat"), re.MULTILINE)
-                yield int(limit) - int(now) + (int(cached[1]) if cached else 0)
+    for controller, folder in cgroups.folders(*_FILES):
+        limit, now = (cgroups.read(folder / name) for name in _FILES[controller])
+        if limit.isdigit() and now.isdigit():
+            # pages of files that nobody uses are given back
+            cached = re.search(r"^(?:total_)?inactive_file (\d+)$", cgroups.read(folder / "memory.stat"), re.MULTILINE)
+            yield int(limit) - int(now) + (int(cached[1]) if cached else 0)
 
 
 def _left_of_address_space() -> Iterator[int]:
@@ -99,12 +89,6 @@ def _left_of_address_space() -> Iterator[int]:
     most, _ = resource.getrlimit(resource.RLIMIT_AS)
     if most != resource.RLIM_INFINITY:
         yield most - int(psutil.Process().memory_info().vms)
-
-
-def _read(path: Path) -> str:
-    with suppress(OSError, ValueError):
-        return path.read_text("utf-8")
-    return ""
 
 
 def in_words(count: int) -> str:

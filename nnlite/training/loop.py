@@ -19,6 +19,7 @@ from nnlite.datasets.rotation import rotated
 from nnlite.datasets.samples import Dataset, Samples, concatenate
 from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import accuracy
+from nnlite.evaluation.threads import one_blas_thread
 from nnlite.init import generator
 from nnlite.network import MAIN, Network, mlp, stack, unstack
 from nnlite.sgd import Update, train_step
@@ -129,7 +130,8 @@ def train_stack(
 ) -> list[TrainingResult]:
     """Train a net for each of `models` side by side, with the results of `train`, and return them in this order.
 
-    A net that diverges, or that comes to rest, leaves the others alone. NnliteError for settings that cannot be
+    A net that diverges, or that comes to rest, leaves the others alone. Products take one BLAS thread, unless you have
+    set a limit of your own, see `nnlite.evaluation.threads.one_blas_thread`. NnliteError for settings that cannot be
     stacked, and for a stack that does not fit into memory.
 
     Arguments:
@@ -140,6 +142,18 @@ def train_stack(
         resume_from: the states to go on from, in place of either.
         on_checkpoint: called with all states after each epoch, as that of `train`.
     """
+    with one_blas_thread():
+        return _train(models, data, on_epoch, nets, resume_from, on_checkpoint)
+
+
+def _train(
+    models: Sequence[Settings],
+    data: Mapping[int, Dataset],
+    on_epoch: Callable[[int, Epoch], None],
+    nets: Sequence[Network],
+    resume_from: Sequence[TrainingState],
+    on_checkpoint: Callable[[list[TrainingState]], None],
+) -> list[TrainingResult]:
     update_of(*models)  # an error, before anything else, where they cannot be stacked
     common = models[0]
     if common.device == "cpu":

@@ -19,7 +19,7 @@ from nnlite.bench.report import race_report
 from nnlite.bench.workload import Workload
 from nnlite.errors import NnliteError
 from nnlite.evaluation.pictures import SETTINGS
-from nnlite.grid.pool import available_cpus
+from nnlite.evaluation.threads import available_cpus
 from nnlite.layers import Dense
 from nnlite.methods import METHODS
 from nnlite.network import mlp

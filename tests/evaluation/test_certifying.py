@@ -15,6 +15,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation import certifying
 from nnlite.evaluation.auditing import AuditOptions
 from nnlite.evaluation.certifying import BLOCK, Bracket, CertifyOptions, bracket
+from nnlite.evaluation.threads import blocks_at_a_time
 from nnlite.layers import Dense, ReLU
 from nnlite.network import Network, mlp, stack
 
@@ -195,7 +196,8 @@ def test_what_cannot_be_certified_is_refused_before_any_attack(trained, monkeypa
 
 def test_an_interrupt_keeps_the_images_that_are_finished(asked):
     net, samples, whole = asked
-    found = bracket(net, samples, QUICK, on_progress=interrupted_at(2 * BLOCK))
+    with blocks_at_a_time(1):
+        found = bracket(net, samples, QUICK, on_progress=interrupted_at(2 * BLOCK))
     assert found.interrupted
     assert (found.rows == whole.rows[: 2 * BLOCK]).all()
     assert (found.proven == whole.proven[:, : 2 * BLOCK]).all()
@@ -209,7 +211,8 @@ def test_an_interrupt_at_the_first_images_goes_on_to_the_caller(asked):
 
 def test_progress_counts_the_images(asked):
     calls = []
-    bracket(asked[0], asked[1], QUICK, on_progress=lambda *call: calls.append(call))
+    with blocks_at_a_time(1):
+        bracket(asked[0], asked[1], QUICK, on_progress=lambda *call: calls.append(call))
     done = [done for done, _ in calls]
     assert done == sorted(done)
     assert {0, 25, 50, 60} <= set(done)

@@ -7,8 +7,9 @@ from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1
 from nnlite.evaluation.accuracy import evaluate_attack
 from nnlite.evaluation.fmn import FMN
-from nnlite.evaluation.passes import BlockProgress, counted, most_passes
+from nnlite.evaluation.passes import counted, most_passes
 from nnlite.evaluation.random_signs import RandomSigns
+from nnlite.evaluation.threads import blocks_at_a_time
 from nnlite.lbfgs import LBFGS
 
 PHI = (0.0, 0.05, 0.1)
@@ -18,8 +19,10 @@ def told_by(attack, trained, block=20):
     """Return the table of an attack on 50 images with progress, and the number of images done at each call."""
     data, net = trained
     calls = []
-    show = BlockProgress(net, attack, len(PHI), block, lambda *call: calls.append(call))
-    table = evaluate_attack(show.net, {"net": net}, data.test[:50], attack, PHI, block=block, on_progress=show)
+    with blocks_at_a_time(1):
+        table = evaluate_attack(
+            net, {"net": net}, data.test[:50], attack, PHI, block=block, on_progress=lambda *call: calls.append(call)
+        )
     assert {total for _, total in calls} == {50}
     return table, [done for done, _ in calls]
 

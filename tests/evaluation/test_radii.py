@@ -17,6 +17,7 @@ from nnlite.evaluation.certifying import CertifyOptions
 from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.pictures import plot_radii
 from nnlite.evaluation.radii import Radii, find_radii
+from nnlite.evaluation.threads import blocks_at_a_time
 from nnlite.layers import Dense
 from nnlite.network import Network, stack
 
@@ -110,7 +111,8 @@ def test_an_interrupt_keeps_the_images_that_are_finished(trained):
         if done >= 25:
             raise KeyboardInterrupt
 
-    radii = find_radii(net, data.test[:30], CertifyOptions(examples=None), on_progress=on_progress)
+    with blocks_at_a_time(1):
+        radii = find_radii(net, data.test[:30], CertifyOptions(examples=None), on_progress=on_progress)
     assert radii.interrupted
     assert (len(radii.proven), len(radii.rows)) == (25, 25)
 

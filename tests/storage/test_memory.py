@@ -8,12 +8,13 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 from peak import peak
 
 from nnlite.datasets import load
 from nnlite.errors import NnliteError
-from nnlite.storage import memory
+from nnlite.storage import cgroups
 from nnlite.storage.memory import BUDGET, available, budget, data_budget, expect_budget
 from nnlite.storage.refusals import RefusedError
 from nnlite.storage.tensors import open_arrays, write_arrays
@@ -116,7 +117,7 @@ def test_no_more_memory_than_ulimit_leaves_is_promised():
     resource.setrlimit(resource.RLIMIT_AS, (1 << 44, limits[1]))
     try:
         wide = available()
-        resource.setrlimit(resource.RLIMIT_AS, (memory.psutil.Process().memory_info().vms + 50_000_000, limits[1]))
+        resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 50_000_000, limits[1]))
         assert 0 < available() <= 50_000_000 < wide
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
@@ -133,9 +134,9 @@ def test_no_more_memory_than_a_container_has_is_promised(tmp_path, monkeypatch, 
     limit, used, cached = names
     for name, text in ((limit, "1000\n"), (used, "900\n"), ("memory.stat", f"anon 1\n{cached}\n")):
         (tmp_path / folder / name).write_text(text)
-    real = memory._read
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
-    monkeypatch.setattr(memory, "_read", lambda path: f"9:cpu:/\n{line}\n" if path.name == "cgroup" else real(path))
+    real = cgroups.read
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroups, "read", lambda path: f"9:cpu:/\n{line}\n" if path.name == "cgroup" else real(path))
     assert available() == 107
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from nnlite.backend import Array
 from nnlite.bench.process import BenchProcess
 from nnlite.bench.workload import Runner, Workload
-from nnlite.grid.pool import available_cpus
+from nnlite.evaluation.threads import available_cpus
 
 Build: TypeAlias = Callable[[Workload, int], Runner]
 
