@@ -7,7 +7,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
+.PHONY: help demo test coverage mutants test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines idea cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,9 @@ fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; t
 
 lines: ## count the code lines of the engine and write them into README.md
 	@$(PYTHON) tests/tools/code_lines.py
+
+idea: .venv/nnlite ## draw the README's diagram of one step of DataGrad
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python docs/images/idea.py
 
 cupy-names: ## ask CuPy, without a GPU, whether it has what nnlite calls, with the keywords used
 	$(PYTHON) -m venv build/cupy
