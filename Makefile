@@ -7,7 +7,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants site test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines idea cupy-names bench clean
+.PHONY: help demo test coverage mutants site tour test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines idea cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,7 +36,10 @@ mutants: .venv/test ## change the engine in each place and see whether a test fa
 site: .venv/site build/katex ## build the site into build/site, where it is read without a network, and check its links
 	rm -rf build/site
 	$(BIN)/sphinx-build -W --keep-going --quiet -c docs/site docs build/site
-	NNLITE_SITE=build/site $(BIN)/python -m pytest -q tests/test_site.py
+	NNLITE_SITE=build/site $(BIN)/python -m pytest -q tests/test_site.py tests/test_tour.py
+
+tour: .venv/site ## run the notebook of the docs and write its outputs anew
+	$(BIN)/python tests/tools/tour.py
 
 test-browser: .venv/test ## run the tests of the explorer's page in Chromium, which Debian has with its driver
 	$(BIN)/pip install --quiet --editable ".[test,browser]"

@@ -59,8 +59,9 @@ def link_within(text: list[str]) -> None:
     for pattern, target in (
         (r"\]\((?:\.\./)*nnlite/(\w+)(?:\.py)?\)", r"](#nnlite.\1)"),
         (r"\]\((?:\.\./)*(CONTRIBUTING|CHANGELOG|SECURITY)\.md", r"](/site/\1.md"),
+        (r"\]\(\.\./README\.md\)", "](/index.md)"),
         (r"\]\((LICENSE|CITATION\.cff|data/[\w.-]+)\)", r"](path:../\1)"),
-        (r"\[([^]]+)\]\((explorer\.html)\)", r'<a href="\2">\1</a>'),
+        (r"\[([^]]+)\]\((explorer\.html)\)", r"<a href=\2>\1</a>"),
     ):
         text[0] = re.sub(pattern, target, text[0])
 
