@@ -7,7 +7,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
+.PHONY: help demo test coverage mutants site tour test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines idea cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,15 @@ coverage: .venv/test ## run all tests and list the lines and branches that none 
 mutants: .venv/test ## change the engine in each place and see whether a test fails; takes an hour
 	$(BIN)/pip install --quiet --editable ".[test,mutation]"
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -W ignore::SyntaxWarning tests/tools/mutants.py
+
+# Warnings are errors. Node comes from the package index, like everything else.
+site: .venv/site build/katex ## build the site into build/site, where it is read without a network, and check its links
+	rm -rf build/site
+	$(BIN)/sphinx-build -W --keep-going --quiet -c docs/site docs build/site
+	NNLITE_SITE=build/site $(BIN)/python -m pytest -q tests/test_site.py tests/test_tour.py
+
+tour: .venv/site ## run the notebook of the docs and write its outputs anew
+	$(BIN)/python tests/tools/tour.py
 
 test-browser: .venv/test ## run the tests of the explorer's page in Chromium, which Debian has with its driver
 	$(BIN)/pip install --quiet --editable ".[test,browser]"
@@ -84,6 +93,9 @@ fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; t
 lines: ## count the code lines of the engine and write them into README.md
 	@$(PYTHON) tests/tools/code_lines.py
 
+idea: .venv/nnlite ## draw the README's diagram of one step of DataGrad
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python docs/images/idea.py
+
 cupy-names: ## ask CuPy, without a GPU, whether it has what nnlite calls, with the keywords used
 	$(PYTHON) -m venv build/cupy
 	build/cupy/bin/pip install --quiet "$$(grep -o 'cupy-.*' setup.cfg)"
@@ -102,6 +114,14 @@ clean: ## delete the virtual environment, caches, and what the demo made
 
 .venv/nnlite: .venv/bin/python $(SETTINGS)
 	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/site: .venv/test
+	$(BIN)/pip install --quiet --editable ".[test,site]"
+	@touch $@
+
+build/katex: .venv/site
+	$(BIN)/npm install --silent --no-audit --no-fund --prefix $@ katex@0.16.22
 	@touch $@
 
 .venv/test .venv/lint: .venv/nnlite $(SETTINGS)

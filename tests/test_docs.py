@@ -8,15 +8,19 @@ only parsed. A `python` fence that imports a library of PERHAPS is left out wher
 import importlib.util
 import pkgutil
 import re
+import runpy
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
+from nnlite import L1, Term, weighted_passes
 from nnlite.cli.main import main
+from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 
 ROOT = Path(__file__).parent.parent
@@ -107,3 +111,23 @@ def test_each_test_that_a_page_names_is_there(page):
     there = {name for path in tests for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))}
     assert named
     assert not named - there
+
+
+@pytest.mark.once
+def test_the_diagram_of_the_readme_shows_a_step_of_datagrad(tmp_path):
+    """Its mix is that of `weighted_passes`, whose gradients are checked elsewhere; its numbers are in the files."""
+    script = runpy.run_path(str(ROOT / "docs/images/idea.py"))
+    step = script["idea"]()
+    d, label = load("digits").test.batch(slice(474, 475))
+    np.testing.assert_array_equal(step.clean.inputs[0], d)
+    passes = weighted_passes(step.net, d, label, [Term(L1, 0.01, 0.1)])
+    by_engine = next(iter(step.net.gradients(passes)))["W"]
+    np.testing.assert_array_equal(step.gradients[2], by_engine)
+    script["draw"](step, tmp_path / "idea.svg")
+    committed = (ROOT / "docs/images/idea.svg").read_text("utf-8")
+    drawn = (tmp_path / "idea.svg").read_text("utf-8")
+    words, others = (" ".join(re.findall(r"<!-- \(?(.*?)(?: %\))? -->", text)) for text in (drawn, committed))
+    assert alike(words.split(), others.split())
+    said = " ".join(re.findall(r"reads \d, loss [\d.]+", (ROOT / "README.md").read_text("utf-8")))
+    shown = " ".join(f"reads {one.logits[0].argmax()}, loss {one.loss[0]:.3f}" for one in (step.clean, step.shifted))
+    assert alike(said.split(), shown.split())

@@ -2,7 +2,7 @@
 
     python tests/tools/mutants.py losses lbfgs    # or without names: all of them
 
-prints each mutant that no test noticed, and the share that was killed; docs/mutants.md says why those live. The
+prints each mutant that no test noticed, and the share that was killed; docs/trust.md says why those live. The
 mutants are Cosmic Ray's. Each is tested in a fork of a process that has imported all libraries, by the tests of its
 file, with 20 examples of Hypothesis that are always the same; the source on the disk stays as it is.
 """
