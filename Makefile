@@ -7,7 +7,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
+.PHONY: help demo test annotated coverage mutants test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -81,8 +81,13 @@ fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; t
 	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report; do \
 		$(BIN)/python tests/tools/fuzz $$reader --inputs 100000 || exit 1; done
 
-lines: ## count the code lines of the engine and write them into README.md
+lines: .venv/nnlite ## after a change to the engine: its sizes into README.md, its source into docs/annotated.md
 	@$(PYTHON) tests/tools/code_lines.py
+	@$(BIN)/python tests/tools/shown_source.py docs/annotated.md
+
+annotated: .venv/test ## run the annotated paper, docs/annotated.md, and compare it with the list of sentences
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_annotated.py \
+		"tests/test_docs.py::test_code_in_the_docs_runs[annotated.md]"
 
 cupy-names: ## ask CuPy, without a GPU, whether it has what nnlite calls, with the keywords used
 	$(PYTHON) -m venv build/cupy
