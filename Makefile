@@ -7,7 +7,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test annotated coverage mutants test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
+.PHONY: help demo test annotated exercise coverage mutants test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ demo: .venv/nnlite ## train two models on the embedded digits, attack them, draw
 
 test: .venv/test ## run all tests, those of the documentation included, in a process for each core
 	$(BIN)/python -m pytest -n logical
+
+exercise: .venv/nnlite ## say whether an exercise of docs/exercises.md is solved: make exercise N=3
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python docs/exercises/check.py $(N)
 
 coverage: .venv/test ## run all tests and list the lines and branches that none reaches; below 95 % it fails
 	$(BIN)/coverage erase

@@ -63,6 +63,22 @@ def test_moving_away_from_kinks_leaves_a_net_that_is_clear_as_it_was():
     assert (moved.layers[0].b == 0).all()
 
 
+class Spoiled(Dense):
+    """A Dense layer whose weight gradient is too large by 0.1 %."""
+
+    def gradients(self, x, dy, change=None):
+        sound = super().gradients(x, dy, change)
+        return {**sound, "W": 1.001 * sound["W"]}
+
+
+def test_a_fault_stays_in_a_net_that_is_moved_away_from_its_kinks():
+    rng = np.random.default_rng(0)
+    first, relu, last = biased_mlp([4, 5, 3], rng).layers
+    net, x, y = Network((Spoiled(first.W, first.b), relu, last)), rng.random((6, 4)), rng.integers(0, 3, 6)
+    failed = [check.name for check in check_network(away_from_kinks(net, x), x, y) if not check.passed]
+    assert failed == ["layer 0 W"]
+
+
 @dataclass(frozen=True, eq=False)
 class WrongBackward(Dense):
     """The error it hands down is wrong by 0.1 %."""
