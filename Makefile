@@ -7,7 +7,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants site tour test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines idea cupy-names bench clean
+.PHONY: help demo test annotated exercise coverage mutants site tour test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines idea cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ demo: .venv/nnlite ## train two models on the embedded digits, attack them, draw
 
 test: .venv/test ## run all tests, those of the documentation included, in a process for each core
 	$(BIN)/python -m pytest -n logical
+
+exercise: .venv/nnlite ## say whether an exercise of docs/exercises.md is solved: make exercise N=3
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python docs/exercises/check.py $(N)
 
 coverage: .venv/test ## run all tests and list the lines and branches that none reaches; below 95 % it fails
 	$(BIN)/coverage erase
@@ -90,8 +93,13 @@ fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; t
 	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report; do \
 		$(BIN)/python tests/tools/fuzz $$reader --inputs 100000 || exit 1; done
 
-lines: ## count the code lines of the engine and write them into README.md
+lines: .venv/nnlite ## after a change to the engine: its sizes into README.md, its source into docs/annotated.md
 	@$(PYTHON) tests/tools/code_lines.py
+	@$(BIN)/python tests/tools/shown_source.py docs/annotated.md
+
+annotated: .venv/test ## run the annotated paper, docs/annotated.md, and compare it with the list of sentences
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_annotated.py \
+		"tests/test_docs.py::test_code_in_the_docs_runs[annotated.md]"
 
 idea: .venv/nnlite ## draw the README's diagram of one step of DataGrad
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python docs/images/idea.py

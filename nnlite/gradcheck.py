@@ -197,7 +197,7 @@ def away_from_kinks(net: Network, x: Array, margin: float = 1e-2) -> Network:
             z = layer.forward(x)
             tried = z + shifts.reshape(-1, *(1,) * z.ndim)
             blocked = (abs(tried) < margin).any(axis=-2)  # (shifts, ..., units)
-            layer = Dense(layer.W, layer.b + shifts[blocked.argmin(axis=0)])
+            layer = with_parameters(layer, {"b": layer.b + shifts[blocked.argmin(axis=0)]})
         layers.append(layer)
         x = layer.forward(x)
     return net.rebuild([*layers, *net.heads.values()])

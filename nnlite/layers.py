@@ -1,7 +1,7 @@
 """The layers of a multilayer perceptron, Dense and ReLU, and what a layer of your own must have.
 
 A layer keeps its parameters and nothing else. `forward` maps x to y. The way back is cut in two: `backward` carries the
-error dy on to dx, and `add_gradients` adds up weight gradients. An attack needs only the first. `tangent` says how y
+error dy on to dx, and `gradients` forms the weight gradients. An attack needs only the first. `tangent` says how y
 moves when x does. Each is given what the layer saw, x, so two passes over one layer cannot disturb each other.
 
 Shapes: x is (..., N, in) and y (..., N, out), N examples. Leading axes are a stack of models, or absent.
@@ -28,7 +28,7 @@ class Layer(Protocol):
         gradients(x, dy, change=None)    dloss of each parameter, summed over the N rows; with `change`, how that
                                          moves when x moves along `change` and dy stays
 
-    or in its place, as Dense does, since a product can be added without being formed,
+    and may have, as Dense does, since a product can be added without being formed,
 
         add_gradients(into, scale, x, dy, change=None)    adds scale times them to the arrays of `into`, in place
 
@@ -61,6 +61,11 @@ class Dense:
     piecewise_linear: ClassVar[bool] = True
     __repr__ = brief()
 
+    def __init_subclass__(cls) -> None:
+        """Let gradients of a subclass's own count: then they are what is added."""
+        if "gradients" in vars(cls) and "add_gradients" not in vars(cls):
+            cls.add_gradients = None  # type: ignore[assignment, method-assign]
+
     @property
     def parameters(self) -> Parameters:
         """The arrays that training changes, by name."""
@@ -83,12 +88,18 @@ class Dense:
         """Return how y moves when x moves along `change`: change W."""
         return change @ self.W
 
-    def add_gradients(self, into: Parameters, scale: Number, x: Array, dy: Array, change: Array | None = None) -> None:
-        """Add scale times dW = x^T dy and db = sum of dy, over the N rows; or, with `change`, times how they move.
+    def gradients(self, x: Array, dy: Array, change: Array | None = None) -> Parameters:
+        """Return dW = x^T dy and db = sum of dy, summed over the N rows; or, with `change`, how they move.
 
         One example gives dL/dW_ij = x_i dL/dy_j; the product of the matrices sums it over the examples. The bias sees
         a constant 1. When x moves along `change` and dy stays, dW moves by change^T dy, and db does not.
         """
+        if change is None:
+            return {"W": x.swapaxes(-1, -2) @ dy, "b": dy.sum(axis=-2)}
+        return {"W": change.swapaxes(-1, -2) @ dy, "b": get_xp(dy).zeros_like(dy[..., 0, :])}
+
+    def add_gradients(self, into: Parameters, scale: Number, x: Array, dy: Array, change: Array | None = None) -> None:
+        """Add scale times `gradients` to the arrays of `into`, in place; dW itself is never formed."""
         add_product(into["W"], scale, (x if change is None else change).swapaxes(-1, -2), dy)
         if change is None:
             into["b"] += per_model(scale, into["b"]) * dy.sum(axis=-2)
@@ -136,7 +147,7 @@ def add_gradients(
     layer: Any, into: Parameters, scale: Number, x: Array, dy: Array, change: Array | None = None
 ) -> None:
     """Add scale times the gradients of a layer's parameters to the arrays of `into`, in place; scale may be (S,)."""
-    if getattr(layer, "gradients", None) is None:
+    if getattr(layer, "add_gradients", None) is not None:
         layer.add_gradients(into, scale, x, dy, change)
         return
     slopes = layer.gradients(x, dy) if change is None else layer.gradients(x, dy, change)

@@ -394,9 +394,7 @@ def _width_after(name: str, layer: Layer, width: int | None) -> int | None:
     """
     expect_methods(name, layer, "parameters", "forward", "backward")
     if not isinstance(layer, Dense):
-        adds = getattr(layer, "add_gradients", None) is not None
-        gradients = "add_gradients" if adds else "gradients"
-        expect_methods(name, layer, *([gradients, *layer.parameters] if layer.parameters else []))
+        expect_methods(name, layer, *(["gradients", *layer.parameters] if layer.parameters else []))
         return None if layer.parameters else width
     W, b = layer.W.shape, layer.b.shape
     if len(W) not in (2, 3) or b != (*W[:-2], W[-1]) or width not in (None, W[-2]):

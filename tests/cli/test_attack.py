@@ -128,7 +128,7 @@ def test_the_help_says_of_each_attack_what_it_is_and_of_each_option_who_takes_it
 def test_progress_goes_to_stderr_where_the_attack_takes_long(attacked, monkeypatch):
     monkeypatch.setattr("nnlite.cli.progress.PATIENCE", 0)
     monkeypatch.setattr("nnlite.cli.progress.PAUSE", 0)
-    result = attacked("--adversary", "rect", "--noise", "pgd", "--steps", 2, "--json")
+    result = attacked("--adversary", "rect", "--noise", "pgd", "--steps", 2, "--threads", 1, "--json")
     assert json.loads(result.stdout)["examples"] == 500
     shown = [line for line in result.stderr.splitlines() if line.endswith("  PGD noise")]
     percent = [int(line.partition("%")[0]) for line in shown]

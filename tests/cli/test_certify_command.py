@@ -121,7 +121,7 @@ def test_ctrl_c_prints_what_is_finished(certified, interrupt):
 
 def test_ctrl_c_keeps_the_runs_before(certified, interrupt):
     interrupt(3)
-    result = certified("rect", MULTITASK, "--json")
+    result = certified("rect", MULTITASK, "--threads", 1, "--json")
     assert result.exit_code == 130
     (shown,) = json.loads(result.stdout)["runs"]
     assert (shown["run"], len(shown["images"]), shown["interrupted"]) == ("rect", 40, False)

@@ -12,6 +12,7 @@ import threadpoolctl
 
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
+from nnlite.evaluation import threads
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.methods import METHODS
 from nnlite.training import loop as training
@@ -417,16 +418,16 @@ def test_blas_has_one_thread_or_as_many_as_asked_for(nnlite, tmp_path, threads):
         ("certify mine", "certify.data_of"),
     ],
 )
-def test_attacks_audits_and_certificates_take_threads_too(nnlite, monkeypatch, command, work):
+def test_attacks_audits_and_certificates_take_threads_for_blocks_of_images(nnlite, monkeypatch, command, work):
     nnlite(*TINY, "--name", "mine")
     seen = []
 
     def look(*args, **kwargs):
-        seen.append(environment()["BLAS threads"])
+        seen.append((environment()["BLAS threads"], *threads._limit))
         raise NnliteError("enough")
 
     monkeypatch.setattr(f"nnlite.cli.{work}", look)
     with threadpoolctl.threadpool_limits(3):
-        for more in ([], ["--threads", 2]):
+        for more in ([], ["--threads", 1]):
             nnlite(*command.split(), *more)
-    assert seen == ["1", "2"]
+    assert seen == [("1", threads.processors()), ("1", 1)]

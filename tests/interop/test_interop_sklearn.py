@@ -251,6 +251,7 @@ def test_two_tasks_take_the_shape_of_an_image(rows, tmp_path, monkeypatch):
 
 def test_a_net_that_was_trained_on_the_gpu_is_on_the_host(rows, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", strict_cupy)
+    monkeypatch.setattr("nnlite.blas._gemm", lambda char: None)  # the host rounds as the stand-in does
     model, expected = small(device="gpu", **DGL1).fit(*rows), small(**DGL1).fit(*rows)
     for _ in range(2):
         assert all(type(layer.W) is np.ndarray for layer in model.net_.layers if layer.parameters)
