@@ -28,7 +28,6 @@ from nnlite.cli.options import (
 )
 from nnlite.cli.progress import progress
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import BLOCK
 from nnlite.evaluation.pictures import check_picture
 from nnlite.evaluation.threads import available_cpus
 from nnlite.methods import METHODS
@@ -120,7 +119,9 @@ def step(**given: Any) -> list[Race]:
 @bench.command()
 @click.option("--noise", type=Choice(["pgd", "pgd-l2"]), default="pgd", show_default=True, help="Attack.")
 @click.option("--steps", type=click.IntRange(1), default=40, show_default=True, help="Steps of the attack.")
-@click.option("--rows", type=click.IntRange(1), default=BLOCK, show_default=True, help="Images crafted at a time.")
+@click.option(
+    "--rows", type=click.IntRange(1), default=1000, show_default=True, help="Images; nnlite takes 250 at a time."
+)
 @hidden_option
 @_race
 def attack(noise: str, steps: int, rows: int, **given: Any) -> list[Race]:

@@ -1,11 +1,14 @@
 """nnlite itself, and the matrix products alone."""
 
 import numpy as np
+import threadpoolctl
 
 from nnlite.backend import Array, synchronize, to_device, to_host
 from nnlite.bench.matmuls import Matmul, attack_matmuls, multiply, step_matmuls
 from nnlite.bench.peers.several import in_processes, in_turn
 from nnlite.bench.workload import Runner, Workload, parameters
+from nnlite.evaluation.accuracy import blocks_of, length
+from nnlite.evaluation.threads import OnShare, blocks_at_a_time, side_by_side
 from nnlite.network import MAIN, Network
 from nnlite.sgd import train_step
 from nnlite.training.loop import train_stack
@@ -14,7 +17,9 @@ from nnlite.training.update import update_of
 
 def build(work: Workload, threads: int) -> Runner:
     """Return the Runner of nnlite; several models are a stack."""
-    return {"step": _steps, "epoch": _steps, "attack": _attack, "train": _train}[work.kind](work)
+    if work.kind == "attack":
+        return _attack(work, threads)
+    return {"step": _steps, "epoch": _steps, "train": _train}[work.kind](work)
 
 
 one_after_another = in_turn(build)
@@ -34,16 +39,23 @@ def _steps(work: Workload) -> Runner:
     return Runner(run, lambda: parameters(net))
 
 
-def _attack(work: Workload) -> Runner:
+def _attack(work: Workload, threads: int) -> Runner:
+    """Return the Runner that crafts as `evaluate_attack` does: blocks of images side by side, one BLAS thread each."""
     net, x, y = _start(work)
-    images, rng = [x], np.random.default_rng(work.settings.seed)
+    made, rng, blocks = [x], np.random.default_rng(work.settings.seed), blocks_of(work.rows)
+
+    def craft(number: int, _: OnShare) -> Array:
+        rows = blocks[number]
+        return work.attack.craft(net, x[rows], y[MAIN][rows], (work.phi,), rng).images[0]  # PGD draws for restarts only
 
     def run(n: int) -> None:
-        for _ in range(n):
-            images[:] = work.attack.craft(net, x, y[MAIN], (work.phi,), rng).images
+        alone = work.settings.device == "gpu"
+        with threadpoolctl.threadpool_limits(1), blocks_at_a_time(threads):
+            for _ in range(n):
+                made[:] = side_by_side(craft, [*map(length, blocks)], alone=alone)
         synchronize(x)
 
-    return Runner(run, lambda: [to_host(images[0])])
+    return Runner(run, lambda: [np.concatenate([*map(to_host, made)])])
 
 
 def _train(work: Workload) -> Runner:
