@@ -13,6 +13,8 @@ from nnlite.evaluation.radii import find_radii
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 PLAIN = Settings(hidden=(32,), epochs=5)
 OTHER = Settings(hidden=(32,), epochs=5, reg="dgl1", lam=0.01, phi=0.1, multitask=True, gamma=0.5)
 MULTITASK = OTHER.method_name
@@ -83,7 +85,7 @@ def test_the_table_fits_80_columns_and_progress_goes_to_stderr(certified, traine
 
 
 def test_several_runs_stand_below_one_another(certified):
-    result = certified("rect", MULTITASK)
+    result = certified("rect", MULTITASK, "--threads", 1)
     assert result.exit_code == 0, result.stderr
     titles = [line.split()[0] for line in result.stdout.splitlines() if "under noise" in line]
     assert titles == ["rect", MULTITASK]
@@ -112,7 +114,7 @@ def test_a_proven_image_that_falls_is_an_error(certified, monkeypatch):
 
 def test_ctrl_c_prints_what_is_finished(certified, interrupt):
     interrupt(2)
-    result = certified("rect", MULTITASK)
+    result = certified("rect", MULTITASK, "--threads", 1)
     assert result.exit_code == 130
     assert "25 test images of digits" in result.stdout
     assert MULTITASK not in result.stdout
@@ -129,7 +131,7 @@ def test_ctrl_c_keeps_the_runs_before(certified, interrupt):
 
 def test_ctrl_c_at_once_prints_nothing(certified, interrupt):
     interrupt(1)
-    result = certified("rect", "--json")
+    result = certified("rect", "--threads", 1, "--json")
     assert (result.exit_code, result.stdout, result.stderr.strip()) == (130, "", "Interrupted.")
 
 

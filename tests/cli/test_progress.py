@@ -315,6 +315,7 @@ def test_elsewhere_it_is_one_line(nnlite):
 QUICK = ("--examples", 10, "--steps", 2, "--apgd-steps", 3, "--tries", 1, "--proven", 0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_no_color_holds_for_all_that_is_printed(nnlite, pseudo_terminal, no_color):
     nnlite("train", *NET, "--name", "rect")

@@ -20,6 +20,8 @@ from nnlite.losses import softmax_cross_entropy
 from nnlite.network import stack
 from nnlite.penalties import L2_NORM
 
+pytestmark = pytest.mark.once
+
 ABLE = [
     R1,
     R2,

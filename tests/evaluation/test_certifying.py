@@ -47,6 +47,7 @@ def asked(trained):
 # What is found
 
 
+@pytest.mark.once
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**16), st.booleans())
 def test_of_a_linear_net_nothing_is_unknown(seed, clip):

@@ -21,6 +21,8 @@ from nnlite.evaluation.threads import blocks_at_a_time
 from nnlite.layers import Dense
 from nnlite.network import Network, stack
 
+pytestmark = pytest.mark.once
+
 FEW = CertifyOptions(examples=12)
 
 

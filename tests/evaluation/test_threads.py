@@ -23,6 +23,8 @@ from nnlite.evaluation.threads import blocks_at_a_time, check_threads, one_blas_
 from nnlite.storage import cgroups
 from nnlite.training import Settings, train
 
+pytestmark = pytest.mark.once
+
 NUMBERS = (1, 2, 4)
 
 
@@ -52,13 +54,13 @@ def found_by(net, samples):
     yield accuracy(net, samples)
     yield logits(net, samples.batch(slice(None))[0])
     for attack in (R1, PGD(steps=3, restarts=2), APGD(steps=5, restarts=3), FMN(steps=5), RandomSigns(3)):
-        table = evaluate_attack(net, {"net": net}, samples, attack, (0.0, 0.05, 0.2), block=20)
+        table = evaluate_attack(net, {"net": net}, samples[:70], attack, (0.0, 0.05, 0.2), block=20)
         yield table.correct["net"]
         yield from table.lengths.values()
-    options = CertifyOptions((0.01, 0.05), examples=60)
+    options = CertifyOptions((0.01,), examples=60)
     found = bracket(net, samples, options)
     yield from (found.proven, found.stands)
-    radii = find_radii(net, samples, CertifyOptions(examples=30))
+    radii = find_radii(net, samples, CertifyOptions(examples=27, splits=8))
     yield from (radii.proven, radii.broken, radii.distance)
 
 

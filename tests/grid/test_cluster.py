@@ -243,6 +243,7 @@ def test_the_command_trains_on_a_cluster_and_goes_on(dask, nnlite, tmp_path):
     assert "0 of 2 nets are left" in again.stderr
 
 
+@pytest.mark.once
 def test_ctrl_c_ends_a_local_cluster_and_keeps_what_is_finished(ctrl_c, tmp_path):
     arguments = ["grid", "--hidden", "64", "--epochs", "300", "--seed", "0,1,2,3", "--jobs", "2", "--scheduler", LOCAL]
     assert ctrl_c(*arguments).splitlines()[-1] == "Interrupted: finished runs are kept; the same command continues."
