@@ -84,6 +84,13 @@ def synchronize(array: Array) -> None:
         xp.cuda.get_current_stream().synchronize()
 
 
+def add_product_on_gpu(into: Array, scale: float, a: Array, b: Array) -> None:
+    """Add scale a b to `into` in place, by cuBLAS: matrices of a GPU, (M, N), (M, K) and (K, N), of one dtype."""
+    from cupy import cublas  # which `import cupy` alone does not load
+
+    cublas.gemm("N", "N", a, b, out=into, alpha=scale, beta=1.0)
+
+
 def _cupy() -> Any:
     try:
         import cupy

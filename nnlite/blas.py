@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from nnlite.backend import Array, Number, get_xp, per_model
+from nnlite.backend import Array, Number, add_product_on_gpu, get_xp, per_model
 
 Gemm: TypeAlias = Callable[..., None]
 
@@ -38,7 +38,7 @@ def add_product(into: Array, scale: Number, a: Array, b: Array) -> None:
     xp, alike = get_xp(into, a, b), into.dtype == a.dtype == b.dtype and into.dtype.char in REALS
     gemm = _gemm(into.dtype.char) if alike and xp is np else None
     if alike and xp is not np and into.ndim == 2:  # cuBLAS adds as well, but to one matrix only
-        xp.cublas.gemm("N", "N", a, b, out=into, alpha=float(scale), beta=1.0)
+        add_product_on_gpu(into, float(scale), a, b)
     elif gemm is None:
         into += per_model(scale, into) * (a @ b)
     elif into.ndim > 2:
@@ -54,9 +54,7 @@ def _call(gemm: Gemm, into: Array, scale: float, a: Array, b: Array) -> None:
     target = np.ascontiguousarray(into)  # itself, but for views
     (a, a_form, a_step), (b, b_form, b_step) = _addressed(a), _addressed(b)
     a_at, b_at, at = (array.ctypes.data for array in (a, b, target))
-    (rows, columns), inner = into.shape, a.shape[1]
-    forms, sizes = (_ROW_MAJOR, a_form, b_form), (rows, columns, inner)
-    gemm(*forms, *sizes, scale, a_at, a_step, b_at, b_step, 1.0, at, columns)
+    gemm(_ROW_MAJOR, a_form, b_form, *into.shape, a.shape[1], scale, a_at, a_step, b_at, b_step, 1.0, at, len(into.T))
     if not into.flags.c_contiguous:
         into[...] = target
 
@@ -65,8 +63,7 @@ def _addressed(array: Array) -> tuple[Array, int, int]:
     """Return a matrix that BLAS can read, in which form it lies there, and how far apart its rows, or columns, are."""
     if array.flags.f_contiguous and not array.flags.c_contiguous:
         return array, _TRANSPOSED, array.shape[0]
-    array = np.ascontiguousarray(array)
-    return array, _PLAIN, max(1, array.shape[1])
+    return np.ascontiguousarray(array), _PLAIN, max(1, array.shape[1])
 
 
 @cache

@@ -21,6 +21,7 @@ import strict_cupy
 from code_lines import ENGINE, NNLITE
 
 EITHER = {"xp", "cupy"}  # names of variables that hold NumPy or CuPy, or CuPy alone
+MODULE = "cublas"  # of CuPy, which `import cupy` does not load: backend.py imports it by its name
 HOST = {"np", "math"}
 
 
@@ -56,13 +57,15 @@ def _name(node: ast.Attribute) -> str | None:
     match node.value:
         case ast.Name(id=name) if name in EITHER:
             return node.attr
+        case ast.Name(id=name) if name == MODULE:
+            return f"{MODULE}.{node.attr}"
         case ast.Call(func=ast.Name(id="get_xp" | "_cupy")):
             return node.attr
         case ast.Name(id=name) if name in HOST:
             return None
         case ast.Attribute() as inner if (outer := _name(inner)) and not outer.startswith("ndarray."):
             return f"{outer}.{node.attr}"  # as cuda.runtime.getDeviceCount
-    public = not node.attr.startswith("_") and hasattr(np.ndarray, node.attr)
+    public = not node.attr.startswith("_") and hasattr(np.ndarray, node.attr) and node.attr != "ctypes"  # an address
     return f"ndarray.{node.attr}" if public else None
 
 
@@ -81,9 +84,10 @@ def problems(module: ModuleType, used: Iterable[Use]) -> Iterator[str]:
 def stand_in() -> dict[str, Callable[..., Any]]:
     """Return the functions and methods of the stand-in, named as in `Use`; not those that only refuse."""
     methods = {f"ndarray.{name}": value for name, value in vars(strict_cupy.ndarray).items()}
+    in_module = {f"{MODULE}.gemm": strict_cupy.cublas.gemm}
     return {
         name: value
-        for name, value in {**vars(strict_cupy), **methods}.items()
+        for name, value in {**vars(strict_cupy), **methods, **in_module}.items()
         if inspect.isfunction(value) and "_" not in (name.split(".")[-1][0], value.__name__[0])
     }
 
@@ -119,7 +123,9 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 if __name__ == "__main__":
+    sys.modules["cupy_backends.cuda.libs.cublas"] = ModuleType("cublas")  # would load the library of CUDA
     cupy, used = importlib.import_module("cupy"), uses_of_nnlite()
+    importlib.import_module(f"cupy.{MODULE}")
     wrong = [*problems(cupy, used), *differences(cupy)]
     print(*wrong, sep="\n", end="\n" if wrong else "")
     print(f"CuPy {cupy.__version__}: {len({use.name for use in used})} names in {len(used)} places, {len(wrong)} wrong")

@@ -258,18 +258,17 @@ def broadcast_arrays(*args): ...
 def broadcast_to(array, shape): ...
 
 
-def _gemm(transa, transb, a, b, out=None, alpha=1.0, beta=0.0):
-    """Compute alpha a b + beta out into `out`, for matrices alone, with numbers of the host for alpha and beta."""
-    assert (transa, transb) == ("N", "N")
-    assert isinstance(alpha, float)
-    assert isinstance(beta, float)
-    a, b, out = map(_unwrap, (a, b, out))
-    assert a.ndim == b.ndim == out.ndim == 2
-    assert a.dtype == b.dtype == out.dtype
-    out[...] = np.asarray(alpha, a.dtype) * (a @ b) + np.asarray(beta, a.dtype) * out
-
-
-cublas = SimpleNamespace(gemm=_gemm)
+class cublas:  # noqa: N801 - CuPy's name of a module
+    @staticmethod
+    def gemm(transa, transb, a, b, out=None, alpha=1.0, beta=0.0):
+        """Compute alpha a b + beta out into `out`, for matrices alone, with numbers of the host for alpha and beta."""
+        assert (transa, transb) == ("N", "N")
+        assert isinstance(alpha, float)
+        assert isinstance(beta, float)
+        a, b, out = map(_unwrap, (a, b, out))
+        assert a.ndim == b.ndim == out.ndim == 2
+        assert a.dtype == b.dtype == out.dtype
+        out[...] = np.asarray(alpha, a.dtype) * (a @ b) + np.asarray(beta, a.dtype) * out
 
 
 def get_default_memory_pool():
