@@ -7,7 +7,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test coverage mutants test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
+.PHONY: help demo test coverage mutants test-browser gpu test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,10 @@ mutants: .venv/test ## change the engine in each place and see whether a test fa
 test-browser: .venv/test ## run the tests of the explorer's page in Chromium, which Debian has with its driver
 	$(BIN)/pip install --quiet --editable ".[test,browser]"
 	$(BIN)/python -m pytest -m browser tests/evaluation
+
+# The tests among the rest; ask for single parts with: make gpu PARTS="step models".
+gpu: .venv/test ## measure all there is on a GPU in 8 minutes, without the network, into build/gpu/report.md
+	$(BIN)/python tests/tools/gpu.py $(PARTS)
 
 test-gpu: .venv/test ## run the tests that need CuPy and a GPU
 	$(BIN)/python -m pytest -m gpu
