@@ -7,7 +7,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test annotated exercise coverage mutants site tour test-browser test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines idea cupy-names bench clean
+.PHONY: help demo test annotated exercise coverage mutants site tour test-browser gpu test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines idea cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,10 @@ tour: .venv/site ## run the notebook of the docs and write its outputs anew
 test-browser: .venv/test ## run the tests of the explorer's page in Chromium, which Debian has with its driver
 	$(BIN)/pip install --quiet --editable ".[test,browser]"
 	$(BIN)/python -m pytest -m browser tests/evaluation
+
+# The tests among the rest; ask for single parts with: make gpu PARTS="step models".
+gpu: .venv/test ## measure all there is on a GPU in 8 minutes, without the network, into build/gpu/report.md
+	$(BIN)/python tests/tools/gpu.py $(PARTS)
 
 test-gpu: .venv/test ## run the tests that need CuPy and a GPU
 	$(BIN)/python -m pytest -m gpu

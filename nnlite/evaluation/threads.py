@@ -9,6 +9,7 @@ threads.
 
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -69,7 +70,7 @@ def one_blas_thread() -> Iterator[int]:
     A limit of the user's own stays as it is: one in the environment (VARIABLES), or by threadpoolctl another number
     than that of all processors, which BLAS takes by default. A BLAS that threadpoolctl does not know is left alone.
     """
-    blas = _blas()
+    blas = _blas("scipy.linalg" in sys.modules)
     now = max((one.num_threads for one in blas.lib_controllers), default=1)
     own = any(os.environ.get(name) for name in VARIABLES) or now not in (os.cpu_count(), len(available_cpus()))
     if now == 1 or own:
@@ -80,7 +81,8 @@ def one_blas_thread() -> Iterator[int]:
 
 
 @cache
-def _blas() -> Any:
+def _blas(with_scipy: bool) -> Any:
+    """Return what limits each BLAS that is loaded; SciPy brings one of its own, maybe after the first call."""
     return threadpoolctl.ThreadpoolController().select(user_api="blas")
 
 
@@ -129,8 +131,8 @@ def side_by_side(
         return do(block)
 
     with one_blas_thread() as blas_threads:
-        at_most = [processors() // blas_threads, len(sizes), *_limit]
-        count = 1 if alone or _in_block.get() else max(1, min(at_most))
+        most = 1 if alone or _in_block.get() else min([len(sizes), *_limit])
+        count = 1 if most == 1 else max(1, min(most, processors() // blas_threads))
         on_progress(0, total)
         if count == 1:
             for block in range(len(sizes)):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnlite.datasets.description import check_same
@@ -12,6 +12,7 @@ from nnlite.training.loop import TrainingState
 from nnlite.training.settings import Settings
 
 SHARE = 0.1  # of the time of a training, at most, that goes into its checkpoints; a small net's epoch is shorter
+FIRST = 1.0  # seconds until the first one: a training that is over by then, as that of a tiny net, needs none
 
 
 @dataclass
@@ -25,7 +26,7 @@ class StackCheckpoints:
 
     paths: Sequence[Path]
     models: Sequence[Settings]
-    _next: float = 0.0  # when the next ones may be written, on the clock of time.monotonic
+    _next: float = field(default_factory=lambda: time.monotonic() + FIRST)  # when the next ones may be written
 
     def read(self, data: Mapping[int, Dataset]) -> list[TrainingState]:
         """Return the states to go on from, none where the nets are new; NnliteError for damage or other data.
@@ -44,7 +45,8 @@ class StackCheckpoints:
     def write(self, states: Sequence[TrainingState]) -> None:
         """Write the states after an epoch, unless the last ones have taken more than SHARE of the time since.
 
-        A net that has diverged, or has come to rest, keeps its own last one. NnliteError where the disk fails.
+        None within the time FIRST. A net that has diverged, or has come to rest, keeps its own last one. NnliteError
+        where the disk fails.
         """
         began = time.monotonic()
         if began < self._next:

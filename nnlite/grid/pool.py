@@ -11,10 +11,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeAlias
 
 import threadpoolctl
@@ -80,19 +81,23 @@ def run_in_pool(
     )
     others = multiprocessing.active_children()
     children: list[Any] = []
+    ended: SimpleQueue[Future[Any]] = SimpleQueue()  # to wait for all of ten thousand would look at each, each time
     try:
         with ignore_sigint_in_children():
             futures = {executor.submit(_run, index, task): index for index, task in enumerate(tasks)}
         children = [child for child in multiprocessing.active_children() if child not in others]
-        running = set(futures)
-        while running:
-            done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+        for future in futures:
+            future.add_done_callback(ended.put)
+        while futures:
+            done = None
+            with suppress(Empty):
+                done = ended.get(timeout=0.2)
             if any(child.exitcode for child in children):
                 _give_up_half_results(executor)
             while not reports.empty():
                 on_progress(*reports.get())
-            for future in done:
-                yield futures[future], future.result()
+            if done:
+                yield futures.pop(done), done.result()
     except BaseException as error:
         for child in children:
             child.terminate()

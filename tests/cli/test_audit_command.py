@@ -147,6 +147,7 @@ def test_without_the_toolbox_that_is_said_and_nothing_fails(audited, no_art):
     assert lines[-1] == "10 pass, 0 FAIL, 1 not tested"
 
 
+@pytest.mark.once
 def test_without_transfer_no_other_net_is_asked(audited, tmp_path, caplog, no_art):
     (tmp_path / "runs" / "digits" / "dgl1-lam0.01-phi0.1" / "weights.safetensors").write_bytes(b"x")
     result = audited("rect", "--transfer", "none")

@@ -63,6 +63,7 @@ def test_a_run_is_checked_with_test_images_and_the_figures_are_those_of_the_libr
         assert f" {cosine:.2f} " in printed
 
 
+@pytest.mark.once
 def test_a_wrong_rule_fails(nnlite, monkeypatch):
     monkeypatch.setattr(ReLU, "tangent", lambda self, x, change: change)
     result = nnlite(*SMALL)

@@ -291,6 +291,7 @@ def test_an_interrupted_training_keeps_what_it_has(start, tmp_path, number):
     assert json.loads((tmp_path / "runs/digits/rect/results.json").read_text())["status"] == "interrupted"
 
 
+@pytest.mark.once
 def test_a_job_in_the_background_ignores_ctrl_c_and_hears_sigterm(start):
     process = start("gradcheck --entries 1000000", ctrl_c=signal.SIG_IGN)
     wait_for(lambda: signals(process.pid, "SigCgt") & bit(signal.SIGTERM))

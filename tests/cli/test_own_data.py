@@ -49,6 +49,7 @@ def one_error(result):
 # --- a run knows its data
 
 
+@pytest.mark.once
 def test_a_run_records_its_data_and_is_kept_under_its_name(wine, tmp_path):
     run = load_run(tmp_path / "runs" / "wine" / "rect")
     content = json.loads((run.path / "settings.json").read_text("utf-8"))["data"]

@@ -1,6 +1,8 @@
 """Blocks side by side, one BLAS thread, and how many processors there are."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -241,11 +243,30 @@ def test_threads_of_blas_leave_fewer_for_blocks(free_blas, monkeypatch):
         assert {*side_by_side(lambda block, on_share: threading.get_ident(), [1] * 4)} == {here}
 
 
+def test_that_of_scipy_is_held_too_though_it_is_loaded_later():
+    code = """
+import os, sys, threadpoolctl, numpy
+from nnlite.evaluation.threads import VARIABLES, one_blas_thread
+for name in VARIABLES:
+    os.environ.pop(name, None)
+def held():
+    threadpoolctl.threadpool_limits(os.cpu_count())
+    with one_blas_thread():
+        print(*(one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"))
+held()
+assert "scipy.linalg" not in sys.modules
+import scipy.linalg.blas
+held()
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {*found} == {"1"}
+
+
 def test_a_blas_that_is_not_known_is_left_alone(monkeypatch):
     class Nothing:
         lib_controllers = ()
 
-    monkeypatch.setattr(threads, "_blas", Nothing)
+    monkeypatch.setattr(threads, "_blas", lambda with_scipy: Nothing)
     with one_blas_thread() as number:
         assert number == 1
 

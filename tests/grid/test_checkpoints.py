@@ -65,6 +65,7 @@ def bits(jobs):
 def always(monkeypatch):
     """Write a checkpoint after each epoch, however long the last one took."""
     monkeypatch.setattr(checkpoints, "SHARE", 1)
+    monkeypatch.setattr(checkpoints, "FIRST", 0)
 
 
 @pytest.mark.usefixtures("always")
@@ -133,6 +134,17 @@ def test_checkpoints_take_a_tenth_of_the_time_at_most(tmp_path, monkeypatch):
         clock[0] += 2
         kept.write([type("State", (), {"epoch": epoch})])
     assert written == [1, 6, 11, 16, 21, 26]  # 9 seconds or more in between
+
+
+def test_a_training_that_is_over_within_a_second_writes_no_checkpoint(tmp_path, monkeypatch):
+    clock, written = [5.0], []
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda path, settings, state: written.append(state.epoch))
+    kept = StackCheckpoints([tmp_path], [Settings()])
+    for epoch in range(1, 5):
+        clock[0] += 0.4
+        kept.write([type("State", (), {"epoch": epoch})])
+    assert written == [3, 4]  # after 1.2 s, and again as it took no time
 
 
 def test_a_checkpoint_of_other_settings_or_damaged_is_refused_before_anything_is_trained(digits, tmp_path):

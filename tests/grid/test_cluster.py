@@ -67,6 +67,7 @@ def in_one_process(tasks, on_progress):
     return run_in_pool(tasks, on_progress, processes=1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("stack", [1, 3])
 def test_a_cluster_trains_to_the_bits_of_one_process(dask, tmp_path, stack):
     def on_dask(tasks, on_progress):

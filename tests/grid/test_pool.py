@@ -6,8 +6,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -79,6 +81,14 @@ def test_progress_comes_with_the_index_of_its_task():
         run_in_pool([(report_progress, 5), (report_progress, 6)], lambda *what: told.append(what), processes=2)
     )
     assert (sorted(told), results) == ([(0, 5), (1, 6)], {0: None, 1: None})
+
+
+def test_a_result_is_kept_no_longer_than_it_takes_to_hand_it_over():
+    results = run_in_pool([(np.zeros, 3)] * 3, processes=1)
+    first = weakref.ref(next(results)[1])
+    next(results)
+    assert first() is None  # a grid of ten thousand nets would keep them all
+    results.close()
 
 
 def test_each_process_has_the_threads_it_is_given():

@@ -561,6 +561,7 @@ def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(digits, tmp_pa
     assert names_in(path.parent) == ["rect"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("command", [["grid", "--hidden", 8, "--seed", "0,1,2"], ["reproduce", "fig1", "--hidden", 8]])
 def test_a_grid_is_refused_where_another_process_trains_one_of_its_nets(nnlite, tmp_path, command):
     command += ["--epochs", 1, "--jobs", 1]

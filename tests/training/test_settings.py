@@ -392,6 +392,7 @@ def test_alpha_steps_and_gamma_have_their_defaults_where_they_are_taken_and_not_
         assert with_defaults(given) == given
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("reg", METHODS)
 def test_with_the_examples_as_defaults_every_method_is_complete(reg):
     for gradient in ("finite", "exact") if METHODS[reg].has_exact else ("finite",):
