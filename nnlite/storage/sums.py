@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,14 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines), "utf-8")
 
 
-def check_sums(folder: Path, names: Iterable[str]) -> None:
-    """Raise ValueError for the first of the files `names` that is another than when its sum was written; OSError."""
+def check_sums(folder: Path, names: Iterable[str], read: Mapping[str, bytes] = MappingProxyType({})) -> None:
+    """Raise ValueError for the first of the files `names` that is another than when its sum was written; OSError.
+
+    read: what has been read of some of them, which is checked in their place.
+    """
     sums = {*re.findall(r"^([0-9a-f]{64})  (.+)$", read_text(folder / SUMS, LIMIT), re.MULTILINE)}
     for name in names:
-        found = _sha256(folder / name)
+        found = hashlib.sha256(read[name]).hexdigest() if name in read else _sha256(folder / name)
         if (found, name) not in sums:
             raise ValueError(f"{name} is not what was written: its SHA-256, {found[:12]}..., is not that in {SUMS}")
 

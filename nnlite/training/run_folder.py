@@ -29,7 +29,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.network import Network
 from nnlite.storage import kinds
-from nnlite.storage.files import current, new_folder, read_text, undisturbed
+from nnlite.storage.files import current, new_folder, read_file, read_text, undisturbed
 from nnlite.storage.formats import expect_format
 from nnlite.storage.refusals import RefusedError
 from nnlite.storage.sums import SUMS, check_sums, write_sums
@@ -131,23 +131,27 @@ def load_settings(path: Path) -> Settings:
 
 
 class _Files(NamedTuple):
-    """The files of a run, their texts by name, and what is needed to read the others."""
+    """The files of a run, its texts as the bytes that were read, and what is needed to read the others."""
 
-    text: dict[str, str]
+    content: dict[str, bytes]
     written: Any  # what settings.json holds
     settings: Settings
     data: Description
     weights: ArrayFile
 
+    def text(self, name: str) -> str:
+        """Return one of the texts."""
+        return self.content[name].decode("utf-8-sig")
+
 
 def _read_run(path: Path, folder: Path) -> tuple[Run, _Files]:
     with _damage(path, folder):
         files = _read_files(folder)
-        rows = csv.reader(io.StringIO(files.text[HISTORY]))
+        rows = csv.reader(io.StringIO(files.text(HISTORY)))
         if tuple(next(rows, ())) != Epoch._fields:
             raise ValueError(f"{HISTORY} holds other columns than {', '.join(Epoch._fields)}")
         history = read_history(rows, files.settings)
-        results = _results(parse_json(files.text[RESULTS]), len(history))
+        results = _results(parse_json(files.text(RESULTS)), len(history))
         net = read_net(files.weights, files.settings.sizes(files.data), files.settings.heads)
         _check_sums(folder, files, FILES)
         return Run(path, files.settings, history, results, net, files.data), files
@@ -171,8 +175,8 @@ def _read_record(path: Path, folder: Path) -> Record:
     with _damage(path, folder):
         files = _read_files(folder)
         check_layout(files.weights.layout, net_layout(files.settings.sizes(files.data), files.settings.heads))
-        epochs = files.text[HISTORY].count("\n") - 1
-        results = _results(parse_json(files.text[RESULTS]), epochs)
+        epochs = files.text(HISTORY).count("\n") - 1
+        results = _results(parse_json(files.text(RESULTS)), epochs)
         _check_sums(folder, files, LIMITS)
         return Record(path, files.settings, epochs, results, files.data)
 
@@ -185,17 +189,17 @@ def _read_files(folder: Path) -> _Files:
     for name in FILES:
         if name not in found:
             raise ValueError(f"{name} is missing")
-    text = {name: read_text(folder / name, limit) for name, limit in LIMITS.items()}
-    written = parse_json(text[SETTINGS])
+    content = {name: read_file(folder / name, limit) for name, limit in LIMITS.items()}
+    written = parse_json(content[SETTINGS].decode("utf-8-sig"))
     expect_format(written.get("format", 1), FORMAT, written.get("versions", {}).get("nnlite"))
     settings = read_settings(written["settings"])
-    return _Files(text, written, settings, read_record(written, settings.data), open_arrays(folder / WEIGHTS))
+    return _Files(content, written, settings, read_record(written, settings.data), open_arrays(folder / WEIGHTS))
 
 
 def _check_sums(folder: Path, files: _Files, names: Iterable[str]) -> None:
     """Raise ValueError where one of the files `names`, read before, is another than when the run was written."""
     if files.written.get("format", 1) > 1:
-        check_sums(folder, names)
+        check_sums(folder, names, files.content)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ import pytest
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.grid.jobs import train_and_evaluate
-from nnlite.grid.pool import report_progress, run_in_pool, run_task
+from nnlite.grid.pool import default_processes, report_progress, run_in_pool, run_task
+from nnlite.storage import cgroups
 from nnlite.training.environment import environment
 from nnlite.training.settings import Settings
 
@@ -103,6 +104,19 @@ def test_progress_outside_any_task_is_dropped():
     report_progress("a word")
     assert told == [5]
     assert train_and_evaluate([Settings(hidden=(), epochs=1)])[0][1].status == "finished"
+
+
+def test_there_are_as_many_processes_as_the_container_lets_run(nnlite, tmp_path, monkeypatch):
+    (tmp_path / "cpu.max").write_text("350000 100000")
+    real, seen = cgroups.read, []
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroups, "read", lambda path: "0::/" if path.name == "cgroup" else real(path))
+    monkeypatch.setattr("nnlite.evaluation.threads.available_cpus", lambda: list(range(16)))
+    assert (default_processes("cpu"), default_processes("gpu")) == (3, 1)
+    monkeypatch.setattr("nnlite.cli.grid.run_in_pool", lambda *_, processes, **__: seen.append(processes) or iter(()))
+    for jobs in ([], ["--jobs", 5]):
+        nnlite("grid", "--hidden", 8, "--epochs", 1, *jobs)
+    assert seen == [3, 5]
 
 
 def test_they_end_with_a_parent_that_is_killed():
