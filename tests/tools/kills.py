@@ -121,7 +121,10 @@ def kill_until_it_ends(
         figures.while_writing += any(path.name.endswith((".new", ".old")) for path in folder.rglob(".*"))
         figures.unreadable += not is_readable(folder, least="--overwrite" in arguments)
         found = {path: kept_epochs(path) for path in folder.rglob("runs/*/.*.checkpoint")}
-        kept = found if "--overwrite" in arguments else kept | found  # where a run was finished, it is replaced again
+        if "--overwrite" in arguments:  # a run that was finished is replaced again, or left alone by --resume
+            kept = {path: epochs for path, epochs in found.items() if not is_finished(path)}
+        else:
+            kept |= found
     else:
         return
     assert code == 0, (folder / "output.txt").read_text()
@@ -133,6 +136,12 @@ def kill_until_it_ends(
 def kept_epochs(checkpoint: Path) -> list[Epoch]:
     """Return the epochs that a checkpoint holds; trained again, an epoch would have taken another time."""
     return read_checkpoint(checkpoint, read_checkpoint_settings(checkpoint)).trained.history
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Whether the run of a checkpoint is there, with the same settings; --resume keeps it, whatever is in the checkpoint."""
+    run = checkpoint.with_name(checkpoint.name[1:].removesuffix(".checkpoint"))
+    return run.is_dir() and load_run(run).settings == read_checkpoint_settings(checkpoint)
 
 
 def is_readable(folder: Path, least: int = 0) -> bool:
