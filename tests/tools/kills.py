@@ -139,7 +139,7 @@ def kept_epochs(checkpoint: Path) -> list[Epoch]:
 
 
 def is_finished(checkpoint: Path) -> bool:
-    """Whether the run of a checkpoint is there, with the same settings; --resume keeps it, whatever is in the checkpoint."""
+    """Whether the run of a checkpoint is there already, of the same settings: --resume leaves that as it is."""
     run = checkpoint.with_name(checkpoint.name[1:].removesuffix(".checkpoint"))
     return run.is_dir() and load_run(run).settings == read_checkpoint_settings(checkpoint)
 
