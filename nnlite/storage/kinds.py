@@ -44,9 +44,10 @@ def expect_fields(name: str, fields: Collection[str], content: Any, optional: Co
         content: what a JSON text holds.
         optional: the fields that may be absent.
     """
-    listed = ", ".join(fields)
-    expect(name, Kind(f"an object of {listed}", lambda value: isinstance(value, dict)), content)
+    if not isinstance(content, dict):
+        raise NnliteError(f"{name}: expected an object of {', '.join(fields)}, found {shown(content)}")
     if wrong := {*fields} - {*optional, *content} | content.keys() - {*fields}:
+        listed = ", ".join(fields)
         raise NnliteError(f"{name}: expected an object of {listed}; missing or unknown: {shown(sorted(wrong))}")
     return dict(content)
 

@@ -14,7 +14,7 @@ def parse_json(text: str) -> Any:
     ValueError where it is none, names a key twice, holds NaN, infinity or half a character, or is nested too deeply.
     """
     try:
-        content = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+        content = _PLAIN.decode(text)
         if "\\u" in text:
             json.dumps(content, ensure_ascii=False).encode()  # an error for half a character, which "\\ud800" is
         return content
@@ -52,6 +52,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"{reprlib.repr(text)} is no finite number")
     return number
+
+
+_PLAIN = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
 
 
 def did_you_mean(found: Any, known: Iterable[Any]) -> str:

@@ -256,19 +256,17 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
+_PERCENT = kinds.number(0, 100)
+_RESULTS = {
+    "status": kinds.one_of(STATUSES),
+    "validation": _PERCENT,
+    "test": _PERCENT,
+    "phi": kinds.Kind(f"the paper's {[*PAPER_PHI]}", lambda value: value == [*PAPER_PHI]),
+    "self_attack": kinds.sequence(_PERCENT, len(PAPER_PHI), len(PAPER_PHI)),
+}
+
+
 def _results(content: Any, epochs: int) -> Results:
     """Return the Results that a JSON object holds, as `evaluate` makes them; NnliteError names what is wrong."""
-    percent = kinds.number(0, 100)
-    values = kinds.expect_object(
-        RESULTS,
-        {
-            "status": kinds.one_of(STATUSES),
-            "best_epoch": kinds.integer(1, epochs),
-            "validation": percent,
-            "test": percent,
-            "phi": kinds.Kind(f"the paper's {[*PAPER_PHI]}", lambda value: value == [*PAPER_PHI]),
-            "self_attack": kinds.sequence(percent, len(PAPER_PHI), len(PAPER_PHI)),
-        },
-        content,
-    )
+    values = kinds.expect_object(RESULTS, {**_RESULTS, "best_epoch": kinds.integer(1, epochs)}, content)
     return Results(**{**values, "phi": PAPER_PHI, "self_attack": tuple(values["self_attack"])})

@@ -123,10 +123,10 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for name, field in FIELDS.items():
+            value = getattr(self, name)
             if value is not None or field.default is not None:
-                expect(field.name, field.metadata["kind"], value)
+                expect(name, field.metadata["kind"], value)
         check_fractions(self.split)
         self._check_numbers()
         if self.multitask and self.gamma is None:
