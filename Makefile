@@ -32,7 +32,7 @@ coverage: .venv/test ## run all tests and list the lines and branches that none 
 	$(BIN)/coverage report
 
 mutants: .venv/test ## change the engine in each place and see whether a test fails; takes an hour
-	$(BIN)/pip install --quiet --editable ".[test,mutation]"
+	$(BIN)/pip install --quiet --no-compile --editable ".[test,mutation]"
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -W ignore::SyntaxWarning tests/tools/mutants.py
 
 # Warnings are errors. Node comes from the package index, like everything else.
@@ -45,7 +45,7 @@ tour: .venv/site ## run the notebook of the docs and write its outputs anew
 	$(BIN)/python tests/tools/tour.py
 
 test-browser: .venv/test ## run the tests of the explorer's page in Chromium, which Debian has with its driver
-	$(BIN)/pip install --quiet --editable ".[test,browser]"
+	$(BIN)/pip install --quiet --no-compile --editable ".[test,browser]"
 	$(BIN)/python -m pytest -m browser tests/evaluation
 
 # The tests among the rest; ask for single parts with: make gpu PARTS="step models".
@@ -66,7 +66,7 @@ test-torch: ## run the tests that need PyTorch, onnxruntime and the attacks of o
 test-lowest: ## run the tests with Python 3.11 and the lower bounds in setup.cfg
 	$(OLDEST) -m venv --clear build/lowest
 	sed -nE 's/^    ([a-z][a-z0-9-]*)>=/\1==/p' setup.cfg > build/lowest/bounds.txt
-	build/lowest/bin/pip install --quiet --constraint build/lowest/bounds.txt --editable ".[test]"
+	build/lowest/bin/pip install --quiet --no-compile --constraint build/lowest/bounds.txt --editable ".[test]"
 	build/lowest/bin/python -m pytest -m "not once" -o filterwarnings=  # old libraries warn about newer ones below them
 
 lint: .venv/lint ## check style, docstrings, spelling, types, and the commands and links in the docs
@@ -82,7 +82,7 @@ wheel: .venv/bin/python ## build a wheel in dist/, and run the demo with it in a
 	rm -rf dist build/lib
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 	place=$$(mktemp -d) && trap "rm -rf $$place" EXIT && $(PYTHON) -m venv $$place/venv && \
-	$$place/venv/bin/pip install --quiet dist/*.whl && mkdir $$place/home && cd $$place/home && \
+	$$place/venv/bin/pip install --quiet --no-compile dist/*.whl && mkdir $$place/home && cd $$place/home && \
 	unset PYTHONPATH NNLITE_DATA XDG_CACHE_HOME && export HOME=$$PWD && ../venv/bin/python -m nnlite --version && \
 	$(MAKE) --file $(CURDIR)/Makefile -o .venv/nnlite demo NNLITE=../venv/bin/nnlite
 
@@ -93,7 +93,7 @@ audit-packages: .venv/test ## ask whether a weakness is known of a package that 
 	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement build/audit/packages.txt
 
 fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; takes some minutes
-	$(BIN)/pip install --quiet --editable ".[fuzz]"
+	$(BIN)/pip install --quiet --no-compile --editable ".[fuzz]"
 	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report; do \
 		$(BIN)/python tests/tools/fuzz $$reader --inputs 100000 || exit 1; done
 
@@ -125,11 +125,11 @@ clean: ## delete the virtual environment, caches, and what the demo made
 	$(PYTHON) -m venv .venv
 
 .venv/nnlite: .venv/bin/python $(SETTINGS)
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --no-compile --editable .
 	@touch $@
 
 .venv/site: .venv/test
-	$(BIN)/pip install --quiet --editable ".[test,site]"
+	$(BIN)/pip install --quiet --no-compile --editable ".[test,site]"
 	@touch $@
 
 build/katex: .venv/site
@@ -137,5 +137,5 @@ build/katex: .venv/site
 	@touch $@
 
 .venv/test .venv/lint: .venv/nnlite $(SETTINGS)
-	$(BIN)/pip install --quiet --editable ".[test,lint]"
+	$(BIN)/pip install --quiet --no-compile --editable ".[test,lint]"
 	@touch .venv/test .venv/lint

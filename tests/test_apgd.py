@@ -19,6 +19,8 @@ from nnlite.layers import Dense
 from nnlite.losses import softmax_cross_entropy
 from nnlite.network import Network, stack, unstack
 
+pytestmark = pytest.mark.once
+
 seeds = st.integers(0, 2**16)
 
 

@@ -17,6 +17,8 @@ from nnlite.errors import NnliteError
 from nnlite.layers import Dense, ReLU
 from nnlite.network import Network, mlp, stack, unstack
 
+pytestmark = pytest.mark.once
+
 
 def rng():
     return np.random.default_rng(0)

@@ -41,6 +41,8 @@ from nnlite.training.run_folder import load_run
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 
 @dataclass
 class Gpu:

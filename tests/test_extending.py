@@ -18,6 +18,8 @@ from nnlite.cli.main import main
 from nnlite.errors import NnliteError
 from nnlite.gradcheck import check_penalty
 
+pytestmark = pytest.mark.once
+
 NET = ["--hidden", "8", "--epochs", "2"]
 
 

@@ -212,6 +212,7 @@ def test_an_update_equals_the_original_algorithm(reg, given, sizes, batch, monke
         np.testing.assert_allclose(b - layer.b, db, rtol=1e-4, atol=size)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("reg", CITED)
 def test_every_method_of_others_trains_and_its_seed_decides_it(reg, digits):
     data = replace(digits, train=digits.train[:400])

@@ -22,6 +22,8 @@ from nnlite.training.run_folder import load_run
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 
 @settings(deadline=None, max_examples=40)
 @given(cases(heads=True))

@@ -16,6 +16,8 @@ from nnlite.network import Network, stack, unstack
 from nnlite.penalties import L1, L2, LINF, masked
 from nnlite.sgd import Update, train_step
 
+pytestmark = pytest.mark.once
+
 
 @dataclass(frozen=True)
 class LeakyReLU(ReLU):

@@ -12,6 +12,8 @@ import pytest
 
 import nnlite
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 SETTINGS = configparser.ConfigParser()
 SETTINGS.read(ROOT / "setup.cfg")

@@ -18,6 +18,8 @@ from nnlite.evaluation.radii import find_radii
 from nnlite.penalties import L1
 from nnlite.training import Settings, make_run, train
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def shown(trained, tmp_path_factory):

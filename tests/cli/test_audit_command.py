@@ -14,6 +14,8 @@ from nnlite.storage.sums import write_sums
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 PLAIN = Settings(hidden=(64, 64), epochs=15)
 OTHER = Settings(hidden=(64, 64), epochs=15, reg="dgl1", lam=0.01, phi=0.1)
 QUICK = ("--steps", 10, "--apgd-steps", 10, "--tries", 3, "--queries", 50, "--square-examples", 20, "--proven", 20)
@@ -147,7 +149,6 @@ def test_without_the_toolbox_that_is_said_and_nothing_fails(audited, no_art):
     assert lines[-1] == "10 pass, 0 FAIL, 1 not tested"
 
 
-@pytest.mark.once
 def test_without_transfer_no_other_net_is_asked(audited, tmp_path, caplog, no_art):
     (tmp_path / "runs" / "digits" / "dgl1-lam0.01-phi0.1" / "weights.safetensors").write_bytes(b"x")
     result = audited("rect", "--transfer", "none")

@@ -246,6 +246,7 @@ def test_a_full_disk_under_stdout_is_told(start, arguments):
     assert re.fullmatch(r"Error: the system refused \(No space left on device\).*\n", stderr)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict", "cp1252:strict"])
 @pytest.mark.parametrize("name", ["\u2603ü", os.fsdecode(b"\xff")])
 def test_what_stdout_cannot_encode_is_spelled_out(start, tmp_path, monkeypatch, encoding, name):

@@ -64,6 +64,7 @@ def test_a_run_records_its_data_and_is_kept_under_its_name(wine, tmp_path):
     assert run.results.test > 90
 
 
+@pytest.mark.once
 def test_every_command_works_on_a_table(nnlite, wine):
     given = ["--data", "wine.csv"]
     for command in (
@@ -127,6 +128,7 @@ def test_other_data_and_other_splits_are_never_attacked(nnlite, wine, tmp_path):
     assert json.loads(own.stdout)["accuracy"]["second"][0] == run.results.test
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "command",
     [
@@ -332,6 +334,7 @@ def test_an_audit_rounds_and_says_what_its_proofs_mean(nnlite, houses):
     assert "whole: the radii of each image are those of any noise" in error
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -259,6 +259,7 @@ def test_a_check_of_gradients_shows_a_bar(terminal):
     assert re.search(r"the exact update ━+ +100 %", stderr)
 
 
+@pytest.mark.once
 def test_a_race_shows_a_bar_that_is_drawn_between_the_turns_alone(terminal):
     small = ("--hidden", 4, "--batch-size", 4, "--rounds", 3, "--threads", 1)
     _, stderr = terminal("bench", "step", *small)

@@ -43,6 +43,8 @@ from nnlite.network import Network, stack
 from nnlite.training.loop import train
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 PHI = (0.0, 0.05, 0.1)
 MANY = 10_000  # examples, of which three are no share to speak of
 QUICK = AuditOptions(

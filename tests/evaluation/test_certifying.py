@@ -19,6 +19,8 @@ from nnlite.evaluation.threads import blocks_at_a_time
 from nnlite.layers import Dense, ReLU
 from nnlite.network import Network, mlp, stack
 
+pytestmark = pytest.mark.once
+
 PHI = (0.01, 0.03, 0.1)
 QUICK = CertifyOptions(PHI, examples=60)
 
@@ -47,7 +49,6 @@ def asked(trained):
 # What is found
 
 
-@pytest.mark.once
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**16), st.booleans())
 def test_of_a_linear_net_nothing_is_unknown(seed, clip):

@@ -19,6 +19,8 @@ from nnlite.layers import ReLU
 from nnlite.network import Network, mlp, stack
 from nnlite.penalties import L1
 
+pytestmark = pytest.mark.once
+
 
 class Leaky(ReLU):
     """A layer that the page does not know."""

@@ -20,6 +20,8 @@ from nnlite.training.loop import train
 from nnlite.training.run_folder import load_run
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 EPOCHS = 12
 
 

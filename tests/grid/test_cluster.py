@@ -78,6 +78,7 @@ def test_a_cluster_trains_to_the_bits_of_one_process(dask, tmp_path, stack):
     assert weights(tmp_path / "many", TABLE, on_dask, stack) == expected
 
 
+@pytest.mark.once
 def test_a_worker_killed_in_the_middle_costs_time_and_nothing_else(dask, client, tmp_path):
     victim, told = next(iter(client.run(os.getpid).values())), []
 

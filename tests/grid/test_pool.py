@@ -21,6 +21,8 @@ from nnlite.storage import cgroups
 from nnlite.training.environment import environment
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 TWO_SLEEPERS = (
     "import time; from nnlite.grid.pool import run_in_pool; list(run_in_pool([(time.sleep, 600)] * 2, processes=2))"
 )

@@ -675,6 +675,7 @@ def test_a_lock_that_says_nothing_is_held_by_somebody(tmp_path):
 # --- read while it is written
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("in_one_step", [True, False])
 def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path, monkeypatch, in_one_step):
     if not in_one_step:
