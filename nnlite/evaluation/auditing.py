@@ -33,6 +33,7 @@ from nnlite.evaluation.accuracy import (
 )
 from nnlite.evaluation.certifying import BLOCK as AT_A_TIME_PROVEN
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove
+from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.intervals import Limits, rows_of, wilson
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.evaluation.threads import OnShare, side_by_side
@@ -325,7 +326,11 @@ class _Trial:
         left &= ~self.follow_ups["more steps"].broken
         stride = PGD(steps=asked.steps, restarts=2, stride=0.5, clip=asked.clip)
         targets = APGD(steps=(asked.apgd_steps + 1) // 2, losses=("targets",), clip=asked.clip)
-        search: dict[str, Attack] = {"PGD, strides of phi / 2": stride, "APGD towards each class": targets}
+        search: dict[str, Attack] = {
+            "PGD, strides of phi / 2": stride,
+            "APGD towards each class": targets,
+            "FMN": FMN(clip=asked.clip),
+        }
         self.follow_ups["search"] = self.tried_on("another search", search, {k: np.flatnonzero(left[k])})
 
         square, why_not = _square(asked, self.samples.shape)

@@ -68,8 +68,8 @@ def converged(phi: Sequence[float], white: FloatArray, tried: BoolArray, broken:
 
 
 def other_search(phi: Sequence[float], white: FloatArray, tried: BoolArray, broken: BoolArray) -> Verdict:
-    """Return the share that a stride of phi / 2, or the margin of each class, breaks after all that; as above."""
-    return _new_finds("search", "Do another stride and another loss find nothing?", phi, white, tried, broken)
+    """Return the share that a stride of phi / 2, the margin of each class or FMN breaks after all that; as above."""
+    return _new_finds("search", "Do other strides and searches find nothing?", phi, white, tried, broken)
 
 
 def _new_finds(

@@ -19,6 +19,7 @@ from nnlite.evaluation import auditing as audit_module
 from nnlite.evaluation.accuracy import accuracy
 from nnlite.evaluation.auditing import ATTACKS, Audit, AuditAttack, AuditOptions, FollowUp, audit, worst_case
 from nnlite.evaluation.certifying import Bracket
+from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.pictures import plot_audit
 from nnlite.evaluation.random_signs import RandomSigns
 from nnlite.evaluation.verdicts import (
@@ -344,9 +345,9 @@ def test_what_is_wrong_already_is_not_attacked(audited, nets):
     stages = list(dict.fromkeys(what for _, _, what in told))
     each = ["R1", "R2", "PGD", "APGD", "noise of other0", "noise of other1", "random signs", "PGD at phi 0.5"]
     assert stages[:8] == each
-    again = ["APGD, 20 steps", "PGD, strides of phi / 2", "APGD towards each class"]
-    assert [stage.partition(" at phi ")[0] for stage in stages[8:11]] == again
-    assert all(stage.startswith(("Square at phi ", "certificates")) for stage in stages[11:])
+    again = ["APGD, 20 steps", "PGD, strides of phi / 2", "APGD towards each class", "FMN"]
+    assert [stage.partition(" at phi ")[0] for stage in stages[8:12]] == again
+    assert all(stage.startswith(("Square at phi ", "certificates")) for stage in stages[12:])
     assert (audited.worst[0] == right).all()
     assert audited.accuracy["r1"][0] == accuracy(net, samples)
 
@@ -383,16 +384,17 @@ def test_the_second_search_is_asked_where_most_is_at_stake_of_what_all_others_le
     found = audit(*arguments(nets), QUICK)
     white = np.logical_and.reduce([found.correct[name] for name in ("r1", "r2", "pgd", "apgd")])
     k = undecided(100 * white.mean(axis=1), 100 * white[0].mean())
-    again, stride, targets = tried[-3:]
+    again, stride, targets, nearest = tried[-4:]
     assert again[0] == APGD(steps=20, restarts=2)
     assert stride[0] == PGD(steps=10, restarts=2, stride=0.5)
     assert targets[0] == APGD(steps=5, losses=("targets",))
-    assert {phi for _, phi, _, _ in tried[-3:]} == {(PHI[k],)}
+    assert nearest[0] == FMN()
+    assert {phi for _, phi, _, _ in tried[-4:]} == {(PHI[k],)}
     assert again[2] == np.logical_and.reduce([ones[k] for ones in found.correct.values()]).sum()
-    assert (stride[2], targets[2]) == (again[3], stride[3])
+    assert (stride[2], targets[2], nearest[2]) == (again[3], stride[3], targets[3])
     shown = {verdict.name: verdict.found for verdict in found.verdicts}
     assert shown["converged"] == pytest.approx(100 * (again[2] - again[3]) / 500)
-    assert shown["search"] == pytest.approx(100 * (stride[2] - targets[3]) / 500)
+    assert shown["search"] == pytest.approx(100 * (stride[2] - nearest[3]) / 500)
 
 
 def test_the_search_that_was_too_weak_once_is_caught(nets, no_art, monkeypatch):
