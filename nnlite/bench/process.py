@@ -18,7 +18,7 @@ from nnlite.backend import Array
 from nnlite.bench.workload import Runner, Workload
 from nnlite.errors import NnliteError
 from nnlite.grid.pool import ignore_sigint_in_children
-from nnlite.training.memory import keep_freed_memory
+from nnlite.storage.memory import keep_freed_memory
 
 # Read by OpenMP, OpenBLAS, MKL and XLA, each when it is loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")

@@ -23,6 +23,7 @@ import threadpoolctl
 
 from nnlite.errors import NnliteError
 from nnlite.storage import cgroups
+from nnlite.storage.memory import keep_freed_memory
 
 R = TypeVar("R")
 OnShare: TypeAlias = Callable[[float], None]  # is told the share of a block that is done
@@ -130,6 +131,7 @@ def side_by_side(
         _in_block.set(True)
         return do(block)
 
+    keep_freed_memory()
     with one_blas_thread() as blas_threads:
         most = 1 if alone or _in_block.get() else min([len(sizes), *_limit])
         count = 1 if most == 1 else max(1, min(most, processors() // blas_threads))

@@ -23,8 +23,8 @@ from nnlite.evaluation.threads import one_blas_thread
 from nnlite.init import generator
 from nnlite.network import MAIN, Network, mlp, stack, unstack
 from nnlite.sgd import Update, train_step
+from nnlite.storage.memory import keep_freed_memory
 from nnlite.training.environment import environment
-from nnlite.training.memory import keep_freed_memory
 from nnlite.training.settings import Settings
 from nnlite.training.update import update_of
 

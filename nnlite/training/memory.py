@@ -1,7 +1,5 @@
-"""Memory: what a stack needs, estimated before it is trained, what there is, and keeping what was freed."""
+"""Memory: what a stack needs, estimated before it is trained, and what there is."""
 
-import ctypes
-import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -18,24 +16,8 @@ from nnlite.storage.tensors import size_of
 from nnlite.storage.weights import net_layout
 from nnlite.training.settings import Settings
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # the numbers of glibc's malloc.h
 _FLOAT = 4  # bytes of a float32
 _ELSE = 400_000  # bytes: Python itself, and buffers while images are read
-
-
-def keep_freed_memory() -> None:
-    """Tell the C library (glibc only) to keep freed blocks of up to 32 MB instead of returning them.
-
-    A training step frees arrays of a few MB and asks for them again at once; handed back to the system,
-    each comes zeroed, page by page, which cost a third of a DataGrad step at the paper's shape. What a step
-    costs beside its matrix products, nnlite bench step prints. Elsewhere this does nothing.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_TRIM_THRESHOLD, 128 << 20)
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
 
 
 def available_memory(device: str) -> int:
