@@ -142,7 +142,7 @@ def test_without_a_driver_the_error_gives_the_reason(cupy, monkeypatch):
 # One number, or one for each model
 
 
-@pytest.mark.parametrize("number", [2, 0.1, np.float64(0.1)])
+@pytest.mark.parametrize("number", [2, 0.1, np.float64(0.1), np.array(0.1)])
 def test_a_number_stays_a_python_float_that_changes_no_dtype(number):
     shaped = per_model(number, np.ones((3, 4), np.float32))
     assert type(shaped) is float
