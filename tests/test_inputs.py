@@ -213,6 +213,7 @@ def test_a_box_keeps_the_dtype_and_changes_nothing_inside():
 def test_a_box_is_a_value():
     with pytest.raises(FrozenInstanceError):
         UNIT.high = 2.0
+    assert Box(np.zeros(3), 1.0) != Box(np.zeros(3), 1.0)  # by identity: arrays have no one truth
 
 
 def test_a_box_with_nothing_in_it_is_refused():
