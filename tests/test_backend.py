@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import strict_cupy
 
-from nnlite.backend import get_xp, per_model, synchronize, to_device, to_host
+from nnlite.backend import add_product_on_gpu, get_xp, per_model, synchronize, to_device, to_host
 from nnlite.errors import NnliteError
 
 
@@ -107,6 +107,12 @@ def test_synchronize_waits_for_the_device_of_the_array(cupy, monkeypatch):
     assert not waits
     synchronize(cupy.asarray(np.ones(3)))
     assert waits == [1]
+
+
+def test_the_product_on_a_gpu_is_added_to_what_is_there(cupy):
+    into, a, b = (to_device(np.full(shape, 3.0), "gpu") for shape in ((2, 1), (2, 4), (4, 1)))
+    add_product_on_gpu(into, -0.5, a, b)
+    assert to_host(into).tolist() == [[3 - 0.5 * 36]] * 2
 
 
 # Errors
