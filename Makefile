@@ -31,7 +31,7 @@ coverage: .venv/test ## run all tests and list the lines and branches that none 
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-mutants: .venv/test ## change the engine in each place and see whether a test fails; takes an hour
+mutants: .venv/test ## change the engine in each place and see whether a test fails; takes hours
 	$(BIN)/pip install --quiet --no-compile --editable ".[test,mutation]"
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -W ignore::SyntaxWarning tests/tools/mutants.py
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from nnlite.attacks import STEEPEST, Crafted, check_batch, check_settings, project
 from nnlite.backend import Array, get_xp
@@ -58,9 +59,7 @@ class APGD:
         if not self.losses or not set(self.losses) <= set(LOSSES):
             raise NnliteError(f"losses: expected one or more of {', '.join(LOSSES)}, found {self.losses!r}")
 
-    def craft(
-        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
-    ) -> Crafted:
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: Generator, box: Box = UNIT) -> Crafted:
         """Return for each phi an image that fools the net, or else the one of the highest value of the first loss."""
         xp, limits = get_xp(x), check_batch(net, x, y, box if self.clip else None)
         logits = net.logits(x)
@@ -75,18 +74,15 @@ class APGD:
                 rows = xp.flatnonzero(tried.reshape(-1, tried.shape[-1]).any(axis=0))
                 if not rows.size:
                     break
-                centre, old, tried = x[..., rows, :], point[..., rows, :], tried[..., rows]
-                search = search._replace(against=search.against[..., rows, :], mixture=search.mixture[..., rows, :])
-                rise = net.backward(net.forward(centre), search.mixture, loss=MIXTURE).dx
-                begin = centre + radius * STEEPEST[self.norm](-rise if self.targeted else rise)
                 own = limits and limits.take(rows)
-                found, hit = self._climb(net, search, centre, begin, y[..., rows, None], radius, own)
-                point[..., rows, :] = xp.where((tried & (hit | (number == 0)))[..., None], found, old)
-                broken[..., rows] |= tried & hit
+                found, hit = self._climb(net, search.take(rows), x[..., rows, :], radius, own)
+                kept = tried[..., rows] & (hit | (number == 0))
+                point[..., rows, :] = xp.where(kept[..., None], found, point[..., rows, :])
+                broken[..., rows] |= tried[..., rows] & hit
             left = broken
         return Crafted([images[float(size)] for size in phi])
 
-    def _searches(self, logits: Array, y: Array, rng: np.random.Generator) -> list["_Search"]:
+    def _searches(self, logits: Array, y: Array, rng: Generator) -> list["_Search"]:
         """Return all searches in their order."""
         xp, found = get_xp(logits, y), []
         classes, still = xp.eye(logits.shape[-1], dtype=logits.dtype), xp.zeros_like(logits)
@@ -106,19 +102,18 @@ class APGD:
             found += [_Search(targeted_margin, pair, still, self.steps) for pair in pairs]
         return found
 
-    def _climb(
-        self, net: Network, search: "_Search", x: Array, start: Array, y: Array, radius: float, box: Box | None
-    ) -> tuple[Array, Array]:
-        """Return from each start the first point that fools the net, else that of the highest loss, and which it is."""
-        xp = get_xp(x)
-        at = self._look(net, search.loss, project(start, x, radius, self.norm, box), y, search.against)
+    def _climb(self, net: Network, search: "_Search", x: Array, radius: float, box: Box | None) -> tuple[Array, Array]:
+        """Return for each x the first point that fools the net, else that of the highest loss, and which it is."""
+        xp, rise = get_xp(x), net.backward(net.forward(x), search.mixture, loss=MIXTURE).dx
+        start = x + radius * STEEPEST[self.norm](-rise if self.targeted else rise)
+        at = self._look(net, search.loss, project(start, x, radius, self.norm, box), search.against)
         full, none = xp.full_like(at.loss, 2 * radius), xp.zeros_like(at.loss)
-        now = _State(x, box, y, search.against, at, at, at.point, full, at.loss, none, at.fooled & False)
+        now = _State(x, box, search.against, at, at, at.point, full, at.loss, none, at.fooled & False)
         found, hit = at.point.copy(), at.fooled[..., 0].copy()
         rows, checked, checks = xp.arange(x.shape[-2]), 0, _checks(search.steps)
         for step in range(1, search.steps + 1):
             moved = self._moved(now, radius, MOMENTUM if step > 1 else 1)
-            at = self._look(net, search.loss, moved, now.y, now.against)
+            at = self._look(net, search.loss, moved, now.against)
             rises = now.rises + (at.loss > now.at.loss)
             now = now._replace(at=at, best=at.over(now.best), before=now.at.point, rises=rises)
             if step in checks:
@@ -132,11 +127,12 @@ class APGD:
                 now, rows = now.take(left), rows[left]
         return found, hit
 
-    def _look(self, net: Network, loss: Loss, point: Array, y: Array, against: Array) -> "_Look":
+    def _look(self, net: Network, loss: Loss, point: Array, against: Array) -> "_Look":
         labels = against if against.shape[-1] > 1 else against[..., 0]
         seen = net.backward(net.forward(point), labels, loss=loss)
         rise, value = (-seen.dx, -seen.loss) if self.targeted else (seen.dx, seen.loss)
-        return _Look(point, rise, value[..., None], (seen.logits.argmax(axis=-1)[..., None] == y) == self.targeted)
+        is_y = seen.logits.argmax(axis=-1)[..., None] == against[..., :1]
+        return _Look(point, rise, value[..., None], is_y == self.targeted)
 
     def _moved(self, now: "_State", radius: float, momentum: float) -> Array:
         """Return the next points: a step of each stride along the gradient, beside a share of the step before."""
@@ -164,6 +160,10 @@ class _Search(NamedTuple):
     mixture: Array
     steps: int
 
+    def take(self, rows: Array) -> "_Search":
+        """Return the search of these rows."""
+        return self._replace(against=self.against[..., rows, :], mixture=self.mixture[..., rows, :])
+
 
 class _Look(NamedTuple):
     """N points (..., N, D), and what the net says there: dloss/dx, the loss and whether it is fooled (..., N, 1)."""
@@ -184,8 +184,7 @@ class _State(NamedTuple):
     Arguments:
         x: The centres of the balls, (..., N, D).
         box: What pixels may not leave, or None.
-        y: The true classes, (..., N, 1).
-        against: What the loss is taken against, (..., N, 1 or 2).
+        against: What the loss is taken against, (..., N, 1 or 2), y first.
         at: Where each search is.
         best: The best point that it has seen.
         before: Where it was before this step, (..., N, D).
@@ -197,7 +196,6 @@ class _State(NamedTuple):
 
     x: Array
     box: Box | None
-    y: Array
     against: Array
     at: _Look
     best: _Look

@@ -14,6 +14,7 @@ from numbers import Integral
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.random import Generator
 
 from nnlite.backend import Array, Number, brief, get_xp, per_model, to_host
 from nnlite.errors import NnliteError
@@ -58,9 +59,7 @@ class Attack(Protocol):
     @property
     def clip(self) -> bool: ...  # noqa: D102
 
-    def craft(
-        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
-    ) -> Crafted:
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: Generator, box: Box = UNIT) -> Crafted:
         """Return what becomes of the images x (..., N, D) with labels y (..., N) at each phi; at phi 0 they are x.
 
         NnliteError where x or y does not fit the net, or x lies outside the box that `clip` keeps pixels in.
@@ -82,9 +81,7 @@ class Noise:
         """The norm in which no step is longer than phi: "linf" for R1; None for R2, whose size follows the gradient."""
         return self.penalty.ball if self.penalty.ball in NORMS else None
 
-    def craft(
-        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
-    ) -> Crafted:
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: Generator, box: Box = UNIT) -> Crafted:
         """Return x + phi dR/dJ for each phi, x - phi dR/dJ if targeted, from one backward pass."""
         limits = check_batch(net, x, y, box if self.clip else None)
         dx = input_gradient(net, x, y, self.loss)
@@ -129,9 +126,7 @@ class PGD:
         """The size of a step as a share of phi."""
         return 2.5 / self.steps if self.stride is None else float(self.stride)
 
-    def craft(
-        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
-    ) -> Crafted:
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: Generator, box: Box = UNIT) -> Crafted:
         """Return the end point that is kept of each image for each phi; the same random starts, scaled, serve all."""
         limits = check_batch(net, x, y, box if self.clip else None)
         starts = [in_unit_ball(self.norm, x, rng) for _ in range(self.restarts - 1)]
@@ -235,7 +230,7 @@ def check_batch(net: Network, x: Array, y: Array, box: Box | None) -> Box | None
     return box
 
 
-def in_unit_ball(norm: str, like: Array, rng: np.random.Generator) -> Array:
+def in_unit_ball(norm: str, like: Array, rng: Generator) -> Array:
     """Return a point of the unit ball for each example, of the shape of `like` (..., N, D) and on its device.
 
     Points are uniform, and drawn on the host; norm is "linf" or "l2".

@@ -56,11 +56,9 @@ def get_xp(*arrays: Array) -> Any:
 
 def to_device(array: Array, device: str) -> Array:
     """Return `array` on `device` ("cpu" or "gpu"), copying only where it has to move."""
-    if device == "cpu":
-        return to_host(array)
-    if device == "gpu":
-        return _cupy().asarray(array)
-    raise NnliteError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}")
+    if device not in DEVICES:
+        raise NnliteError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}")
+    return to_host(array) if device == "cpu" else _cupy().asarray(array)
 
 
 def to_host(array: Array) -> npt.NDArray[Any]:

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import numpy as np
+from numpy.random import Generator
 
 from nnlite.backend import Array, Number, per_model
 from nnlite.errors import NnliteError
@@ -36,7 +37,7 @@ from nnlite.losses import Loss, softmax_cross_entropy
 from nnlite.network import MAIN, Labels, Network, Pass, Weighted
 from nnlite.penalties import Penalty
 
-DirectionSearch: TypeAlias = Callable[[Network, Pass, Array, Number, np.random.Generator | None], Array]
+DirectionSearch: TypeAlias = Callable[[Network, Pass, Array, Number, Generator | None], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ class Term:
         """The weight of the second pass in Eq. 4: lambda/phi at d_hat; lambda for the exact derivative."""
         return self.lam if self.phi is None else self.lam / self.phi
 
-    def direction(self, net: Network, clean: Pass, y: Array, rng: np.random.Generator | None) -> Array:
+    def direction(self, net: Network, clean: Pass, y: Array, rng: Generator | None) -> Array:
         """Return y = dR/dJ of Eq. 3 at the clean pass, or what the search finds there, (..., N, D)."""
         if isinstance(self.penalty, Penalty):
             return self.penalty.gradient(clean.dx)
@@ -122,7 +123,7 @@ def weighted_passes(
     terms: Sequence[Term] = (),
     lam0: Number = 1.0,
     gamma: Mapping[str, Number] | None = None,
-    rng: np.random.Generator | None = None,
+    rng: Generator | None = None,
     *,
     checked: bool = False,
 ) -> list[Weighted]:

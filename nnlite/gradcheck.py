@@ -15,7 +15,7 @@ import numpy as np
 from nnlite.backend import Array
 from nnlite.datagrad import Term, weighted_passes
 from nnlite.errors import NnliteError
-from nnlite.layers import Dense, Layer, Parameters, is_piecewise_linear, with_parameters
+from nnlite.layers import Dense, Gradients, Layer, Parameters, is_piecewise_linear, with_parameters
 from nnlite.losses import softmax_cross_entropy
 from nnlite.network import MAIN, Activations, Labels, Network
 from nnlite.penalties import Penalty
@@ -59,22 +59,21 @@ def check_network(
     expect_float64(net, x)
     rng = np.random.default_rng(seed)
     passes = [net.run(x, own, task=task) for task, own in labels.items()]
-    checks = []
 
-    def compare(name: str, function: Callable[[Array], float], array: Array, analytic: Array) -> None:
+    def check(name: str, function: Callable[[Array], float], array: Array, analytic: Array) -> Check:
         chosen = rng.choice(array.size, min(entries, array.size), replace=False)
         numeric = numerical_gradient(function, array, chosen, step)
         error = relative_error(analytic.reshape(-1)[chosen], numeric, 1e-5 * function(array))
-        checks.append(Check(name, array.shape, len(chosen), error))
+        return Check(name, array.shape, len(chosen), error)
 
-    for k, grad in enumerate(net.gradients([(1.0, once) for once in passes])):
-        for name, analytic in grad.items():
-            mean_loss = partial(_mean_loss, net, k, name, x, labels)
-            compare(f"{net.layer_names[k]} {name}", mean_loss, net.all_layers[k].parameters[name], analytic)
+    def mean_loss(changed: Network) -> float:
+        return _loss(changed, x, labels) / float(x.shape[-2])
+
+    checks = [check(*one) for one in _by_parameter(net, mean_loss, net.gradients([(1.0, once) for once in passes]))]
     for once in passes:
-        dx = once.dx if once.dx.shape == x.shape else once.dx.reshape(-1, *x.shape).sum(axis=0)
+        dx = once.dx.reshape(-1, *x.shape).sum(axis=0)  # over the models of a stack that share x
         suffix = "" if len(passes) == 1 else f" ({once.task})"
-        compare(f"input x{suffix}", partial(_loss, net, labels={once.task: labels[once.task]}), x, dx)
+        checks.append(check(f"input x{suffix}", partial(_loss, net, labels={once.task: labels[once.task]}), x, dx))
     return checks
 
 
@@ -107,24 +106,24 @@ def check_penalty(
     held = penalty.gradient(clean.dx)
     least = 1e-4 * float(penalty.value(clean.dx).mean(axis=-1).sum())
 
-    def mean_penalty(k: int, name: str, ways: Array, amounts: Array) -> float:
-        array = still.all_layers[k].parameters[name]
-        dx = _replaced(still, k, name, array + (amounts @ ways).reshape(array.shape)).run(x, y).dx
+    def mean_penalty(changed: Network) -> float:
+        dx = changed.run(x, y).dx
         values = penalty.value(dx)
         if penalty.piecewise_linear:
             values = np.where((penalty.gradient(dx) == held).all(axis=-1), values, (held * dx).sum(axis=-1))
         return float(values.mean(axis=-1).sum())
 
-    checks = []
-    for k, grad in enumerate(penalty_gradient(net, x, y, penalty)):
-        for name, exact in grad.items():
-            ways = rng.standard_normal((directions, exact.size))
-            ways /= np.linalg.norm(ways, axis=1, keepdims=True)
-            function = partial(mean_penalty, k, name, ways)
-            numeric = numerical_gradient(function, np.zeros(directions), step=step)
-            error = relative_error(ways @ exact.reshape(-1), numeric, least)
-            checks.append(Check(f"{net.layer_names[k]} {name}", exact.shape, directions, error))
-    return checks
+    def check(name: str, function: Callable[[Array], float], array: Array, exact: Array) -> Check:
+        ways = rng.standard_normal((directions, exact.size))
+        ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+
+        def along(amounts: Array) -> float:
+            return function(array + (amounts @ ways).reshape(array.shape))
+
+        numeric = numerical_gradient(along, np.zeros(directions), step=step)
+        return Check(name, exact.shape, directions, relative_error(ways @ exact.reshape(-1), numeric, least))
+
+    return [check(*one) for one in _by_parameter(still, mean_penalty, penalty_gradient(net, x, y, penalty))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,12 +219,16 @@ def _loss(net: Network, x: Array, labels: Mapping[str, Array]) -> float:
     return float(sum(softmax_cross_entropy(net.logits(x, task), y)[0].sum() for task, y in labels.items()))
 
 
-def _mean_loss(net: Network, k: int, name: str, x: Array, labels: Mapping[str, Array], array: Array) -> float:
-    """Return the batch-mean loss, summed over a stack, with parameter `name` of layer k replaced by `array`."""
-    return _loss(_replaced(net, k, name, array), x, labels) / float(x.shape[-2])
+def _by_parameter(
+    net: Network, value: Callable[[Network], float], gradients: Gradients
+) -> Iterator[tuple[str, Callable[[Array], float], Array, Array]]:
+    """Yield for each parameter its name, the value of the net as a function of it, itself, and its gradient."""
+    layers = net.all_layers
 
+    def replaced(k: int, name: str, array: Array) -> float:
+        changed = with_parameters(layers[k], {name: array})
+        return value(net.rebuild([*layers[:k], changed, *layers[k + 1 :]]))
 
-def _replaced(net: Network, k: int, name: str, array: Array) -> Network:
-    layers = list(net.all_layers)
-    layers[k] = with_parameters(layers[k], {name: array})
-    return net.rebuild(layers)
+    for k, own in enumerate(gradients):
+        for name, gradient in own.items():
+            yield f"{net.layer_names[k]} {name}", partial(replaced, k, name), layers[k].parameters[name], gradient

@@ -16,10 +16,12 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 from nnlite.attacks import Crafted, check_batch, check_settings
 from nnlite.backend import Array, Number, get_xp, to_host
 from nnlite.inputs import UNIT, Box
+from nnlite.losses import runner_up
 from nnlite.network import Network
 from nnlite.penalties import L2_NORM
 
@@ -43,9 +45,7 @@ class LBFGS:
     def __post_init__(self) -> None:
         check_settings(self, "searches", "iterations")
 
-    def craft(
-        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
-    ) -> Crafted:
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: Generator, box: Box = UNIT) -> Crafted:
         """Return for each phi the nearest image that was found, where it is within phi of x, and x elsewhere.
 
         An image that fools the net already needs no noise. `failed` is true where no noise was found, and where the
@@ -80,13 +80,6 @@ class LBFGS:
             worked, failed = xp.where(works, c, worked), xp.where(works, failed, c)
             c = xp.where(worked == 0, c / 10, xp.where(failed == np.inf, 10 * c, xp.sqrt(worked * failed)))
         return nearest, converged
-
-
-def runner_up(logits: Array, y: Array) -> Array:
-    """Return the most likely wrong class (..., N), given logits (..., N, C) and labels y (N,) or (..., N)."""
-    xp = get_xp(logits, y)
-    right = y[..., None] == xp.arange(logits.shape[-1])
-    return xp.where(right, -np.inf, logits).argmax(axis=-1)
 
 
 def minimise(net: Network, x: Array, target: Array, c: Number, iterations: int, box: Box = UNIT) -> tuple[Array, Array]:

@@ -58,6 +58,12 @@ def softmax_tangent(logits: Array, y: Array, change: Array) -> Array:
     return _summing_to_0(q * (relative - (q * relative).sum(axis=-1, keepdims=True)), largest)
 
 
+def runner_up(logits: Array, y: Array) -> Array:
+    """Return the most likely wrong class (..., N), given logits (..., N, C) and labels y (N,) or (..., N)."""
+    xp = get_xp(logits, y)
+    return xp.where(y[..., None] == xp.arange(logits.shape[-1]), -np.inf, logits).argmax(axis=-1)
+
+
 def _softmax_cross_entropy(logits: Array, y: Array) -> tuple[Array, Array]:
     """Return loss = -log softmax(logits)[y], L of the paper, and dlogits = softmax(logits) - onehot(y).
 
@@ -110,8 +116,7 @@ def _summing_to_0(error: Array, at: Array) -> Array:
 
 def _margin(logits: Array, y: Array) -> tuple[Array, Array]:
     """Return loss = z_t - z_y and its derivative, where t is the likeliest wrong class."""
-    xp = get_xp(logits, y)
-    t = xp.where(y[..., None] == xp.arange(logits.shape[-1]), -np.inf, logits).argmax(axis=-1)
+    xp, t = get_xp(logits, y), runner_up(logits, y)
     return _targeted_margin(logits, xp.stack(xp.broadcast_arrays(y, t), axis=-1))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeAlias
 
-import numpy as np
+from numpy.random import Generator
 
 from nnlite.attacks import PGD, in_unit_ball
 from nnlite.backend import Array, Number, get_xp, per_model
@@ -18,8 +18,8 @@ from nnlite.datagrad import DirectionSearch, Term
 from nnlite.errors import NnliteError
 from nnlite.inputs import UNIT
 from nnlite.layers import Gradients
-from nnlite.lbfgs import minimise, runner_up
-from nnlite.losses import free_kl_divergence, kl_divergence
+from nnlite.lbfgs import minimise
+from nnlite.losses import free_kl_divergence, kl_divergence, runner_up
 from nnlite.network import Network, Pass
 from nnlite.penalties import L1, L2, L2_NORM, LINF, Penalty, contractive_penalty, weight_penalty
 
@@ -103,7 +103,7 @@ class Method:
         return (*self.parameters, *(["lam"] if self.on_weights else []))
 
 
-def virtual_adversarial(net: Network, clean: Pass, y: Array, phi: Number, rng: np.random.Generator | None) -> Array:
+def virtual_adversarial(net: Network, clean: Pass, y: Array, phi: Number, rng: Generator | None) -> Array:
     """Return the unit direction along which the prediction changes most, by one power iteration (Miyato et al. 2015).
 
     The KL divergence and its gradient are 0 at the clean image, so the direction comes from the second order: H d, with
@@ -114,7 +114,7 @@ def virtual_adversarial(net: Network, clean: Pass, y: Array, phi: Number, rng: n
     return L2_NORM.gradient(net.tangent(clean, L2_NORM.gradient(d), input_gradient=True).dx)
 
 
-def nearest_misclassified(net: Network, clean: Pass, y: Array, phi: Number, rng: np.random.Generator | None) -> Array:
+def nearest_misclassified(net: Network, clean: Pass, y: Array, phi: Number, rng: Generator | None) -> Array:
     """Return the noise that leads to an L-BFGS sample of the most likely wrong class (Szegedy et al. 2013)."""
     x = clean.inputs[0]
     sample, _ = minimise(net, x, runner_up(clean.logits, y), SZEGEDY_C, SZEGEDY_ITERATIONS)
@@ -134,9 +134,9 @@ class PGDSearch:
     """
 
     steps: int
-    start: Callable[[Array, Number, np.random.Generator], Array]
+    start: Callable[[Array, Number, Generator], Array]
 
-    def __call__(self, net: Network, clean: Pass, y: Array, phi: Number, rng: np.random.Generator | None) -> Array:
+    def __call__(self, net: Network, clean: Pass, y: Array, phi: Number, rng: Generator | None) -> Array:
         """Return the noise divided by phi, (..., N, D), each entry from -1 to 1."""
 
         def gradient(point: Array) -> Array:
@@ -146,22 +146,22 @@ class PGDSearch:
         return (PGD(steps=self.steps).climb(gradient, x, self.start(x, radius, _given(rng)), radius, UNIT) - x) / radius
 
 
-def uniform_start(x: Array, radius: Number, rng: np.random.Generator) -> Array:
+def uniform_start(x: Array, radius: Number, rng: Generator) -> Array:
     """Return uniform points of the ball, as Madry et al. (2018) start."""
     return x + radius * in_unit_ball("linf", x, rng)
 
 
-def normal_start(x: Array, radius: Number, rng: np.random.Generator) -> Array:
+def normal_start(x: Array, radius: Number, rng: Generator) -> Array:
     """Return points beside the images, as Zhang et al. (2019) start, whatever the radius."""
     return x + TRADES_START * _normal(x, rng)
 
 
-def _normal(like: Array, rng: np.random.Generator) -> Array:
+def _normal(like: Array, rng: Generator) -> Array:
     """Return independent normal numbers of the shape of `like`, drawn on the host and moved to its device."""
     return get_xp(like).asarray(rng.standard_normal(like.shape).astype(like.dtype))
 
 
-def _given(rng: np.random.Generator | None) -> np.random.Generator:
+def _given(rng: Generator | None) -> Generator:
     if rng is None:
         raise NnliteError("rng: the noise of this method begins at random; give a generator")
     return rng

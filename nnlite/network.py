@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 from nnlite.backend import Array, Number, brief, get_xp, per_model, to_device
 from nnlite.errors import NnliteError
@@ -270,13 +271,13 @@ class Network:
         for name, layer in zip(self.layer_names, chain, strict=False):
             needed = ["tangent"] if is_piecewise_linear(layer) else ["tangent", "backward_tangent"]
             expect_methods(name, layer, *needed, why="for the exact gradient")
-        loss, loss_tangent = of.loss_function, getattr(of.loss_function, "tangent", None)
-        if loss_tangent is None:
+        loss = of.loss_function
+        if loss.tangent is None:
             raise NnliteError(f"loss: {loss!r} has no tangent for the exact gradient; give it one, or a step phi")
         changes = [direction]
         for layer, seen in zip(chain, of.inputs, strict=True):
             changes.append(layer.tangent(seen, changes[-1]))
-        deltas = [loss_tangent(of.logits, of.labels, changes.pop())]
+        deltas = [loss.tangent(of.logits, of.labels, changes.pop())]
         steps = [*zip(chain, of.inputs, of.deltas, changes, strict=True)]
         for step in steps[:0:-1]:
             deltas.append(_backward_tangent(*step, deltas[-1]))
@@ -334,11 +335,7 @@ class Network:
 
 
 def mlp(
-    sizes: Sequence[int],
-    rng: np.random.Generator,
-    dtype: npt.DTypeLike = np.float32,
-    *,
-    heads: Mapping[str, int] | None = None,
+    sizes: Sequence[int], rng: Generator, dtype: npt.DTypeLike = np.float32, *, heads: Mapping[str, int] | None = None
 ) -> Network:
     """Return a net of Dense layers with ReLU between them, weights by He (2015), biases 0.
 
@@ -376,15 +373,12 @@ def _stacked(layers: Sequence[Layer]) -> Layer:
     """Return the first of `layers` with the arrays of all; NnliteError where they differ in more than their arrays."""
     first = layers[0]
     for layer in layers:
-        kept = [name for name in vars(first) if name not in first.parameters]
-        if type(layer) is not type(first) or not all(
-            np.array_equal(vars(layer)[name], vars(first)[name]) for name in kept
-        ):
+        kept = (name for name in vars(first) if name not in first.parameters)
+        same = (np.array_equal(vars(layer)[name], vars(first)[name]) for name in kept)
+        if type(layer) is not type(first) or not all(same):
             raise NnliteError(f"stack: expected layers that differ in their arrays only, found {first!r} and {layer!r}")
-    arrays = zip(*(layer.parameters.values() for layer in layers), strict=True)
-    return with_parameters(
-        first, {name: get_xp(*some).stack(some) for name, some in zip(first.parameters, arrays, strict=True)}
-    )
+    arrays = {name: [layer.parameters[name] for layer in layers] for name in first.parameters}
+    return with_parameters(first, {name: get_xp(*some).stack(some) for name, some in arrays.items()})
 
 
 def _width_after(name: str, layer: Layer, width: int | None) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import cast
 
-import numpy as np
+from numpy.random import Generator
 
 from nnlite.backend import Array, Number, per_model
 from nnlite.datagrad import Term, weighted_passes
@@ -38,7 +38,7 @@ class Update:
 
 
 def train_step(
-    net: Network, x: Array, y: Labels, update: Update, rng: np.random.Generator | None = None, *, checked: bool = False
+    net: Network, x: Array, y: Labels, update: Update, rng: Generator | None = None, *, checked: bool = False
 ) -> Array:
     """Take one step of `update`, Eq. 1 with Eq. 4 in it, and return the clean losses (..., N) before it.
 
@@ -53,13 +53,13 @@ def train_step(
     passes = weighted_passes(net, x, y, update.terms, gamma=update.gamma, rng=rng, checked=checked)
     clean = cast(Pass, passes[0][1])
     decay = update.on_weights and update.on_weights(net, clean, update.lr * update.lam)
-    steps = net.summands([(update.lr * weight, p) for weight, p in passes])
+    steps = net.summands([(-update.lr * weight, p) for weight, p in passes])
     for layer, summands, own in zip(net.all_layers, steps, decay or repeat({}), strict=False):
         if summands:  # none for a head without a loss, whose weights are not penalised either
             for name, slope in own.items():
                 layer.parameters[name] -= slope
             for one in summands:
-                add_gradients(layer, layer.parameters, *one._replace(scale=-one.scale))
+                add_gradients(layer, layer.parameters, *one)
     return clean.loss
 
 

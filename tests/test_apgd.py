@@ -1,6 +1,7 @@
 """Auto-PGD: against the paper's algorithm written out, the exact worst case of linear nets, and plain PGD."""
 
 import math
+from dataclasses import FrozenInstanceError
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from nnlite.attacks import PGD
 from nnlite.errors import NnliteError
 from nnlite.evaluation.promises import check_crafted
 from nnlite.inputs import UNIT
-from nnlite.layers import Dense
+from nnlite.layers import Dense, ReLU
 from nnlite.losses import softmax_cross_entropy
 from nnlite.network import Network, stack, unstack
 
@@ -234,3 +235,31 @@ def test_a_stack_is_given_the_points_of_its_nets(norm):
 def test_what_it_cannot_do_is_refused(options, words):
     with pytest.raises(NnliteError, match=words):
         APGD(**options)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_of_two_classes_to_leave_one_is_to_reach_the_other(norm):
+    net, x, y = biased_mlp([6, 20, 2], rng()), rng().random((40, 6)), np.arange(40) % 2
+    leave, reach = (APGD(norm, 12, 2, tuple(LOSSES), targeted=targeted) for targeted in (False, True))
+    for left, reached in zip(
+        leave.craft(net, x, y, (0.02, 0.1), rng()).images,
+        reach.craft(net, x, 1 - y, (0.02, 0.1), rng()).images,
+        strict=True,
+    ):
+        assert left == pytest.approx(reached, abs=1e-9)
+        assert 0 < (net.predict(left) != y).sum() < 40
+
+
+def test_the_second_start_lies_against_the_gradient_that_misleads():
+    # z1 - z0 = x / 10 - 1 + 10 relu(-x - 1/2) rises to the right at 0, where it stays below 0, and is 3.9 at -1
+    first = Dense(np.array([[1.0, -1.0, -1.0]]), np.array([0.0, 0.0, -0.5]))
+    last = Dense(np.array([[0, 0.1], [0, -0.1], [0, 10.0]]), np.array([0, -1.0]))
+    net, x, y = Network((first, ReLU(), last)), np.full((1, 1), 1e-9), np.array([0])
+    right, left = (APGD(restarts=starts, clip=False).craft(net, x, y, (1.0,), rng()).images[0] for starts in (1, 2))
+    assert net.predict(right) == 0
+    assert net.predict(left) == 1
+
+
+def test_an_attack_is_a_value():
+    with pytest.raises(FrozenInstanceError):
+        APGD().steps = 3

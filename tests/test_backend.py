@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import strict_cupy
 
-from nnlite.backend import get_xp, per_model, synchronize, to_device, to_host
+from nnlite.backend import add_product_on_gpu, get_xp, per_model, synchronize, to_device, to_host
 from nnlite.errors import NnliteError
 
 
@@ -109,6 +109,12 @@ def test_synchronize_waits_for_the_device_of_the_array(cupy, monkeypatch):
     assert waits == [1]
 
 
+def test_the_product_on_a_gpu_is_added_to_what_is_there(cupy):
+    into, a, b = (to_device(np.full(shape, 3.0), "gpu") for shape in ((2, 1), (2, 4), (4, 1)))
+    add_product_on_gpu(into, -0.5, a, b)
+    assert to_host(into).tolist() == [[3 - 0.5 * 36]] * 2
+
+
 # Errors
 
 
@@ -142,7 +148,7 @@ def test_without_a_driver_the_error_gives_the_reason(cupy, monkeypatch):
 # One number, or one for each model
 
 
-@pytest.mark.parametrize("number", [2, 0.1, np.float64(0.1)])
+@pytest.mark.parametrize("number", [2, 0.1, np.float64(0.1), np.array(0.1)])
 def test_a_number_stays_a_python_float_that_changes_no_dtype(number):
     shaped = per_model(number, np.ones((3, 4), np.float32))
     assert type(shaped) is float

@@ -1,5 +1,6 @@
 import ctypes
 import os
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -49,7 +50,14 @@ def test_each_model_of_a_stack_gets_the_bits_that_it_gets_alone(shared, scale):
     assert (into == alone).all()
 
 
-@pytest.mark.parametrize("dtypes", [(np.float16,) * 3, (np.longdouble,) * 3, (np.float64, np.float32, np.float32)])
+@pytest.mark.parametrize(
+    "dtypes",
+    [
+        (np.float16,) * 3,
+        (np.longdouble,) * 3,
+        *(kinds for kinds in product((np.float32, np.float64), repeat=3) if len({*kinds}) > 1),
+    ],
+)
 def test_other_types_are_added_by_numpy(dtypes):
     into, a, b = np.ones((2, 1), dtypes[0]), np.full((2, 3), 2, dtypes[1]), np.full((3, 1), 4, dtypes[2])
     add_product(into, 0.5, a, b)
@@ -61,6 +69,43 @@ def test_no_row_adds_nothing():
     into = np.ones((2, 3), np.float32)
     add_product(into, 1.0, np.ones((2, 0), np.float32), np.ones((0, 3), np.float32))
     assert (into == 1).all()
+
+
+@pytest.mark.parametrize("char", ["f", "d"])
+def test_blas_is_called_once_for_a_matrix_and_reads_rows_and_columns_where_they_lie(monkeypatch, char):
+    calls = []
+    monkeypatch.setattr(blas, "_gemm", lambda char: lambda *arguments: calls.append(arguments))
+    into, a, b = (np.ones(shape, char) for shape in ((2, 3), (2, 4), (4, 3)))
+    columns, every_other = np.asfortranarray(a), np.repeat(a, 2, axis=1)[:, ::2]
+    for left, form, step in ((a, 111, 4), (columns, 112, 2), (every_other, 111, 4)):
+        add_product(into, 0.5, left, b)
+        order, left_form, right_form, *sizes, scale, at, left_step, right, right_step, beta, target, width = calls.pop()
+        assert (order, left_form, right_form, sizes) == (101, form, 111, [2, 3, 4])  # the numbers of cblas.h
+        assert (scale, left_step, right_step, beta, width) == (0.5, step, 3, 1.0, 3)
+        assert (right, target) == (b.ctypes.data, into.ctypes.data)
+        assert (at == left.ctypes.data) == (left is not every_other)
+    assert not calls
+
+
+def test_on_a_gpu_a_matrix_goes_to_cublas_and_a_stack_or_a_mixture_does_not(monkeypatch):
+    calls = []
+    monkeypatch.setattr(blas, "get_xp", lambda *arrays: "cupy")
+    monkeypatch.setattr(blas, "add_product_on_gpu", lambda *arguments: calls.append(arguments))
+    into, a, b = np.ones((2, 2, 2)), np.ones((2, 2, 3)), np.ones((2, 3, 2))
+    add_product(into[0], np.float64(0.5), a[0], b[0])
+    ((target, scale, left, right),) = calls
+    assert (type(scale), scale) == (float, 0.5)
+    assert [array.ctypes.data for array in (target, left, right)] == [array.ctypes.data for array in (into, a, b)]
+    add_product(into, 0.5, a, b)
+    add_product(into[0], 0.5, a[0].astype(np.float32), b[0])
+    assert len(calls) == 1
+    assert into[:, 0, 0].tolist() == [4.0, 2.5]
+
+
+@pytest.mark.parametrize("number", [1e6, -1e6, np.nan])
+def test_a_function_that_adds_other_numbers_is_not_right(monkeypatch, number):
+    monkeypatch.setattr(blas, "_call", lambda gemm, into, *rest: into.fill(number))
+    assert not blas._is_right(None, "f")
 
 
 @pytest.fixture

@@ -559,9 +559,11 @@ def test_a_net_that_may_overflow_is_refused(value):
 
 
 def test_a_dtype_that_cannot_add_so_many_is_refused():
-    net = mlp([1024, 2], rng(), np.float16)
+    # 2 m = (p + 1) 2^-10 is below 1 for 1,022 weights, and 1 for 1,023
+    few, many = (mlp([p, 2], rng(), np.float16) for p in (1022, 1023))
+    assert np.isfinite(margins(few, np.ones((1, 1022), np.float16), np.zeros(1, int), 0.1)).any()
     with pytest.raises(NnliteError, match="layer 0: sums may leave the range or precision of float16; use float32"):
-        margins(net, np.ones((1, 1024), np.float16), np.zeros(1, int), 0.1)
+        margins(many, np.ones((1, 1023), np.float16), np.zeros(1, int), 0.1)
 
 
 def test_nothing_that_comes_in_is_changed():

@@ -128,8 +128,10 @@ def test_a_coarse_step_fails():
 
 def test_float32_is_refused():
     net, x, y = _case()
-    with pytest.raises(NnliteError, match="float64"):
+    with pytest.raises(NnliteError, match="found a net of float32 and x of float64"):
         check_network(net.astype(np.float32), x, y)
+    with pytest.raises(NnliteError, match="found a net of float64 and x of float32"):
+        check_network(net, x.astype(np.float32), y)
 
 
 def test_nan_fails():

@@ -1,5 +1,7 @@
 """What may come in: labels that are no classes of the net, images of another form, and images outside their box."""
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from nets import biased_mlp
@@ -57,6 +59,7 @@ every_door = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
     ("labels", "words"),
     [
         (Y + 1, "expected classes from 0 to 2, found 1 to 3"),
+        (Y + 5, "expected classes from 0 to 2, found 5 to 7"),
         (Y - 1, "expected classes from 0 to 2, found -1 to 1"),
         (Y.astype(str), "expected integers, found <U"),
         (Y.astype(float), "expected integers, found float64"),
@@ -70,6 +73,7 @@ every_door = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
     ],
     ids=[
         "from 1",
+        "from 5",
         "below 0",
         "text",
         "float",
@@ -129,7 +133,7 @@ def test_a_stack_may_share_its_labels_or_have_its_own():
     both = stack([NET, NET])
     for y in (Y, np.stack([Y, Y])):
         assert (both.run(X, y).loss == NET.run(X, Y).loss).all()
-    with pytest.raises(NnliteError, match=r"found shape \(3, 20\)"):
+    with pytest.raises(NnliteError, match=r"expected an array \(20,\), .* found shape \(3, 20\)"):
         both.run(X, np.stack([Y, Y, Y]))
 
 
@@ -204,6 +208,12 @@ def test_a_box_keeps_the_dtype_and_changes_nothing_inside():
     assert perturb(X, np.ones_like(X), 5.0, box).max() == 1
     assert to_host(project(X + 5, X, 3.0, "l2", box)).max() <= 1
     assert UNIT.beyond(X + 1) > 0 >= UNIT.beyond(X)
+
+
+def test_a_box_is_a_value():
+    with pytest.raises(FrozenInstanceError):
+        UNIT.high = 2.0
+    assert Box(np.zeros(3), 1.0) != Box(np.zeros(3), 1.0)  # by identity: arrays have no one truth
 
 
 def test_a_box_with_nothing_in_it_is_refused():

@@ -12,6 +12,7 @@ from nnlite.losses import (
     free_kl_divergence,
     kl_divergence,
     margin,
+    runner_up,
     softmax_cross_entropy,
     softmax_tangent,
     targeted_margin,
@@ -181,6 +182,12 @@ def test_the_tangent_of_a_confident_example_keeps_its_digits_in_float32():
 def test_logits_that_move_together_leave_the_error_as_it_is():
     logits = 10 * np.random.default_rng(0).normal(size=(50, 10))
     assert not softmax_tangent(logits, None, np.full((50, 10), 3.7)).any()
+
+
+def test_the_runner_up_is_the_most_likely_wrong_class():
+    logits = np.array([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [0.0, -1.0, -2.0]])
+    assert runner_up(logits, np.array([0, 1, 0])).tolist() == [2, 0, 1]
+    assert runner_up(np.stack([logits, -logits]), np.array([0, 1, 0])).tolist() == [[2, 0, 1], [1, 2, 2]]
 
 
 @given(st.integers(2, 6), st.integers(0, 2**16))

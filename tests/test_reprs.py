@@ -1,13 +1,15 @@
 """What a notebook shows: shapes and a few numbers in place of whole arrays."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import strict_cupy
 
 from nnlite import Dense, ReLU, mlp
-from nnlite.attacks import R1
+from nnlite.attacks import R1, Crafted
+from nnlite.backend import SHORT
 from nnlite.evaluation.accuracy import evaluate_attack, first_of_each_class
 from nnlite.evaluation.attacking import attack_nets
 from nnlite.evaluation.auditing import AuditOptions, audit
@@ -81,6 +83,18 @@ def test_they_hold_shapes_and_a_few_numbers(shown):
 def test_a_short_row_is_shown_and_a_long_one_is_not():
     assert repr(Dense(np.zeros((2, 8)), np.arange(8.0))) == "Dense(W=float64 (2, 8), b=[0, 1, 2, 3, 4, 5, 6, 7])"
     assert repr(Dense(np.zeros((2, 9)), np.arange(9.0))) == "Dense(W=float64 (2, 9), b=float64 (9,))"
+    assert repr(Crafted([], zeros=np.array(3.0))) == "Crafted(images=[], zeros=float64 (), failed=None, smallest=None)"
+
+
+@pytest.mark.parametrize(("kind", "most"), [(tuple, 8), (dict.fromkeys, 12)])
+def test_more_entries_than_a_line_has_room_for_are_cut(kind, most):
+    assert SHORT.repr(kind(range(most))) == repr(kind(range(most)))
+    assert "..." in SHORT.repr(kind(range(most + 1)))
+
+
+@pytest.mark.parametrize("value", ["x" * 300, SimpleNamespace(text="x" * 300)])
+def test_a_long_text_is_cut_to_200_characters(value):
+    assert len(SHORT.repr(value)) == 200
 
 
 def test_arrays_on_a_gpu_are_shown_in_the_same_way(monkeypatch):

@@ -16,7 +16,8 @@ from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.promises import check_crafted
 from nnlite.inputs import UNIT
 from nnlite.layers import Dense
-from nnlite.lbfgs import LBFGS, runner_up
+from nnlite.lbfgs import LBFGS
+from nnlite.losses import runner_up
 from nnlite.network import Network, stack
 from nnlite.training import Settings, train
 
