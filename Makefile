@@ -7,7 +7,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test annotated exercise coverage mutants site tour test-browser gpu test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines idea cupy-names bench clean
+.PHONY: help demo test annotated exercise coverage mutants site tour test-browser gpu test-gpu test-torch test-lowest test-python lint wheel audit-packages fuzz lines idea cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,13 @@ test-lowest: ## run the tests with Python 3.11 and the lower bounds in setup.cfg
 	sed -nE 's/^    ([a-z][a-z0-9-]*)>=/\1==/p' setup.cfg > build/lowest/bounds.txt
 	build/lowest/bin/pip install --quiet --constraint build/lowest/bounds.txt --editable ".[test]"
 	build/lowest/bin/python -m pytest -m "not once" -o filterwarnings=  # old libraries warn about newer ones below them
+
+# What depends on Python most, and little on other libraries; another choice: make test-python TESTS=tests
+TESTS = $(filter-out tests/test_docs.py tests/test_site.py tests/test_tour.py,$(wildcard tests/test_*.py)) tests/storage
+test-python: ## run the tests of the engine and of files with another Python: make test-python PYTHON=python3.14
+	$(PYTHON) -m venv --clear build/python
+	build/python/bin/pip install --quiet --editable ".[test]"
+	OPENBLAS_NUM_THREADS=1 build/python/bin/python -m pytest -m "not once" $(TESTS)
 
 lint: .venv/lint ## check style, docstrings, spelling, types, and the commands and links in the docs
 	$(BIN)/ruff check .
