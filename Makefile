@@ -99,9 +99,10 @@ audit-packages: .venv/test ## ask whether a weakness is known of a package that 
 	$(BIN)/pip freeze --exclude-editable > build/audit/packages.txt
 	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement build/audit/packages.txt
 
-fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; takes some minutes
+fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; takes an hour
 	$(BIN)/pip install --quiet --editable ".[fuzz]"
-	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report; do \
+	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report csv npz \
+		estimator outcomes; do \
 		$(BIN)/python tests/tools/fuzz $$reader --inputs 100000 || exit 1; done
 
 lines: .venv/nnlite ## after a change to the engine: its sizes into README.md, its source into docs/annotated.md

@@ -10,6 +10,7 @@ a segmentation fault in a product of matrices.
 tests/storage/test_no_memory.py does some of each.
 """
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -168,6 +169,7 @@ def trained_bits(folder: Path) -> list[bytes]:
 
 if __name__ == "__main__":
     every = int(sys.argv[1])
+    logging.disable()  # that a checkpoint is of another number of threads
     with TemporaryDirectory() as place:
         for name, kinds, others in torment_readers(Path(place), every):
             print(f"{name}: {dict(kinds)}, read otherwise: {others}", flush=True)

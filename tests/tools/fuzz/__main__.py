@@ -65,7 +65,7 @@ class Run:
         if rng.random() < 0.5:
             try:
                 return READERS[self.reader][2](content, rng)[:size]
-            except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+            except Exception:
                 pass  # it has no form any more
         return atheris.Mutate(content, size)
 
