@@ -26,8 +26,8 @@ MEMBERS_LIMIT = 100  # a data set has six arrays at most
 HEADER_LIMIT = 10_000  # bytes; NumPy reads no longer one either, but unpacks it first
 
 # What zipfile, NumPy and the modules below them say of a file that is none of theirs; RuntimeError of an encrypted one.
-DAMAGE = (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, struct.error)
-DAMAGE += (tokenize.TokenError, OverflowError)
+DAMAGE: tuple[type[Exception], ...] = (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, OverflowError)
+DAMAGE += (zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError)
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
