@@ -7,7 +7,7 @@ BIN := .venv/bin
 NNLITE = $(BIN)/nnlite
 SETTINGS := setup.cfg pyproject.toml Makefile
 
-.PHONY: help demo test annotated exercise coverage mutants site tour test-browser gpu test-gpu test-torch test-lowest lint wheel audit-packages fuzz lines idea cupy-names bench clean
+.PHONY: help demo test annotated exercise coverage mutants site tour test-browser gpu test-gpu test-torch test-lowest test-python lint wheel audit-packages fuzz lines idea cupy-names bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,13 @@ test-lowest: ## run the tests with Python 3.11 and the lower bounds in setup.cfg
 	build/lowest/bin/pip install --quiet --no-compile --constraint build/lowest/bounds.txt --editable ".[test]"
 	build/lowest/bin/python -m pytest -m "not once" -o filterwarnings=  # old libraries warn about newer ones below them
 
+# What depends on Python most, and little on other libraries; another choice: make test-python TESTS=tests
+TESTS = $(filter-out tests/test_docs.py tests/test_site.py tests/test_tour.py,$(wildcard tests/test_*.py)) tests/storage
+test-python: ## run the tests of the engine and of files with another Python: make test-python PYTHON=python3.14
+	$(PYTHON) -m venv --clear build/python
+	build/python/bin/pip install --quiet --no-compile --editable ".[test]"
+	OPENBLAS_NUM_THREADS=1 build/python/bin/python -m pytest -m "not once" $(TESTS)
+
 lint: .venv/lint ## check style, docstrings, spelling, types, and the commands and links in the docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -92,9 +99,10 @@ audit-packages: .venv/test ## ask whether a weakness is known of a package that 
 	$(BIN)/pip freeze --exclude-editable > build/audit/packages.txt
 	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement build/audit/packages.txt
 
-fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; takes some minutes
+fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; takes an hour
 	$(BIN)/pip install --quiet --no-compile --editable ".[fuzz]"
-	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report; do \
+	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report csv npz \
+		estimator outcomes; do \
 		$(BIN)/python tests/tools/fuzz $$reader --inputs 100000 || exit 1; done
 
 lines: .venv/nnlite ## after a change to the engine: its sizes into README.md, its source into docs/annotated.md

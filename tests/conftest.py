@@ -10,6 +10,7 @@ from pathlib import Path
 # for each other at every product, and the tests take ten times as long (docs/performance.md).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 from click.testing import CliRunner
 
@@ -18,6 +19,9 @@ from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
 from nnlite.training.loop import train
 from nnlite.training.settings import Settings
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from nnlite import __version__
 from nnlite.attacks import PGD, Attack
 from nnlite.datasets.own import FRACTIONS
 from nnlite.datasets.samples import Dataset, Samples
@@ -29,7 +30,9 @@ from nnlite.inputs import Box
 from nnlite.network import Network
 from nnlite.storage import kinds
 from nnlite.storage.files import new_file
+from nnlite.storage.formats import expect_format
 from nnlite.storage.kinds import Kind, expect
+from nnlite.storage.refusals import RefusedError
 from nnlite.storage.tensors import DTYPES, ArrayFile, check_layout, open_arrays, write_arrays
 from nnlite.storage.texts import parse_json, shown
 from nnlite.storage.weights import named_arrays, read_any_net
@@ -50,7 +53,7 @@ except ImportError as error:
         f"install it with pip install '.[interop]' in a clone of nnlite"
     ) from error
 
-KEY = "nnlite-estimator"  # of the metadata in the file that `save` writes
+KEY, FORMAT = "nnlite-estimator", 1  # of the metadata in the file that `save` writes
 WITHIN_UNIT = ("szegedy", "pgd", "trades")  # methods whose samples of training stay within [0, 1]
 
 _SETTINGS = FIELDS.keys() - {"data", "label", "split", "seed"}  # what is no parameter, or has scikit-learn's name
@@ -229,6 +232,8 @@ class DataGradClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dtype = "str" if self.classes_.dtype.kind == "U" else self.classes_.dtype.name
         names = getattr(self, "feature_names_in_", None)
         content = {
+            "format": FORMAT,
+            "nnlite": __version__,
             "parameters": parameters,
             "dtype": dtype,
             "classes": _read_classes(dtype, self.classes_.tolist()).tolist(),
@@ -253,6 +258,8 @@ class DataGradClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         file = open_arrays(Path(path))
         try:
             return cls._read(file)
+        except RefusedError as error:
+            raise RefusedError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
         except (ValueError, LookupError, TypeError, ArithmeticError) as error:
             what = str(error) if isinstance(error, NnliteError) else f"{type(error).__name__}: {error}"
             raise NnliteError(
@@ -262,8 +269,11 @@ class DataGradClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def _read(cls, file: ArrayFile) -> Self:
-        fields = ("parameters", "dtype", "classes", "features", "seed")
-        content, made = kinds.expect_fields(KEY, fields, parse_json(file.metadata[KEY])), cls()
+        found = parse_json(file.metadata[KEY])
+        if isinstance(found, dict):  # another format may have other fields
+            expect_format(found.get("format"), FORMAT, found.get("nnlite"))
+        fields = ("format", "nnlite", "parameters", "dtype", "classes", "features", "seed")
+        content, made = kinds.expect_fields(KEY, fields, found), cls()
         parameters = kinds.expect_fields("parameters", made.get_params(), content["parameters"])
         made.set_params(**{name: _plain(value) for name, value in parameters.items()})
         net, classes = read_any_net(file, "net."), _read_classes(content["dtype"], content["classes"])

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from nnlite import __version__
 from nnlite.backend import to_device
 from nnlite.datasets.catalog import load
 from nnlite.errors import DivergedError, NnliteError
@@ -28,11 +29,14 @@ from nnlite.paper.scores import EXACT, SCORES, Outcomes, ScoreKey, Scores, read_
 from nnlite.paper.tables import FIGURE_3, ROWS, Model, in_order
 from nnlite.paper.targets import NOISES, AttackSpec, attacks_for
 from nnlite.storage.files import new_file, read_text
+from nnlite.storage.formats import expect_format
+from nnlite.storage.refusals import RefusedError
 from nnlite.storage.texts import parse_json, shown
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.run_folder import Run, load_run
 
 PLAN = "plan.json"
+FORMAT = 1  # that of nnlite 0.1.0 as well, which did not say it
 Found = TypeVar("Found")
 _ATTACK_COST = 3.0  # of one adversary with a dozen victims, in epochs of a plain net
 
@@ -50,10 +54,14 @@ class Reproduction:
         try:
             if not path.exists():
                 with suppress(FileExistsError), new_file(path, replace=False) as place:  # of a call at the same moment
-                    place.write_text(json.dumps(self.plan.as_json(), indent=2) + "\n", "utf-8")
+                    content = {"format": FORMAT, "nnlite": __version__, **self.plan.as_json()}
+                    place.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
             found = parse_json(read_text(path, 1 << 16))
             if not isinstance(found, dict):
                 raise ValueError("it holds no settings")
+            expect_format(found.get("format", 1), FORMAT, found.get("nnlite"))
+        except RefusedError as error:
+            raise RefusedError(f"{path}: {error}") from error
         except (OSError, ValueError) as error:
             raise NnliteError(f"{path}: cannot be written or read ({error}); choose another --folder") from error
         changed = self.plan.differing(found)

@@ -43,7 +43,6 @@ def lock(path: Path) -> Iterator[None]:
                 f"run: {path} needs one more open file than the system allows; raise ulimit -n"
             ) from error
         raise NnliteError(f"runs: cannot write to {path.parent} ({error.strerror}); choose another --runs") from error
-    HELD.add(number)
     try:
         with suppress(OSError):  # the disk may be full, and who holds the lock is only for the message
             os.truncate(number, 0)
@@ -51,10 +50,9 @@ def lock(path: Path) -> Iterator[None]:
         yield
     finally:
         if number in HELD:  # a forked child has closed it, and leaves the file to its parent
-            HELD.remove(number)
             with suppress(OSError):  # another user's, in a folder where each may remove only his own
                 name.unlink(missing_ok=True)
-            os.close(number)
+            _let_go(number)
 
 
 @contextmanager
@@ -100,23 +98,35 @@ class _HeldError(Exception):
 def _take(name: Path) -> int:
     """Return the open lock file, locked; _HeldError where another process holds it."""
     while True:
-        try:
-            number = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # a stranger's link may lead anywhere
-        except PermissionError:  # of another user, whose process may be long dead
-            number = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            taken = try_lock(number)
-        except OSError as error:  # of a file system without locks
-            _warn_of_no_locks(name.parent, error.strerror)
-            return number
-        status = os.fstat(number)
-        if taken and status.st_nlink:
-            return number
+        with ExitStack() as stack:
+            try:
+                number = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # a link may lead anywhere
+            except PermissionError:  # of another user, whose process may be long dead
+                number = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            stack.callback(_let_go, number)  # whatever happens: as long as it is open it may be locked
+            if _is_ours(number, name.parent):
+                HELD.add(number)
+                stack.pop_all()
+                return number
+
+
+def _is_ours(number: int, folder: Path) -> bool:
+    """Lock an open lock file; False where its last holder has removed it meanwhile, _HeldError where it has one."""
+    try:
+        taken = try_lock(number)
+    except OSError as error:  # of a file system without locks
+        _warn_of_no_locks(folder, error.strerror)
+        return True
+    status = os.fstat(number)
+    if not taken:
         holder = os.read(number, 20) if stat.S_ISREG(status.st_mode) else b""
-        os.close(number)
-        if not taken:
-            raise _HeldError(holder.decode() if holder.isdigit() else "unknown")
-        # its last holder had removed it: take a new one
+        raise _HeldError(holder.decode() if holder.isdigit() else "unknown")
+    return status.st_nlink > 0
+
+
+def _let_go(number: int) -> None:
+    HELD.discard(number)
+    os.close(number)
 
 
 def _let_go_in_child() -> None:

@@ -205,7 +205,7 @@ def _opened(path: Path) -> Iterator[tuple[BufferedReader, dict[str, Any]]]:
             if any(len(entry) > 3 for name, entry in header.items() if name != METADATA):
                 raise ValueError("an array has more than dtype, shape and data_offsets")
             yield file, header
-    except (KeyboardInterrupt, SystemExit, MemoryError, RefusedError):
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, RefusedError):
         raise
     except OSError as error:
         what = error.strerror or error

@@ -477,6 +477,7 @@ def test_files_from_strangers_are_read_or_refused(fitted, tmp_path):
         ({"features": ["a"]}, "features: expected a list of 6"),
         ({"seed": -1}, "seed: expected an integer of at least 0"),
         ({"more": 1}, "missing or unknown: .'more'."),
+        ({"format": 2, "nnlite": "9.1.0", "more": 1}, "format: expected 1 at most, found 2; nnlite '9.1.0' wrote"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(fitted, tmp_path, change, message):

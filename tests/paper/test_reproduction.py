@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from nnlite import __version__
 from nnlite.attacks import R1, R2, Noise
 from nnlite.datasets.catalog import load
 from nnlite.errors import NnliteError
@@ -30,6 +31,7 @@ from nnlite.paper.scores import Scores, read_scores
 from nnlite.paper.tables import BEST_MODELS, MODELS, ROWS, Model
 from nnlite.paper.targets import TARGETS
 from nnlite.penalties import L1
+from nnlite.storage.refusals import RefusedError
 from nnlite.storage.sums import write_sums
 from nnlite.training.loop import Epoch
 from nnlite.training.run_folder import load_run
@@ -133,6 +135,17 @@ def test_a_damaged_plan_is_an_error(tmp_path, content):
     (tmp_path / "plan.json").write_text(content)
     with pytest.raises(NnliteError, match=r"plan\.json: cannot be written or read .*--folder"):
         Reproduction(tmp_path, PLAN).reserve_folder()
+
+
+def test_a_plan_says_its_format_and_a_newer_one_is_refused_with_the_version_that_reads_it(tmp_path):
+    Reproduction(tmp_path, PLAN).reserve_folder()
+    content = json.loads((tmp_path / "plan.json").read_text("utf-8"))
+    assert content.items() == {"format": 1, "nnlite": __version__, **PLAN.as_json()}.items()
+    newer = json.dumps(content | {"format": 2, "nnlite": "9.1.0", "batch_size": 50})
+    (tmp_path / "plan.json").write_text(newer, "utf-8")
+    with pytest.raises(RefusedError, match=r"plan\.json: format: expected 1 .*, found 2; nnlite '9\.1\.0' wrote it"):
+        Reproduction(tmp_path, PLAN).reserve_folder()
+    assert (tmp_path / "plan.json").read_text("utf-8") == newer
 
 
 def test_the_naive_logit_error_is_attacked_with_as_well(whole):

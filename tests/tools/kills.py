@@ -28,8 +28,9 @@ from nnlite.training.loop import Epoch
 from nnlite.training.run_folder import HISTORY, load_run
 from nnlite.training.runs import list_runs
 
-ATTACK = "attack.safetensors"
+ATTACK, PICTURE = "attack.safetensors", "audit.png"
 NET = ["--hidden", "64", "--epochs", "40"]
+LITTLE = ["--examples", "10", "--steps", "5", "--apgd-steps", "5", "--queries", "5", "--tries", "1", "--phi", "0,0.1"]
 TRAIN = {
     "train": ["train", *NET],
     "train, DataGrad": ["train", *NET, "--reg", "dgl1", "--lam", "0.01", "--phi", "0.1"],
@@ -40,9 +41,11 @@ TRAIN = {
 MANY = {
     "grid": ["grid", *NET, "--lr", "0.1,0.2,0.3", "--jobs", "2", "--stack", "2"],
     "attack --save": ["attack", "--adversary", "rect", "--noise", "pgd", "--save", ATTACK],
+    "audit --plot": ["audit", "rect", *LITTLE, "--proven", "0", "--plot", PICTURE],
     "reproduce": ["reproduce", "table1", "--hidden", "16", "--epochs", "5", "--mt-epochs", "1", "--jobs", "2"],
     "reproduce, long": ["reproduce", "fig3", "--hidden", "128,128", "--epochs", "50", "--jobs", "2"],
 }
+NEEDS_A_RUN = ("attack", "audit")
 
 
 @dataclass
@@ -158,8 +161,12 @@ def is_readable(folder: Path, least: int = 0) -> bool:
 
 
 def content(folder: Path) -> dict[str, object]:
-    """Return the bytes of all files of all runs below `folder`, but for the seconds that an epoch took."""
-    found: dict[str, object] = {path.name: path.read_bytes() for path in folder.glob(ATTACK)}
+    """Return the bytes of the files of all runs below `folder`, and of what was made of them.
+
+    The seconds that an epoch took are left out.
+    """
+    made = [path for path in (folder / ATTACK, folder / PICTURE) if path.exists()]
+    found: dict[str, object] = {path.name: path.read_bytes() for path in made}
     for path in folder.rglob("runs/*/[!.]*/*"):
         name = str(path.relative_to(folder))
         found[name] = path.read_bytes()
@@ -182,7 +189,7 @@ def torment(name: str, kills: int, seed: int) -> Figures:
             folder.mkdir()
             if "--overwrite" in arguments:
                 assert call([*arguments, "--seed", "1"], folder) == 0
-            if arguments[0] == "attack":
+            if arguments[0] in NEEDS_A_RUN:
                 assert call(["train", *NET, "--name", "rect"], folder) == 0
             kill_until_it_ends(call, arguments, folder, rng, seconds, figures)
             figures.ended += 1
@@ -201,7 +208,7 @@ def differ(found: dict[str, object], expected: dict[str, object]) -> bool:
 
 def _time(call: Callable[..., int], arguments: list[str], folder: Path) -> float:
     folder.mkdir()
-    if arguments[0] == "attack":
+    if arguments[0] in NEEDS_A_RUN:
         assert call(["train", *NET, "--name", "rect"], folder) == 0
     began = time.monotonic()
     assert call(arguments, folder) == 0, (folder / "output.txt").read_text()

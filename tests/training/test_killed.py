@@ -41,6 +41,7 @@ def test_killed_before_each_file_operation_in_turn_it_goes_on_to_the_same_bytes(
         ("train, another run replaced", 4),
         ("grid", 2),
         ("attack --save", 2),
+        ("audit --plot", 1),
         ("reproduce, long", 2),
     ],
 )

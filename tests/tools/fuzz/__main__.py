@@ -35,7 +35,7 @@ class Run:
         self.slowest, self.first = 0.0, peak_memory()
 
     def one_input(self, content: bytes) -> None:
-        start = time.perf_counter()
+        start = time.process_time()  # what others do on this machine does not count
         try:
             outcome = self.read(content)
         except NnliteError as error:
@@ -45,7 +45,7 @@ class Run:
         except Exception as error:
             outcome = f"{type(error).__name__}, which is not allowed"
             print(f"{content!r}\n{traceback.format_exc()}", file=sys.stderr)
-        self.slowest = max(self.slowest, time.perf_counter() - start)
+        self.slowest = max(self.slowest, time.process_time() - start)
         self.outcomes[outcome] += 1
         if self.outcomes.total() == self.inputs:
             self.report()
@@ -57,7 +57,8 @@ class Run:
         print(f"  peak memory: {peak_memory():.0f} MB, {self.first:.0f} MB of it before the first input")
         print(f"  slowest input: {1000 * self.slowest:.1f} ms", flush=True)
         shutil.rmtree(FOLDER)
-        os._exit(not self.outcomes.keys() <= {READ, DIFFERS, REFUSED})  # libFuzzer itself would go on
+        fine = self.outcomes.keys() <= {READ, DIFFERS, REFUSED} and self.slowest < 1
+        os._exit(not fine)  # libFuzzer itself would go on
 
     def change(self, content: bytes, size: int, seed: int) -> bytes:
         """Return other bytes, `size` at most; half of the time they keep the form of the file."""
@@ -65,7 +66,7 @@ class Run:
         if rng.random() < 0.5:
             try:
                 return READERS[self.reader][2](content, rng)[:size]
-            except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+            except Exception:
                 pass  # it has no form any more
         return atheris.Mutate(content, size)
 
@@ -83,7 +84,7 @@ corpus = FOLDER / "corpus"
 corpus.mkdir()
 for number, seed in enumerate(READERS[chosen.reader][1]):
     (corpus / str(number)).write_bytes(seed)
-limits = ["-timeout=1", "-rss_limit_mb=200", "-max_len=16384", "-len_control=0", "-mutate_depth=2", "-verbosity=0"]
+limits = ["-timeout=600", "-rss_limit_mb=200", "-max_len=16384", "-len_control=0", "-mutate_depth=2", "-verbosity=0"]
 run = Run(chosen.reader, chosen.inputs)
 further = {"custom_mutator": run.change} if READERS[chosen.reader][2] else {}
 atheris.Setup(["fuzz", str(corpus), *limits, f"-seed={chosen.seed}"], run.one_input, **further)

@@ -3,7 +3,9 @@
 Each takes the bytes of a file and a random.Random, and returns other bytes; an error where no form is left.
 """
 
+import io
 import json
+import zipfile
 
 import numpy as np
 
@@ -17,6 +19,19 @@ CELLS = ["", "1", "2", "-1", "0.5", "1e999", "nan", "9" * 5000, "1_0", "\u0661",
 TOML = ["", "nan", "inf", "-0.0", "-1", "0", "3", "0.5", "1e400", "0x" + "f" * 4000, "9" * 4400, str(2**63), "true"]
 TOML += ["[]", "[[]]", "[[1], 2]", "[1, 2, 3]", "{a = 1}", "1979-05-27", "[" * 2000, '"\\u001b[2J"', '"../.."', '""']
 TOML += ['"dgl1"', '"dgl2"', '"mnist"', '"gpu"', '"exact"', '["l1,0.1,0.1"]', '[["l1,0.1,0.1"], ["l1,,,"]]', "'inf'"]
+FORMS = ["<f8", "<f4", "|u1", "<i8", "<U3", "<U0", "|V0", "|O", "<c16", "<M8[s]", ">f8", "|b1", "<f99"]
+LENGTHS = [
+    "(9, 2)",
+    "(9,)",
+    "(-1, 2)",
+    "(0, 2)",
+    "()",
+    "(True, 2)",
+    f"({2**40}, {2**40})",
+    f"({'9' * 400},)",
+    "(9L, 2)",
+]
+LENGTHS += [f"({'1,' * 70})", "[9, 2]", "9", "(9, 2", "'", "(" * 3000]
 LINES = ["[[models]]", "[models]", "[[models]]\nname = 'x'", "a" + ".a" * 500 + " = 1", "# \x1b", "lr = ", "= 1", "[a"]
 
 
@@ -87,3 +102,28 @@ def change_toml(content, rng):
     else:
         lines[place : place + 1] = rng.choice([[], [lines[place], rng.choice(LINES)], [rng.choice(lines)] * 2])
     return "\n".join(lines).encode()
+
+
+def change_npz(content, rng):
+    """Change the header or a value of an array, or its name, or leave an array out; and pack it otherwise."""
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        members = [(one.filename, bytearray(file.read(one))) for one in file.infolist()]
+    place, kind = rng.randrange(len(members)), rng.random()
+    name, array = members[place]
+    begin = 10 + int.from_bytes(array[8:10], "little")
+    if kind < 0.6:
+        form, order, shape = rng.choice(FORMS), rng.choice(["False", "True", "0"]), rng.choice(LENGTHS)
+        text = f"{{'descr': '{form}', 'fortran_order': {order}, 'shape': {shape}}}\n".encode()
+        array[8:begin] = len(text).to_bytes(2, "little") + text
+    elif kind < 0.8 and len(array) - begin >= 8:
+        value = begin + rng.randrange((len(array) - begin) // 8) * 8
+        array[value : value + 8] = np.float64(rng.choice(FLOATS)).tobytes()
+    else:
+        members[place : place + 1] = rng.choice([[], [(name, array)] * 2, [("z.npy", array)], [("x_train.npy", array)]])
+    packed = io.BytesIO()
+    with zipfile.ZipFile(
+        packed, "w", rng.choice([0, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    ) as file:
+        for one, array in members:
+            file.writestr(one, bytes(array))
+    return packed.getvalue()

@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import struct
+import sys
 import tempfile
 import tomllib
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from changes import change_arrays, change_csv, change_json, change_toml
+from changes import change_arrays, change_csv, change_json, change_npz, change_toml
 
 from nnlite.bench.report import read_reports
 from nnlite.datasets import DATASETS, load, rotation
@@ -35,8 +36,10 @@ from nnlite.evaluation.attack_file import (
     weights_sha256,
 )
 from nnlite.grid.combinations import read_grid
+from nnlite.paper.outcomes import OUTCOMES, read_outcomes, write_outcomes
 from nnlite.paper.reproduction import Plan, Reproduction
-from nnlite.paper.scores import read_scores
+from nnlite.paper.scores import EXACT, read_scores
+from nnlite.paper.tables import ROWS
 from nnlite.storage.sums import SUMS, write_sums
 from nnlite.storage.weights import WEIGHTS, named_arrays
 from nnlite.training.checkpoint import epochs_done, read_checkpoint, write_checkpoint
@@ -202,6 +205,40 @@ def scores(content):
     return READ
 
 
+def own_csv(content):
+    (FOLDER / "own.csv").write_bytes(content)
+    found = load(str(FOLDER / "own.csv"))
+    assert sum(found.source.split.sizes) <= content.count(b"\n") + content.count(b"\r") + 1
+    return READ
+
+
+def own_npz(content):
+    (FOLDER / "own.npz").write_bytes(content)
+    found = load(str(FOLDER / "own.npz"))
+    with np.load(FOLDER / "own.npz") as arrays:
+        assert sum(found.source.split.sizes) == sum(
+            len(array) for name, array in dict(arrays).items() if name[0] == "y"
+        )
+    return READ
+
+
+def estimator(content):
+    (FOLDER / "estimator").write_bytes(content)
+    from nnlite.interop.sklearn import DataGradClassifier
+
+    found, arrays = DataGradClassifier.load(FOLDER / "estimator"), safetensors.numpy.load(content)
+    for key, array in named_arrays(found.net_).items():
+        assert arrays[f"net.{key}"].tobytes() == array.tobytes()
+    return READ
+
+
+def outcomes(content):
+    (FOLDER / OUTCOMES).write_bytes(content)
+    found = read_outcomes(FOLDER, 70)
+    assert len(found) == len(safetensors.numpy.load(content))
+    return READ
+
+
 def attack_file():
     """Return a small attack file that is all right: noise of phi 0.1, made without an attack."""
     rows = np.array([0, 7, 499])
@@ -220,6 +257,37 @@ def checkpoint_file():
     return (FOLDER / "checkpoint").read_bytes()
 
 
+def own_csv_files():
+    rows = "".join(f"{k},{k % 7 / 7},class {k % 2}\r\n" for k in range(20))
+    return [f"a,b,label\r\n{rows}".encode(), b"\xef\xbb\xbfa,y\n1,0\n2,1\n" * 3, b'"a,b";y\n1;0\n']
+
+
+def own_npz_files():
+    x, y, files = np.arange(36.0).reshape(18, 2), np.arange(18) % 2, []
+    for arrays in ({"x": x, "y": y}, {"x_train": x, "y_train": y, "x_test": x[:4], "y_test": y[:4].astype(str)}):
+        np.savez(FOLDER / "own.npz", **arrays)
+        files.append((FOLDER / "own.npz").read_bytes())
+    return files
+
+
+def estimator_file():
+    from nnlite.interop.sklearn import DataGradClassifier
+
+    rng = np.random.default_rng(0)
+    fitted = DataGradClassifier(hidden=(3,), epochs=1).fit(rng.random((20, 2)), np.array(["a", "b"] * 10))
+    fitted.save(FOLDER / "estimator")
+    return (FOLDER / "estimator").read_bytes()
+
+
+def outcomes_file():
+    bits = np.random.default_rng(0).random((1, len(PAPER_PHI), 70)) < 0.5
+    write_outcomes(FOLDER, 70, {(ROWS[0], EXACT, row): bits for row in ROWS[:2]})
+    return (FOLDER / OUTCOMES).read_bytes()
+
+
+# scikit-learn is loaded for its own reader alone: it takes much of what an input may.
+FITTED = estimator_file() if "estimator" in sys.argv else b""
+
 # What reads, what the fuzzing begins with, and a change that keeps the form, where there is one. The first byte says
 # which file of a run follows, and, below 128, that a cached set gets a checksum of its own.
 READERS = {
@@ -233,5 +301,9 @@ READERS = {
     "grid": (grid, [GRID, *(part for part in GRID.split(b"\n\n"))], change_toml),
     "plan": (plan, [PLAN], change_json),
     "scores": (scores, [SCORES], change_csv),
+    "csv": (own_csv, own_csv_files(), change_csv),
+    "npz": (own_npz, own_npz_files(), change_npz),
+    "estimator": (estimator, [FITTED], change_arrays),
+    "outcomes": (outcomes, [outcomes_file()], change_arrays),
     "report": (report, [REPORT, b"[" + REPORT + b"]"], change_json),
 }
