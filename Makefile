@@ -20,7 +20,7 @@ demo: .venv/nnlite ## train two models on the embedded digits, attack them, draw
 	$(NNLITE) attack --adversary rect --plot demo/accuracy.png --images demo/digits.png
 
 test: .venv/test ## run all tests, those of the documentation included, in a process for each core
-	$(BIN)/python -m pytest -n logical
+	$(BIN)/python -m pytest -n logical --dist worksteal
 
 exercise: .venv/nnlite ## say whether an exercise of docs/exercises.md is solved: make exercise N=3
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python docs/exercises/check.py $(N)

@@ -28,7 +28,7 @@ from nnlite.training.loop import Epoch
 from nnlite.training.run_folder import HISTORY, load_run
 from nnlite.training.runs import list_runs
 
-ATTACK, PICTURE = "attack.safetensors", "audit.png"
+MADE = ATTACK, PICTURE = "attack.safetensors", "audit.png"
 NET = ["--hidden", "64", "--epochs", "40"]
 LITTLE = ["--examples", "10", "--steps", "5", "--apgd-steps", "5", "--queries", "5", "--tries", "1", "--phi", "0,0.1"]
 TRAIN = {
@@ -111,9 +111,9 @@ def run_with_workers(arguments: list[str], folder: Path, seconds: float | None =
 def kill_until_it_ends(
     call: Callable[..., int], arguments: list[str], folder: Path, rng: random.Random, seconds: float, figures: Figures
 ) -> None:
-    """Call nnlite again and again, and kill it within `seconds`, until it ends by itself."""
+    """Call nnlite again and again, and kill it within `seconds`, until it ends by itself, or its file is there."""
     kept: dict[Path, list[Epoch]] = {}
-    while not (folder / ATTACK).exists():  # it is never replaced
+    while not any((folder / name).exists() for name in MADE):
         again = arguments
         if arguments[0] == "train" and ("--overwrite" not in arguments or any(folder.rglob("runs/*/.*.checkpoint"))):
             again = [*(one for one in arguments if one != "--overwrite"), "--resume"]
@@ -165,7 +165,7 @@ def content(folder: Path) -> dict[str, object]:
 
     The seconds that an epoch took are left out.
     """
-    made = [path for path in (folder / ATTACK, folder / PICTURE) if path.exists()]
+    made = [folder / name for name in MADE if (folder / name).exists()]
     found: dict[str, object] = {path.name: path.read_bytes() for path in made}
     for path in folder.rglob("runs/*/[!.]*/*"):
         name = str(path.relative_to(folder))
