@@ -203,9 +203,10 @@ def expect_replaceable(path: Path) -> None:
 
 def current(path: Path) -> Path:
     """Return where `path` is now: the old one while another process replaces it in two steps, or died in between."""
-    old = beside(path, "old") if path.name else path
-    gone = not os.path.exists(path) and os.path.isdir(old) and not os.path.islink(old)
-    return old if gone else path
+    if not path.name or os.path.exists(path):
+        return path
+    old = beside(path, "old")
+    return old if os.path.isdir(old) and not os.path.islink(old) else path
 
 
 def recover(path: Path) -> None:
