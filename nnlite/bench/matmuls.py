@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
+from numpy.random import Generator
 
 from nnlite.backend import Array, Number, get_xp
 from nnlite.datagrad import weighted_passes
@@ -47,9 +47,7 @@ def multiply(matmuls: list[Matmul]) -> None:
         get_xp(a).matmul(a, b, out=out)
 
 
-def step_matmuls(
-    net: Network, x: Array, y: Labels, settings: Settings, rng: np.random.Generator | None = None
-) -> list[Matmul]:
+def step_matmuls(net: Network, x: Array, y: Labels, settings: Settings, rng: Generator | None = None) -> list[Matmul]:
     """Return the matrix products of one step at x (N, D), those of a search for noise included."""
     recording, factors = _recording(net)
     passes = weighted_passes(recording, x, y, settings.terms, gamma=settings.auxiliary_losses, rng=rng)

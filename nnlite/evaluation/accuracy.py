@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 from nnlite.attacks import NORMS, Attack, Crafted
 from nnlite.backend import Array, brief, get_xp, to_host
@@ -235,7 +236,7 @@ def first_of_each_class(
 
 
 def _craft(
-    net: Network, samples: Samples, attack: Attack, phi: Sequence[float], rng: np.random.Generator
+    net: Network, samples: Samples, attack: Attack, phi: Sequence[float], rng: Generator
 ) -> tuple[Array, Crafted]:
     """Return the clean images of all samples, and what the attack makes of them, checked, with whole numbers kept."""
     x, y = samples.batch(slice(None), net.dtype)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import numpy as np
+from numpy.random import Generator
 
 from nnlite.attacks import Attack, Crafted
 from nnlite.backend import Array, get_xp
@@ -51,9 +51,7 @@ class Aimed:
         """Whether pixels stay within the box of the data."""
         return self.attack.clip
 
-    def craft(
-        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
-    ) -> Crafted:
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: Generator, box: Box = UNIT) -> Crafted:
         """Return what `attack` crafts of x (..., N, D) for this aim; y (..., N) is not looked at if predicted."""
         labels = net.predict(x) if self.predicted else y
         if self.target is None:

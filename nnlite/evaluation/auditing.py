@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1, R2, Attack, Crafted, Noise, project
@@ -440,9 +441,7 @@ class _InBall:
     def clip(self) -> bool:
         return self.noise.clip
 
-    def craft(
-        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
-    ) -> Crafted:
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: Generator, box: Box = UNIT) -> Crafted:
         images, limits = self.noise.craft(net, x, y, phi, rng, box).images, box.like(x) if self.clip else None
         return Crafted([project(image, x, size, self.norm, limits) for image, size in zip(images, phi, strict=True)])
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from nnlite.attacks import NORMS, Crafted, check_batch, check_settings, project
 from nnlite.backend import Array, get_xp
@@ -48,9 +49,7 @@ class FMN:
     def __post_init__(self) -> None:
         check_settings(self, "steps")
 
-    def craft(
-        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
-    ) -> Crafted:
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: Generator, box: Box = UNIT) -> Crafted:
         """Return for each phi the nearest image that was found, where it is within phi of x, and x elsewhere.
 
         An image that fools the net already needs no noise. `failed` is true where none that does was found.

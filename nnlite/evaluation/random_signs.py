@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.random import Generator
 
 from nnlite.attacks import Crafted, check_batch, check_count, perturb
 from nnlite.backend import Array, get_xp
@@ -27,9 +28,7 @@ class RandomSigns:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tries", check_count("tries", self.tries))
 
-    def craft(
-        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
-    ) -> Crafted:
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: Generator, box: Box = UNIT) -> Crafted:
         """Return the kept image of each example for each phi; the same signs serve every phi."""
         limits, xp = check_batch(net, x, y, box if self.clip else None), get_xp(x)
         images = [x] * len(phi)

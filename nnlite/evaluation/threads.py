@@ -3,7 +3,7 @@
 Threads of BLAS wait for one another after each product. Where other work keeps a processor busy, all of them wait for
 the slowest, and a step takes many times as long; and a product in two threads rounds otherwise than in one. So BLAS is
 held to one thread, and the processors are used by blocks of images instead, which need not wait: NumPy lets go of
-Python's lock in a product. A block is the same work whoever does it, so a figure has the same bits for any number of
+Python's lock in a product. A block is the same work in any thread, so a figure has the same bits for any number of
 threads.
 """
 

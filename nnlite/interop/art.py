@@ -16,6 +16,7 @@ from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.random import Generator
 from scipy.special import softmax
 
 from nnlite.attacks import NORMS, Crafted, check_batch, check_count, project
@@ -262,9 +263,7 @@ class ArtAttack:
         """Pixels stay within the box of the data."""
         return True
 
-    def craft(
-        self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: np.random.Generator, box: Box = UNIT
-    ) -> Crafted:
+    def craft(self, net: Network, x: Array, y: Array, phi: Sequence[float], rng: Generator, box: Box = UNIT) -> Crafted:
         """Return what ART makes of x (N, D) with labels y (N,); an image that the net gets wrong stays as it is.
 
         The same random numbers serve every phi. The smallest noise is searched once, and used for each phi that it
@@ -342,7 +341,7 @@ class ArtAttack:
                 return evasion.HopSkipJump(on, max_iter=steps, **usual)
 
 
-def _starts(net: Network, x: Array, y: Array, clip: tuple[float, float], rng: np.random.Generator) -> Array:
+def _starts(net: Network, x: Array, y: Array, clip: tuple[float, float], rng: Generator) -> Array:
     """Return, for each image, one that the net takes for another class, if there is any: noise, or one of x.
 
     ART would draw one itself, but from a generator that cannot be seeded.

@@ -33,9 +33,9 @@ def facts(plan: Plan, command: str, runs: Mapping[Model, Sequence[Run]]) -> dict
         "training": f"{hours:.2f} hours of one thread, added up over the nets used",
         "versions": f"nnlite {__version__}, NumPy {np.__version__}, Python {platform.python_version()}",
     }
-    makers = Counter(_version(run) for run in every)
-    if set(makers) != {__version__}:
-        found["nets trained by"] = ", ".join(f"nnlite {version}: {count}" for version, count in sorted(makers.items()))
+    trained_by = Counter(_version(run) for run in every)
+    if set(trained_by) != {__version__}:
+        found["nets trained by"] = ", ".join(f"nnlite {one}: {count}" for one, count in sorted(trained_by.items()))
     if max(len(plan.lr), len(plan.mt_lr), len(plan.gamma)) > 1:
         found["chosen"] = "; ".join(f"{model.label}: {_numbers(seeds[0].settings)}" for model, seeds in runs.items())
     diverged = [f"{run.name} after epoch {len(run.history)}" for run in every if run.results.status == "diverged"]

@@ -186,7 +186,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 def expect_replaceable(path: Path) -> None:
     """Raise OSError where `new_folder` could not put a folder in the place of `path`; try before long work.
 
-    A folder that is write-protected is not replaced: that is what somebody has protected it for.
+    A write-protected folder is not replaced: its owner has protected it from that.
     """
     recover(path)
     place = beside(path, "new")

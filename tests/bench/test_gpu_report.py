@@ -51,7 +51,7 @@ def test_all_parts_well_is_said_by_the_exit_code(tmp_path):
 
 
 def is_alive(number):
-    """Return whether a process is there that has not ended, whoever may still have to take note of its end."""
+    """Return whether a process runs; one that has ended, and whose parent has not looked yet, does not."""
     try:
         return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
