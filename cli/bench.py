@@ -166,10 +166,11 @@ def stack(models: int, **given: Any) -> list[Race]:
 @_rounds_option(5)
 @json_option
 def cost(images: int, threads: int, rounds: int, as_json: bool, **given: Any) -> None:
-    """Time training runs of growing size.
+    """Time training runs and attacks of growing size.
 
-    Of 1, 2 and 4 times the models, the images and the epochs of the smallest one: where the cost grows linearly, each
-    model, image and epoch costs the same. The models are trained as a stack.
+    Of 1, 2 and 4 times the models, images, epochs and features of the smallest run, and the phi, victims and images of
+    the smallest attack, by PGD of two steps. Where the cost grows linearly, each costs the same. The models are trained
+    as a stack, and noise is crafted once for all victims.
     """
     settings = _settings(given)
     with progress("cost", still=True) as show:
@@ -183,7 +184,7 @@ def cost(images: int, threads: int, rounds: int, as_json: bool, **given: Any) ->
         [f"{row['count']:,} {row['of']}", f"{row['ms']:.0f}", f"{row['ms_each'] / smallest[row['of']]:.2f}"]
         for row in rows
     ]
-    title = f"{settings.method_name}, {images:,} images, 1 epoch, and more of one of them"
+    title = f"{settings.method_name}, {images:,} images, 1 epoch; an attack by PGD; and more of one of them"
     found = {"title": title, "threads": threads, "rounds": rounds, "rows": rows, "machine": machine()}
     _print(found, as_json, ["", "ms", "each, to the first"], cells)
 

@@ -78,7 +78,8 @@ def test_code_in_the_docs_runs(page, tmp_path, monkeypatch):
 @every_page
 def test_commands_in_the_docs_are_understood(page):
     text = page.read_text("utf-8")
-    commands = [line for fence in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in fence.splitlines()]
+    fences = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    commands = [line for fence in fences for line in fence.replace("\\\n", " ").splitlines()]
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     for line in commands:
         words = shlex.split(line, comments=True)

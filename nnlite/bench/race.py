@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import threadpoolctl
 
+from nnlite.attacks import PGD
 from nnlite.backend import to_device
 from nnlite.bench.peers import Contestant
 from nnlite.bench.process import BenchProcess
-from nnlite.bench.workload import Workload
+from nnlite.bench.workload import FEATURES, Workload
 from nnlite.errors import NnliteError
 from nnlite.evaluation.threads import available_cpus
 from nnlite.training.checkpoint import write_checkpoint
@@ -31,6 +32,7 @@ from nnlite.training.settings import Settings
 # 4e-3 after three steps; after many it grows without bound.
 TOLERANCE = 1e-2
 OnProgress = Callable[[int, int, str], None]  # is told how much is done, of how much, and what is under way
+GROWTH, VICTIMS = (1, 2, 4), 8  # of what `growth_times` times
 TURN, REST = 0.5, 0.3  # seconds; a pool of threads spins on after its work, and would disturb the next contestant
 
 
@@ -109,16 +111,22 @@ def growth_times(
     rounds: int,
     on_progress: OnProgress = lambda done, total, what: None,
 ) -> list[tuple[str, int, Timing]]:
-    """Return the times of training runs with 1, 2 and 4 times the models, the images and the epochs of the smallest.
+    """Return the times of a training run and of a scored attack, with 1, 2 and 4 times as much of what each takes.
 
-    As (what grows, how many of it, timing). The smallest run has one model, `images` and one epoch; several models are
-    trained as a stack. `on_progress` is that of `run_race`.
+    As (what grows, how much of it, timing). The smallest run has one model, `images`, one epoch and 784 features;
+    several models are trained as a stack. The smallest attack, by PGD of two steps, has `images`, one phi and one
+    victim, or VICTIMS where they grow: crafting serves all of them. `on_progress` is that of `run_race`.
     """
     one = replace(settings, epochs=1)
+    run, attack = Workload("train", (one,), images), Workload("score", (one, one), images, PGD(steps=2))
     works = [
-        *(("models", count, Workload("train", (one,) * count, images)) for count in (1, 2, 4)),
-        *(("images", count * images, Workload("train", (one,), count * images)) for count in (1, 2, 4)),
-        *(("epochs", count, Workload("train", (replace(one, epochs=count),), images)) for count in (1, 2, 4)),
+        *(("models", n, replace(run, models=(one,) * n)) for n in GROWTH),
+        *(("images", n * images, replace(run, images=n * images)) for n in GROWTH),
+        *(("epochs", n, replace(run, models=(replace(one, epochs=n),))) for n in GROWTH),
+        *(("features", n * FEATURES, replace(run, features=n * FEATURES)) for n in GROWTH),
+        *(("phi", n, replace(attack, sizes=n)) for n in GROWTH),
+        *(("victims", n * VICTIMS, replace(attack, models=(one,) * (1 + n * VICTIMS))) for n in GROWTH),
+        *(("attacked images", n * images, replace(attack, images=n * images)) for n in GROWTH),
     ]
     contestants = [Contestant(f"{what} {count}", "nnlite.bench.peers.own:build", work) for what, count, work in works]
     timings = run_race(contestants, threads=threads, rounds=rounds, on_progress=on_progress)

@@ -1,4 +1,4 @@
-"""The workload: what is timed, and the arrays that every contestant starts from, on random images of MNIST's size."""
+"""The workload: what is timed, and the arrays that every contestant starts from, on random images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from nnlite.network import MAIN, Network, mlp, stack
 from nnlite.training.settings import Settings
 
 FEATURES, CLASSES = 784, 10
-UNITS = {"step": "steps/s", "epoch": "images/s", "attack": "images/s", "train": "images/s"}
+UNITS = {"step": "steps/s", "epoch": "images/s", "attack": "images/s", "train": "images/s", "score": "images/s"}
 
 
 class Runner(NamedTuple):
@@ -29,13 +29,16 @@ class Runner(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """What is done once: a training step, an epoch over `images`, the crafting of `images`, or a whole training run.
+    """What is done once: a step, an epoch over `images`, their crafting, a training run, or an attack with its scores.
 
     Arguments:
         kind: one of UNITS.
-        models: the settings of each model; several are trained on the same images. For an attack they give the net.
+        models: the settings of each model; several are trained on the same images. For an attack they give the net, and
+            to be scored the adversary first, then the victims.
         images: how many, or None for one batch.
         attack, phi: what is crafted, and the size of its noise.
+        sizes: how many sizes of noise are scored, up to phi.
+        features: how many pixels an image has.
     """
 
     kind: str
@@ -43,6 +46,8 @@ class Workload:
     images: int | None = None
     attack: PGD = field(default_factory=PGD)
     phi: float = 0.1
+    sizes: int = 1
+    features: int = FEATURES
 
     @property
     def settings(self) -> Settings:
@@ -58,7 +63,8 @@ class Workload:
     def amount(self) -> int:
         """How much is done, in the unit of `kind`, for all models together."""
         epochs = self.settings.epochs if self.kind == "train" else 1
-        return len(self.models) * (1 if self.kind == "step" else self.rows * epochs)
+        models = 1 if self.kind == "score" else len(self.models)
+        return models * (1 if self.kind == "step" else self.rows * epochs)
 
     def alone(self, k: int) -> "Workload":
         """Return the workload of the k-th model."""
@@ -72,25 +78,28 @@ class Workload:
 
     def net(self) -> Network:
         """Return the net, or the stack of nets, on its device."""
-        nets = [
-            mlp((FEATURES, *one.hidden, CLASSES), np.random.default_rng(one.seed), heads=self.settings.heads)
-            for one in self.models
-        ]
-        return (nets[0] if len(nets) == 1 else stack(nets)).to(self.settings.device)
+        nets = self.nets()
+        return nets[0] if len(nets) == 1 else stack(nets)
+
+    def nets(self) -> list[Network]:
+        """Return the net of each model, on its device."""
+        heads, device = self.settings.heads, self.settings.device
+        forms = [((self.features, *one.hidden, CLASSES), np.random.default_rng(one.seed)) for one in self.models]
+        return [mlp(sizes, rng, heads=heads).to(device) for sizes, rng in forms]
 
     def batch(self) -> tuple[Array, dict[str, Array]]:
-        """Return the images (rows, 784), float32 in [0, 1), and their labels (rows,) for each task, on the host."""
+        """Return images (rows, features), float32 in [0, 1), and their labels (rows,) for each task, on the host."""
         rng = np.random.default_rng(self.settings.seed)
-        x = rng.random((self.rows, FEATURES), dtype=np.float32)
+        x = rng.random((self.rows, self.features), dtype=np.float32)
         classes = {MAIN: CLASSES, **self.settings.heads}
         return x, {task: rng.integers(0, count, self.rows) for task, count in classes.items()}
 
     def data(self) -> Dataset:
         """Return a data set with `rows` training images as bytes."""
         rng = np.random.default_rng(self.settings.seed)
-        images, labels = rng.integers(0, 256, (self.rows, FEATURES), np.uint8), rng.integers(0, CLASSES, self.rows)
+        images, labels = rng.integers(0, 256, (self.rows, self.features), np.uint8), rng.integers(0, CLASSES, self.rows)
         samples = Samples(images, labels, white=255)
-        return Dataset("random", samples, samples[:100], samples[:100], (28, 28), CLASSES)
+        return Dataset("random", samples, samples[:100], samples[:100], (1, self.features), CLASSES)
 
     def order(self) -> list[Array]:
         """Return the row numbers of each batch of an epoch."""

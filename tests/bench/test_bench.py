@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import strict_cupy
+from certificate_times import matmuls_of
 
 from nnlite.attacks import PGD
 from nnlite.bench.matmuls import attack_matmuls, step_matmuls
@@ -345,22 +346,47 @@ def test_a_whole_training_says_nothing_and_trains(monkeypatch):
     assert trained == [(models, 150)] * 2
 
 
-def test_bench_cost_has_three_sizes_of_each(nnlite):
+def test_a_score_attacks_at_each_size_and_scores_each_victim_but_not_the_adversary(monkeypatch):
+    seen = []
+    monkeypatch.setattr(own, "evaluate_attack", lambda *given: seen.append(given))
+    models = tuple(replace(TINY, seed=seed) for seed in (3, 4, 5))
+    work = Workload("score", models, 20, PGD(steps=2), phi=0.1, sizes=4, features=30)
+    own.build(work, 1).run(2)
+    assert len(seen) == 2
+    adversary, victims, samples, attack, phi = seen[0]
+    assert [net.features for net in (adversary, *victims.values())] == [30] * 3
+    assert len({float(net.layers[0].W[0, 0]) for net in (adversary, *victims.values())}) == 3
+    assert (samples.images.shape, attack, phi) == ((20, 30), work.attack, pytest.approx([0.025, 0.05, 0.075, 0.1]))
+    assert work.amount == 20
+
+
+def test_images_have_as_many_features_as_the_workload_says():
+    work = Workload("train", (replace(TINY, epochs=1),), 100, features=30)
+    assert (work.data().train.images.shape[1], work.net().features, work.batch()[0].shape) == (30, 30, (100, 30))
+
+
+def test_bench_cost_has_three_sizes_of_each_and_what_each_costs_to_the_first(nnlite, monkeypatch):
+    monkeypatch.setattr("nnlite.bench.race.TURN", 0.001)
+    monkeypatch.setattr("nnlite.bench.race.REST", 0)
     options = ("--hidden", 8, "--images", 100, "--rounds", 3, "--threads", 1)
-    rows = json.loads(nnlite("bench", "cost", *options, "--json").stdout)["rows"]
-    assert [(row["of"], row["count"]) for row in rows] == [
+    counts = [
         *(("models", count) for count in (1, 2, 4)),
         *(("images", count) for count in (100, 200, 400)),
         *(("epochs", count) for count in (1, 2, 4)),
+        *(("features", count) for count in (784, 1568, 3136)),
+        *(("phi", count) for count in (1, 2, 4)),
+        *(("victims", count) for count in (8, 16, 32)),
+        *(("attacked images", count) for count in (100, 200, 400)),
     ]
+    rows = json.loads(nnlite("bench", "cost", *options, "--json").stdout)["rows"]
+    assert [(row["of"], row["count"]) for row in rows] == counts
     assert all(row["ms_each"] == row["ms"] / row["count"] for row in rows)
-
-
-def test_bench_cost_prints_what_each_costs_to_the_first(nnlite):
-    result = nnlite("bench", "cost", "--hidden", 8, "--images", 100, "--rounds", 3, "--threads", 1)
-    cells = [line.split() for line in result.stdout.splitlines() if line[:1].isdigit()]
-    assert [row[:2] for row in cells[::3]] == [["1", "models"], ["100", "images"], ["1", "epochs"]]
-    assert [row[-1] for row in cells[::3]] == ["1.00"] * 3
+    times = [(*one, Timing("", (0.1,))) for one in counts]
+    monkeypatch.setattr("nnlite.cli.bench.growth_times", lambda *_, **__: times)
+    lines = nnlite("bench", "cost", *options).stdout.splitlines()
+    cells = {line[: line.index("  ")]: line.split()[-2:] for line in lines if line[:1].isdigit()}
+    assert len(cells) == len(counts)
+    assert (cells["8 victims"], cells["32 victims"]) == (["100", "1.00"], ["100", "0.25"])
 
 
 def test_bench_checkpoint_times_as_many_as_there_are_epochs_and_leaves_nothing(nnlite, tmp_path, monkeypatch):
@@ -412,3 +438,16 @@ def test_bench_refuses_the_gpu_without_cupy(nnlite, monkeypatch):
     assert result.exit_code == 2
     assert "pip install" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_the_products_of_a_certificate_are_those_that_it_forms():
+    net, x = mlp((5, 3, 2), np.random.default_rng(0), np.float64), np.random.default_rng(1).random((1, 5))
+    found = matmuls_of(net, x, net.predict(x), phi=0.0)  # no ReLU may switch sides, so one pass back decides
+    first, last = (layer.W for layer in net.layers if isinstance(layer, Dense))
+    on = int((x @ first > 0).sum())
+    ranges = [(3, 5)] * 3 + [(2, 3)] * 3  # of magnitudes, centres and radii
+    back = [(1, 2), (1, 2), (1, 2), (1, on), (1, on), (1, on), (1, 5), (1, 5)]
+    assert [a.shape for a, _, _ in found] == ranges + back
+    assert all(type(array) is np.ndarray for one in found for array in one)
+    assert found[1][0] == pytest.approx(first.T)
+    assert found[4][0] == pytest.approx(last.T)

@@ -7,7 +7,8 @@ from nnlite.backend import Array, synchronize, to_device, to_host
 from nnlite.bench.matmuls import Matmul, attack_matmuls, multiply, step_matmuls
 from nnlite.bench.peers.several import in_processes, in_turn
 from nnlite.bench.workload import Runner, Workload, parameters
-from nnlite.evaluation.accuracy import blocks_of, length
+from nnlite.datasets.samples import Samples
+from nnlite.evaluation.accuracy import blocks_of, evaluate_attack, length
 from nnlite.evaluation.threads import OnShare, blocks_at_a_time, side_by_side
 from nnlite.network import MAIN, Network
 from nnlite.sgd import train_step
@@ -19,7 +20,7 @@ def build(work: Workload, threads: int) -> Runner:
     """Return the Runner of nnlite; several models are a stack."""
     if work.kind == "attack":
         return _attack(work, threads)
-    return {"step": _steps, "epoch": _steps, "train": _train}[work.kind](work)
+    return {"step": _steps, "epoch": _steps, "train": _train, "score": _score}[work.kind](work)
 
 
 one_after_another = in_turn(build)
@@ -64,6 +65,19 @@ def _train(work: Workload) -> Runner:
     def run(n: int) -> None:
         for _ in range(n):
             train_stack(work.models, {work.settings.seed: data})
+
+    return Runner(run)
+
+
+def _score(work: Workload) -> Runner:
+    """Return the Runner that attacks the images at each size of noise, and scores every victim on them."""
+    x, y = work.batch()
+    (adversary, *victims), samples = work.nets(), Samples(x, y[MAIN], white=1)
+    phi = [work.phi * (k + 1) / work.sizes for k in range(work.sizes)]
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            evaluate_attack(adversary, {str(k): net for k, net in enumerate(victims)}, samples, work.attack, phi)
 
     return Runner(run)
 
