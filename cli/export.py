@@ -18,10 +18,9 @@ from nnlite.interop.card import model_card, read_audit
 from nnlite.interop.statedict import state_bytes
 from nnlite.interop.vnnlib import instances, vnnlib
 from nnlite.network import MAIN
-from nnlite.storage.files import new_files, read_text
+from nnlite.storage.files import new_files
 from nnlite.training.run_folder import Run, load_whole
 
-AUDIT_LIMIT = 1 << 28  # bytes: with the outcome of each image, MNIST's test images at five phi take 1 MB
 NET, INSTANCES = "net.onnx", "instances.csv"
 
 
@@ -74,7 +73,7 @@ def _vnnlib(
 
 
 def _card(run: Run, name: str, audit: Path | None = None) -> dict[str, bytes]:
-    found = read_audit(read_text(audit, AUDIT_LIMIT), run.name, run.data.name) if audit else None
+    found = read_audit(audit, run.name, run.data.name) if audit else None
     settings, versions = asdict(run.settings), load_whole(run.path)[2]
     return {name: model_card(run.name, run.net, run.data, run.results.test, settings, versions, found).encode()}
 
