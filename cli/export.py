@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from nnlite.cli.options import PHI, Choice, message, runs_option
 from nnlite.cli.own import data_of, find_anywhere
 from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import draw
+from nnlite.evaluation.accuracy import check_phi, draw
 from nnlite.inputs import Box
 from nnlite.interop.card import model_card, read_audit
 from nnlite.interop.statedict import state_bytes
@@ -56,8 +55,7 @@ def _vnnlib(
 ) -> dict[str, bytes]:
     from nnlite.interop.onnx import onnx_bytes, onnx_model
 
-    if not 0 <= phi < np.inf:
-        raise NnliteError(f"phi: expected a finite number of at least 0, found {phi:g}")
+    check_phi([phi])
     if not data and run.data.name not in DATASETS:
         raise NnliteError(f"data: {run.name} was trained on {run.data.name}; give the path of its file with --data")
     test = data_of(run, data or run.data.name).test

@@ -122,6 +122,11 @@ def test_vnnlib_on_a_table_needs_its_path(nnlite, wine, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_noise_that_no_attack_takes_makes_no_question(nnlite, rect, tmp_path):
+    assert "each a number from 0 to 1,000,000" in one_error(nnlite("export", "rect", "--to", "vnnlib", "--phi", 1e308))
+    assert not (tmp_path / "rect-vnnlib").exists()
+
+
 # The card
 
 
