@@ -53,12 +53,18 @@ def signals(count: int) -> None:
         subprocess.run([*CALL, "train", "--name", "rect", "--epochs", "2"], cwd=base, capture_output=True, check=True)
         for k in range(count):
             name, number = [*CALLS][k % len(CALLS)], rng.choice((signal.SIGINT, signal.SIGTERM))
-            seconds, (code, lines) = (chosen := rng.uniform(0, 4)), signalled(Path(base), CALLS[name], number, chosen)
-            fine = code == 130 and len(lines) <= 1
-            ended["130, one line at most" if fine else "done before" if code == 0 else f"{code}, otherwise"] += 1
-            if not fine:
-                what = f"{number.name} after {seconds:.2f} s: {code}, {len(lines)} lines, {lines}"
-                print(f"{name}: {what}", file=sys.stderr, flush=True)
+            seconds = rng.uniform(0, 4)
+            code, lines = signalled(Path(base), CALLS[name], number, seconds)
+            if code == 130 and len(lines) <= 1:
+                how = "130, one line at most"
+            elif code == 0:
+                how = "done before"
+            elif code == -number or any("Fatal Python error" in line for line in lines):
+                how = "Python or NumPy was starting"
+            else:
+                how = f"{code}, {len(lines)} lines"
+                print(f"{name}: {number.name} after {seconds:.2f} s: {how}, {lines}", file=sys.stderr, flush=True)
+            ended[how] += 1
     print(f"{count} signals; to import nnlite takes {loading:.2f} s here")
     for how, times in ended.most_common():
         print(f"{how}: {times}")
