@@ -25,6 +25,7 @@ from nnlite.storage.memory import expect_data_budget
 from nnlite.storage.rows import Rows
 from nnlite.storage.texts import shown
 
+LABEL_LIMIT, LABELS_LIMIT = 200, 10_000  # characters, and different ones, in which 3 and 3.0 are two
 MISSING = {"", "na", "nan", "n/a", "null", "none", "?"}
 
 
@@ -115,11 +116,21 @@ def _read(
                 if features is None:
                     raise NnliteError(f"{where}: expected a label in column {label!r}, found none; leave the row out")
                 text = ""
+            if text not in classes:
+                _expect_label(where, text, len(classes))
             numbers[count] = classes.setdefault(text, len(classes))
         count += 1
     if not count:
         raise NnliteError(f"{path}: expected rows below the column names, found none")
     return Table(tuple(header[k] for k in wanted), values[:count], label, list(classes), numbers[:count])
+
+
+def _expect_label(where: str, text: str, before: int) -> None:
+    """Raise NnliteError where a new label is too long, or one too many: an array of text is as wide as the longest."""
+    if len(text) > LABEL_LIMIT:
+        raise NnliteError(f"{where}: expected a label of at most {LABEL_LIMIT} characters, found {len(text):,}")
+    if before == LABELS_LIMIT:
+        raise NnliteError(f"{where}: expected at most {LABELS_LIMIT:,} different labels; is this the column of labels?")
 
 
 def _header(path: Path, row: list[str]) -> list[str]:

@@ -84,6 +84,14 @@ BAD = {
     "a number of Python's source": ("a,b,kind\n1_000,2,x\n", "line 2, column 'a': expected a number, found '1_000'"),
     "infinity": ("a,b,kind\n1e999,2,x\n", "line 2, column 'a': expected a number, found '1e999'"),
     "a missing label": ("a,b,kind\n1,2,\n", "line 2: expected a label in column 'kind', found none"),
+    "a long label": (
+        f"a,kind\n1,{'x' * 100_000}\n" + "".join(f"{k},y{k}\n" for k in range(9_000)),
+        "line 2: expected a label of at most 200 characters, found 100,000",
+    ),
+    "a label of its own for each row": (
+        "a,kind\n" + "".join(f"{k},y{k}\n" for k in range(300_000)),
+        "line 10,002: expected at most 10,000 different labels",
+    ),
     "an open quote": ('a,b,kind\n"1,2,x\n1,2,x\n', "expected CSV "),
     "Latin-1": ("a,b,kind\n1,2,blé\n".encode("latin-1"), "expected text in UTF-8, found the byte 0xe9"),
     "many columns": (",".join(f"c{k}" for k in range(100_000)), "expected at most 10,000 columns, found 100,000"),
