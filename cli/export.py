@@ -6,22 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from nnlite.cli.options import PHI, Choice, message, runs_option
 from nnlite.cli.own import data_of, find_anywhere
 from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import NnliteError
-from nnlite.evaluation.accuracy import draw
+from nnlite.evaluation.accuracy import check_phi, draw
 from nnlite.inputs import Box
 from nnlite.interop.card import model_card, read_audit
 from nnlite.interop.statedict import state_bytes
 from nnlite.interop.vnnlib import instances, vnnlib
 from nnlite.network import MAIN
-from nnlite.storage.files import new_files, read_text
+from nnlite.storage.files import new_files
 from nnlite.training.run_folder import Run, load_whole
 
-AUDIT_LIMIT = 1 << 28  # bytes: with the outcome of each image, MNIST's test images at five phi take 1 MB
 NET, INSTANCES = "net.onnx", "instances.csv"
 
 
@@ -57,8 +55,7 @@ def _vnnlib(
 ) -> dict[str, bytes]:
     from nnlite.interop.onnx import onnx_bytes, onnx_model
 
-    if not 0 <= phi < np.inf:
-        raise NnliteError(f"phi: expected a finite number of at least 0, found {phi:g}")
+    check_phi([phi])
     if not data and run.data.name not in DATASETS:
         raise NnliteError(f"data: {run.name} was trained on {run.data.name}; give the path of its file with --data")
     test = data_of(run, data or run.data.name).test
@@ -74,7 +71,7 @@ def _vnnlib(
 
 
 def _card(run: Run, name: str, audit: Path | None = None) -> dict[str, bytes]:
-    found = read_audit(read_text(audit, AUDIT_LIMIT), run.name, run.data.name) if audit else None
+    found = read_audit(audit, run.name, run.data.name) if audit else None
     settings, versions = asdict(run.settings), load_whole(run.path)[2]
     return {name: model_card(run.name, run.net, run.data, run.results.test, settings, versions, found).encode()}
 

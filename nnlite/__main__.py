@@ -1,6 +1,6 @@
 """`python -m nnlite` is the command `nnlite`."""
 
-from nnlite.cli.main import main
+from nnlite.cli.start import start
 
 if __name__ == "__main__":
-    main()
+    start()

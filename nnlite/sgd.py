@@ -42,6 +42,8 @@ def train_step(
 ) -> Array:
     """Take one step of `update`, Eq. 1 with Eq. 4 in it, and return the clean losses (..., N) before it.
 
+    A step that Ctrl-C or a lack of memory stops may have moved some layers and not others: go on from a copy.
+
     Arguments:
         net: One model, or a stack; its arrays change.
         x: The batch, (..., N, D).

@@ -41,7 +41,7 @@ class BenchProcess:
         context = multiprocessing.get_context("spawn")  # a forked process would inherit locks that threads hold
         self.name = name
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, build, work, tuple(cpus)))
+        self._process = context.Process(target=_serve, args=(theirs, build, work, tuple(cpus)), daemon=True)
         with ignore_sigint_in_children():
             self._process.start()
         theirs.close()  # so that the end of the process is the end of the pipe

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from nnlite.storage.files import open_file
 from nnlite.storage.memory import expect_data_budget
 
 MEMBERS_LIMIT = 100  # a data set has six arrays at most
+DIRECTORY_LIMIT = 100_000  # bytes; zipfile reads it whole before anybody can count the members, 10 us for each
 HEADER_LIMIT = 10_000  # bytes; NumPy reads no longer one either, but unpacks it first
 
 # What zipfile, NumPy and the modules below them say of a file that is none of theirs; RuntimeError of an encrypted one.
@@ -37,7 +39,7 @@ def read_npz(path: Path, names: tuple[str, ...] | None = None) -> Arrays:
 
     NnliteError for what is no such file, for arrays of Python objects, and for more than fits into memory.
     """
-    with _told(path), open_file(path) as file, zipfile.ZipFile(file) as members:
+    with _told(path), open_file(path) as file, zipfile.ZipFile(_ShortReads(file)) as members:
         if len(members.namelist()) > MEMBERS_LIMIT:
             raise ValueError(f"it has {len(members.namelist()):,} arrays, more than {MEMBERS_LIMIT}")
         forms = {name.removesuffix(".npy"): _form(members, name) for name in members.namelist()}
@@ -53,6 +55,19 @@ def read_npz(path: Path, names: tuple[str, ...] | None = None) -> Arrays:
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
             return {name: _of_characters(name, arrays[name]) for name in wanted}
+
+
+class _ShortReads:
+    """A file of which zipfile reads DIRECTORY_LIMIT bytes at once at most; ValueError where there are more."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self.seek, self.tell, self.seekable, self._read = file.seek, file.tell, file.seekable, file.read
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._read(size if 0 <= size <= DIRECTORY_LIMIT else DIRECTORY_LIMIT + 1)
+        if len(content) > DIRECTORY_LIMIT:
+            raise ValueError(f"its directory has more than {DIRECTORY_LIMIT:,} bytes")
+        return content
 
 
 @contextmanager

@@ -8,11 +8,11 @@ their place line by line, so that a file takes no more memory than its numbers.
 import csv
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,10 @@ from nnlite.errors import NnliteError
 from nnlite.storage.files import open_file
 from nnlite.storage.kinds import expect
 from nnlite.storage.memory import expect_data_budget
+from nnlite.storage.rows import Rows
 from nnlite.storage.texts import shown
 
-LINE_LIMIT = 1 << 20  # characters of a line
+LABEL_LIMIT, LABELS_LIMIT = 200, 10_000  # characters, and different ones, in which 3 and 3.0 are two
 MISSING = {"", "na", "nan", "n/a", "null", "none", "?"}
 
 
@@ -60,19 +61,22 @@ def read_table(path: Path, label: str | None = None, *, features: tuple[str, ...
     """
     try:
         with open_file(path) as file:
-            expect_data_budget(path, os.fstat(file.fileno()).st_size)
-            most = _most_lines(file)
+            size = os.fstat(file.fileno()).st_size
+            expect_data_budget(path, size)
+            lines = _most_lines(file)
         with path.open(encoding="utf-8-sig", newline="") as text:
-            lines = csv.reader(_limited(text, path), skipinitialspace=True, strict=True)
+            rows = Rows(text, skipinitialspace=True, strict=True)
             try:
-                return _read(path, lines, most, label, features)
+                header = _header(path, next(rows, []))
+                most = min(lines, size // len(header) + 1)  # a row has a comma, or its end, for each field
+                return _read(path, header, rows, most, label, features)
             except UnicodeDecodeError as error:
                 raise NnliteError(
                     f"{path}: expected text in UTF-8, found the byte 0x{error.object[error.start]:02x} after line "
-                    f"{lines.line_num:,}; save the file as UTF-8"
+                    f"{rows.line:,}; save the file as UTF-8"
                 ) from error
             except csv.Error as error:
-                raise NnliteError(f"{path}, line {lines.line_num:,}: expected CSV ({error}); mend the line") from error
+                raise NnliteError(f"{path}, line {rows.line:,}: expected CSV ({error}); mend the line") from error
     except OSError as error:
         raise NnliteError(f"{path}: cannot be read ({error.strerror}); give the path of a CSV file") from error
 
@@ -83,23 +87,17 @@ def _most_lines(file: IO[bytes]) -> int:
     return 1 + sum(block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n") for block in blocks)
 
 
-def _limited(text: IO[str], path: Path) -> Iterator[str]:
-    for line in iter(lambda: text.readline(LINE_LIMIT), ""):
-        if len(line) == LINE_LIMIT:
-            raise NnliteError(f"{path}: expected lines of less than {LINE_LIMIT:,} characters, found a longer one")
-        yield line
-
-
-def _read(path: Path, lines: Any, most: int, label: str | None, features: tuple[str, ...] | None) -> Table:
-    header, name = _header(path, next(lines, [])), str(path)
+def _read(
+    path: Path, header: list[str], rows: Rows, most: int, label: str | None, features: tuple[str, ...] | None
+) -> Table:
     label, wanted = _columns(path, header, label, features)
-    place = None if label is None else header.index(label)
+    name, place = str(path), None if label is None else header.index(label)
     values = np.empty((most, len(wanted)))  # the system gives memory to the rows that are written, and to no others
     classes: dict[str, int] = {}
     numbers = np.empty(0 if place is None else most, np.int64)
     count, pick = 0, itemgetter(*wanted, wanted[0])  # with the first once more: of one alone it would make no tuple
-    for row in filter(None, lines):
-        where = f"{name}, line {lines.line_num:,}"
+    for row in filter(None, rows):
+        where = f"{name}, line {rows.line:,}"
         if len(row) != len(header):
             raise NnliteError(
                 f"{where}: expected {len(header):,} fields, as in the first line, found {len(row):,}; mend the line"
@@ -118,11 +116,21 @@ def _read(path: Path, lines: Any, most: int, label: str | None, features: tuple[
                 if features is None:
                     raise NnliteError(f"{where}: expected a label in column {label!r}, found none; leave the row out")
                 text = ""
+            if text not in classes:
+                _expect_label(where, text, len(classes))
             numbers[count] = classes.setdefault(text, len(classes))
         count += 1
     if not count:
         raise NnliteError(f"{path}: expected rows below the column names, found none")
     return Table(tuple(header[k] for k in wanted), values[:count], label, list(classes), numbers[:count])
+
+
+def _expect_label(where: str, text: str, before: int) -> None:
+    """Raise NnliteError where a new label is too long, or one too many: an array of text is as wide as the longest."""
+    if len(text) > LABEL_LIMIT:
+        raise NnliteError(f"{where}: expected a label of at most {LABEL_LIMIT} characters, found {len(text):,}")
+    if before == LABELS_LIMIT:
+        raise NnliteError(f"{where}: expected at most {LABELS_LIMIT:,} different labels; is this the column of labels?")
 
 
 def _header(path: Path, row: list[str]) -> list[str]:
@@ -137,12 +145,14 @@ def _header(path: Path, row: list[str]) -> list[str]:
         raise NnliteError(f"{where}: expected column names, found numbers; add a first line that names the columns")
     if len(header) == 1 and (other := next((one for one in ";\t|" if one in header[0]), "")):
         raise NnliteError(f"{where}: expected columns separated by commas, found {other!r}; write the file with commas")
+    seen: set[str] = set()
     for k, name in enumerate(header):
         if not name:
             raise NnliteError(f"{where}: column {k + 1} has no name; name it, or leave it out if it numbers the rows")
         expect(f"{where}: a column", NAME, name)
-        if header.index(name) < k:
+        if name in seen:
             raise NnliteError(f"{where}: two columns are named {name!r}; rename one")
+        seen.add(name)
     return header
 
 
@@ -162,7 +172,8 @@ def _columns(
     if missing or unknown:
         name, what = (min(missing), "found none") if missing else (min(unknown), "the net does not know it")
         raise NnliteError(f"{path}: column {name!r}: {what}; expected {listed(features)}")
-    return label if label in header else None, [header.index(name) for name in features]
+    places = {name: k for k, name in enumerate(header)}
+    return label if label in header else None, [places[name] for name in features]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -172,8 +183,8 @@ def listed(names: Sequence[str]) -> str:
 
 def _blame(where: str, header: list[str], wanted: list[int], row: list[str]) -> NoReturn:
     """Raise NnliteError for the first field of a row that is no finite number."""
-    for name, text in ((header[k], row[k].strip()) for k in wanted):
-        if text.lower() in MISSING:
+    for name, text in ((header[k], row[k]) for k in wanted):  # unstripped: float leaves what strip takes for a space
+        if text.strip().lower() in MISSING:
             raise NnliteError(
                 f"{where}, column {name!r}: expected a number, found a missing value ({text!r}); fill it in, or leave "
                 f"out the row or the column"

@@ -16,7 +16,6 @@ from typing import Any
 
 from nnlite.errors import NnliteError
 from nnlite.grid.pool import OnProgress, Task, ignore_sigint_in_children
-from nnlite.storage.interrupts import defer_sigint
 from nnlite.storage.places import new_place
 
 LOCAL = "local"  # instead of an address: a cluster on this machine, for one call
@@ -99,7 +98,7 @@ def _connected(address: str, processes: int) -> Iterator[Any]:
     with ExitStack() as stack:
         if address == LOCAL:
             folder = str(stack.enter_context(new_place(Path(gettempdir()))))
-            with defer_sigint("Interrupted while the cluster was starting."), ignore_sigint_in_children():
+            with ignore_sigint_in_children():
                 cluster = LocalCluster(
                     n_workers=processes,
                     threads_per_worker=1,

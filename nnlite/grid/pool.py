@@ -22,6 +22,7 @@ import threadpoolctl
 
 from nnlite.errors import NnliteError
 from nnlite.evaluation.threads import limit_blocks, processors
+from nnlite.storage.interrupts import defer_sigint
 
 Task: TypeAlias = tuple[Any, ...]  # (function, *arguments); both must be importable where the task runs
 OnProgress: TypeAlias = Callable[[int, Any], None]  # takes the index of a task, and what it reports
@@ -85,7 +86,7 @@ def run_in_pool(
     try:
         with ignore_sigint_in_children():
             futures = {executor.submit(_run, index, task): index for index, task in enumerate(tasks)}
-        children = [child for child in multiprocessing.active_children() if child not in others]
+            children = [child for child in multiprocessing.active_children() if child not in others]
         for future in futures:
             future.add_done_callback(ended.put)
         while futures:
@@ -125,20 +126,22 @@ def _give_up_half_results(executor: ProcessPoolExecutor) -> None:
 def ignore_sigint_in_children() -> Iterator[None]:
     """Start processes that ignore Ctrl-C, even while they import what they need.
 
-    A terminal sends it to all of them, but their parent ends them, and has one thing to say instead of many. On
+    A terminal sends it to all of them, but their parent ends them, and has one thing to say instead of many. The parent
+    gets it, and SIGTERM, at the end of the block: a process that is told half of what it is to do would complain. On
     Windows, which has no such mask, they get it until they have told the system otherwise.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from multiprocessing import resource_tracker
+    with defer_sigint("Interrupted while processes were starting."):
+        if not hasattr(signal, "pthread_sigmask"):
+            yield
+            return
+        from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # which would take the mask away when it is started
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child has the mask of its parent
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        resource_tracker.ensure_running()  # which would take the mask away when it is started
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child has the mask of its parent
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _reports: Any = None  # in a process of the pool: the queue to its parent

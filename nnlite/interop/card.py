@@ -7,18 +7,24 @@ figures of robustness are those of an audit, each with what it means: proven, or
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnlite.datasets.description import Description
 from nnlite.errors import NnliteError
 from nnlite.network import Network
 from nnlite.storage import kinds
+from nnlite.storage.files import read_text
+from nnlite.storage.memory import expect_budget
+from nnlite.storage.refusals import RefusedError
 from nnlite.storage.texts import parse_json
 
+PARSED = 50  # bytes of memory that one byte of JSON may become: a bracket is half of a list
 SHOWN = 20  # classes and features that the card names
 _OBJECT = kinds.Kind("an object", lambda value: isinstance(value, dict))
 _OBJECTS = kinds.sequence(_OBJECT, 0, 1_000_000)
+_TEXT = kinds.text(1, 500)
 _ROW: Mapping[str, kinds.Kind] = {
     "attack": kinds.text(1, 100),
     "phi": kinds.NOT_NEGATIVE,
@@ -57,10 +63,16 @@ class AuditFigures:
     open: tuple[tuple[str, str], ...]
 
 
-def read_audit(text: str, run: str, data: str) -> AuditFigures:
+def read_audit(path: Path, run: str, data: str) -> AuditFigures:
     """Return the figures in what `nnlite audit RUN --json` has printed; NnliteError unless it is of this run."""
     try:
-        content = parse_json(text)
+        size = path.stat().st_size
+        expect_budget(path, PARSED * size)
+        content = parse_json(read_text(path, size))
+    except RefusedError:
+        raise
+    except OSError as error:
+        raise NnliteError(f"audit: {path} cannot be read ({error.strerror}); give the path of a file") from error
     except ValueError as error:
         raise NnliteError(f"audit: expected what nnlite audit {run} --json prints, found no JSON ({error})") from error
     kinds.expect("audit", _OBJECT, content)
@@ -77,7 +89,9 @@ def read_audit(text: str, run: str, data: str) -> AuditFigures:
             figures[row["attack"]].append(Figure(**{name: row[name] for name in Figure._fields}))
     if not figures["worst"]:
         raise NnliteError("audit: expected the worst case at each phi, found none; audit the run again")
-    asked = [(str(verdict.get("question")), str(verdict.get("answer"))) for verdict in content["verdicts"]]
+    asked = [(verdict.get("question"), verdict.get("answer")) for verdict in content["verdicts"]]
+    for text in chain(*asked):
+        kinds.expect("audit: verdicts", _TEXT, text)
     return AuditFigures(
         worst=tuple(figures["worst"]),
         proven=tuple(figures["proven"]),

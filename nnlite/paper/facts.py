@@ -54,7 +54,8 @@ def settled(runs: Mapping[Model, Sequence[Run]]) -> dict[Model, tuple[int, int]]
 
 def _version(run: Run) -> str:
     """Return the version of nnlite that trained a run."""
-    return str(parse_json(read_text(run.path / SETTINGS, LIMITS[SETTINGS]))["versions"].get("nnlite", "unknown"))
+    written = parse_json(read_text(run.path / SETTINGS, LIMITS[SETTINGS]))
+    return str(written.get("versions", {}).get("nnlite", "unknown"))
 
 
 def _list(numbers: Sequence[float]) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nnlite.errors import NnliteError
 from nnlite.paper.tables import ADVERSARIES, IMAGES, MISSING, MODELS, PHI, ROWS, Model, in_order, paper_accuracy
 from nnlite.storage.files import read_text
+from nnlite.storage.rows import Rows
 
 SCORES = "scores.csv"
 SCORES_LIMIT = 1 << 23  # bytes; all tables in both kinds of arithmetic take 400,000
@@ -115,7 +116,9 @@ def read_scores(folder: Path) -> dict[ScoreKey, Percent]:
     slugs = {model.slug: model for model in ROWS}
     found: dict[ScoreKey, dict[tuple[int, float], float]] = {}
     try:
-        for row in csv.DictReader(io.StringIO(read_text(path, SCORES_LIMIT))):
+        rows = Rows(io.StringIO(read_text(path, SCORES_LIMIT)))
+        names = next(rows, [])
+        for row in (dict(zip(names, fields, strict=True)) for fields in rows if fields):
             key = slugs[row["adversary"]], row["noise"], slugs[row["victim"]]
             found.setdefault(key, {})[int(row["seed"]), float(row["phi"])] = float(row["accuracy"])
         return {

@@ -7,6 +7,8 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any
 
+COMPARED = 1_000  # names; difflib takes up to 0.2 ms for one, and a table of a stranger's may have 10,000
+
 
 def parse_json(text: str) -> Any:
     """Return the content of a JSON text.
@@ -59,7 +61,7 @@ _PLAIN = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_
 
 def did_you_mean(found: Any, known: Iterable[Any]) -> str:
     """Return " (did you mean 'dgl1'?)", with the nearest known names in their order, or "" where none is near."""
-    names = [name for name in known if isinstance(name, str)]
+    names = [name for name in known if isinstance(name, str)][:COMPARED]
     near = difflib.get_close_matches(found, names) if isinstance(found, str) and len(found) < 100 else []
     return f" (did you mean {' or '.join(repr(name) for name in names if name in near)}?)" if near else ""
 

@@ -32,6 +32,7 @@ from nnlite.storage import kinds
 from nnlite.storage.files import current, new_folder, read_file, read_text, undisturbed
 from nnlite.storage.formats import expect_format
 from nnlite.storage.refusals import RefusedError
+from nnlite.storage.rows import Rows
 from nnlite.storage.sums import SUMS, check_sums, write_sums
 from nnlite.storage.tensors import ArrayFile, check_layout, open_arrays, write_arrays
 from nnlite.storage.texts import parse_json
@@ -147,7 +148,7 @@ class _Files(NamedTuple):
 def _read_run(path: Path, folder: Path) -> tuple[Run, _Files]:
     with _damage(path, folder):
         files = _read_files(folder)
-        rows = csv.reader(io.StringIO(files.text(HISTORY)))
+        rows = Rows(io.StringIO(files.text(HISTORY)))
         if tuple(next(rows, ())) != Epoch._fields:
             raise ValueError(f"{HISTORY} holds other columns than {', '.join(Epoch._fields)}")
         history = read_history(rows, files.settings)

@@ -353,9 +353,11 @@ def test_a_stderr_that_cannot_be_written_ends_no_training(tmp_path, stderr):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("seconds", [0.05, 0.2])
-def test_a_signal_while_the_commands_are_imported_ends_quietly(tmp_path, number, seconds):
-    slow = "import nnlite.cli.start, sys, time; print(flush=True); sys.meta_path.insert(0, type('Slow', (), {"
-    slow += "'find_spec': lambda *_: time.sleep(0.05)})); nnlite.cli.start.start()"
+@pytest.mark.parametrize("began", ["start()", "exec(code)"], ids=["nnlite", "python -m nnlite"])
+def test_a_signal_while_the_commands_are_imported_ends_quietly(tmp_path, number, seconds, began):
+    slow = "import nnlite.__main__ as module, sys, time; from nnlite.cli.start import start; "
+    slow += "code = open(module.__file__).read(); print(flush=True); sys.meta_path.insert(0, type('Slow', (), {"
+    slow += f"'find_spec': lambda *_: time.sleep(0.05)}})); {began}"
     with subprocess.Popen(
         [sys.executable, "-c", slow, "--help"],
         stdout=subprocess.PIPE,

@@ -122,6 +122,11 @@ def test_vnnlib_on_a_table_needs_its_path(nnlite, wine, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_noise_that_no_attack_takes_makes_no_question(nnlite, rect, tmp_path):
+    assert "each a number from 0 to 1,000,000" in one_error(nnlite("export", "rect", "--to", "vnnlib", "--phi", 1e308))
+    assert not (tmp_path / "rect-vnnlib").exists()
+
+
 # The card
 
 
@@ -159,13 +164,15 @@ def test_a_card_without_an_audit_says_so(nnlite, rect, tmp_path):
     ("content", "words"),
     [
         ("no JSON", "audit: expected what nnlite audit rect --json prints, found no JSON"),
+        (b"\xff", "audit: expected what nnlite audit rect --json prints, found no JSON"),
+        ("[" + "[]," * 1_000_000 + "[]]", "claims 150 MB of memory, and 100 MB are allowed to one file"),
         ("[]", "audit: expected an object, found []"),
         ('{"run": "dgl1", "data": "digits"}', "audit: expected one of rect on digits, found 'dgl1' on 'digits'"),
         ('{"run": "rect", "data": "digits"}', "audit: parameters: expected an object, found None"),
     ],
 )
 def test_another_file_is_no_audit(nnlite, rect, tmp_path, content, words):
-    (tmp_path / "audit.json").write_text(content, "utf-8")
+    (tmp_path / "audit.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     assert words in one_error(nnlite("export", "rect", "--to", "card", "--audit", "audit.json"))
     assert not (tmp_path / "rect.md").exists()
 

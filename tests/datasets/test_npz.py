@@ -1,6 +1,7 @@
 """NPZ files from strangers: read, or refused at once by nnlite's own error, whatever zipfile and NumPy say of them."""
 
 import io
+import struct
 import time
 import tracemalloc
 import zipfile
@@ -46,6 +47,15 @@ def encrypted(path):
     path.write_bytes(content)
 
 
+def crowded(path):
+    """Write an archive of nothing but a directory, of 300,000 entries in the form of zip64."""
+    entry = b"PK\1\2" + bytes(24) + struct.pack("<H", 1) + bytes(16) + b"x"
+    count, size = 300_000, 300_000 * len(entry)
+    end = b"PK\6\6" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, count, count, size, 0)
+    end += b"PK\6\7" + struct.pack("<LQL", 0, size, 1)
+    path.write_bytes(entry * count + end + b"PK\5\6" + bytes(4) + b"\xff" * 12 + bytes(2))
+
+
 def torn(how):
     def make(path):
         zipped(path, ("x.npy", X), how=how)
@@ -58,6 +68,7 @@ def torn(how):
 
 HOSTILE = {
     "101 members": lambda path: zipped(path, *((str(k), X) for k in range(101))),
+    "300,000 members": crowded,
     "a header of 50 MB in 50 kB": lambda path: zipped(path, ("x.npy", headed(" " * 50_000_000, 2))),
     "an encrypted member": encrypted,
     "torn, by LZMA": torn(zipfile.ZIP_LZMA),

@@ -2,6 +2,7 @@
 
 import codecs
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -79,13 +80,24 @@ BAD = {
     "text": ("a,b,kind\n1,2,x\n1,red,x\n", "line 3, column 'b': expected a number, found 'red'"),
     "a missing value": ("a,b,kind\n1,,x\n", "line 2, column 'b': expected a number, found a missing value"),
     "NaN": ("a,b,kind\n1,2,x\nNaN,2,x\n", r"line 3, column 'a': expected a number, found a missing value \('NaN'\)"),
+    "a control character": ("a,b,kind\n1,\x1d2,x\n", r"line 2, column 'b': expected a number, found '\\x1d2'"),
     "a number of Python's source": ("a,b,kind\n1_000,2,x\n", "line 2, column 'a': expected a number, found '1_000'"),
     "infinity": ("a,b,kind\n1e999,2,x\n", "line 2, column 'a': expected a number, found '1e999'"),
     "a missing label": ("a,b,kind\n1,2,\n", "line 2: expected a label in column 'kind', found none"),
+    "a long label": (
+        f"a,kind\n1,{'x' * 100_000}\n" + "".join(f"{k},y{k}\n" for k in range(9_000)),
+        "line 2: expected a label of at most 200 characters, found 100,000",
+    ),
+    "a label of its own for each row": (
+        "a,kind\n" + "".join(f"{k},y{k}\n" for k in range(300_000)),
+        "line 10,002: expected at most 10,000 different labels",
+    ),
     "an open quote": ('a,b,kind\n"1,2,x\n1,2,x\n', "expected CSV "),
     "Latin-1": ("a,b,kind\n1,2,blé\n".encode("latin-1"), "expected text in UTF-8, found the byte 0xe9"),
     "many columns": (",".join(f"c{k}" for k in range(100_000)), "expected at most 10,000 columns, found 100,000"),
-    "a line without end": ("a" * (1 << 21), "expected lines of less than 1,048,576 characters"),
+    "a line without end": ("a" * (1 << 21), "expected CSV .a row has 1,048,576 characters or more"),
+    "a row without end": ("a,kind\n" + '"\nx",' * 3_000_000, "expected CSV .a row has 1,048,576 characters or more"),
+    "many columns, no rows": (",".join(f"c{k}" for k in range(9_999)) + "\n" * 2_000_000, "expected rows below"),
 }
 
 
@@ -98,6 +110,13 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path, case):
         read_table(path)
     assert str(caught.value).startswith(str(path))
     assert time.process_time() - start < 5
+    tracemalloc.start()
+    try:
+        with pytest.raises(NnliteError):
+            read_table(path)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_line_numbers_count_the_lines_within_quotes(tmp_path):

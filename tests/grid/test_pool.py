@@ -73,6 +73,31 @@ def test_a_process_that_dies_while_it_sends_its_result_is_not_waited_for():
     assert (ended.returncode, "a process was killed" in ended.stdout) == (0, True), ended.stderr
 
 
+STOPPED = """
+import multiprocessing.util as util, signal
+from nnlite.grid.pool import run_in_pool
+
+def stop(*arguments):
+    number = spawn(*arguments)
+    if "spawn_main" in str(arguments):
+        signal.raise_signal(signal.SIGTERM)
+    return number
+
+spawn, util.spawnv_passfds = util.spawnv_passfds, stop
+signal.signal(signal.SIGTERM, lambda *what: signal.getsignal(signal.SIGINT)(*what))  # as the command does
+try:
+    list(run_in_pool([(abs, -1)], processes=1))
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows starts processes otherwise")
+def test_a_process_that_starts_while_its_parent_is_stopped_says_nothing():
+    ended = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
+
+
 def test_an_error_in_a_process_is_raised_here():
     with pytest.raises(NnliteError, match="data: expected one of"):
         list(run_in_pool([(load, "cifar")], processes=1))

@@ -410,3 +410,5 @@ def test_a_net_no_better_than_a_guess_is_named_in_the_report(tmp_path, status, t
     found = facts(Plan(), "a command", {Model("Rect"): [run]})
     assert found.get("failed") == told
     assert found["nets trained by"] == "nnlite 0.1.0: 1"
+    (tmp_path / "settings.json").write_text("{}", "utf-8")
+    assert facts(Plan(), "a command", {Model("Rect"): [run]})["nets trained by"] == "nnlite unknown: 1"

@@ -181,6 +181,7 @@ RUNS = {
     "a loss of NaN": (HISTORY, text(HEAD + "1,nan,3,4\r\n"), "4 finite numbers"),
     "five numbers": (HISTORY, text(HEAD + "1,2,3,4,5\r\n"), "4 finite numbers"),
     "a million empty lines": (HISTORY, text(HEAD + "\n" * 1_000_000), "each in its turn"),
+    "a row without end": (HISTORY, text(HEAD + "1," * 600_000), "a row has 1,048,576 characters or more"),
     "a field without end": (HISTORY, text(HEAD + '"' + "1" * 1_000_000), "field larger than"),
     "weights of 4 GB": (WEIGHTS, arrays(dense0_W=[1 << 20, 1 << 10], dense0_b=[1 << 10]), r"found float32 \(1048576"),
     "three classes": (

@@ -59,3 +59,10 @@ def test_a_long_text_is_cut_short():
 )
 def test_the_nearest_names_are_told(found, hint):
     assert did_you_mean(found, ["pgd", "dgl1", "dgl2", "trades", 7, None]) == hint
+
+
+def test_of_ten_thousand_names_no_more_are_compared_than_takes_no_time(monkeypatch):
+    compared = []
+    monkeypatch.setattr("difflib.get_close_matches", lambda found, names: compared.extend(names) or names[-1:])
+    assert did_you_mean("x", [f"x{k}" for k in range(10_000)]) == " (did you mean 'x999'?)"
+    assert len(compared) == 1000

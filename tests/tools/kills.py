@@ -113,11 +113,13 @@ def kill_until_it_ends(
 ) -> None:
     """Call nnlite again and again, and kill it within `seconds`, until it ends by itself, or its file is there."""
     kept: dict[Path, list[Epoch]] = {}
+    before = figures.kills
     while not any((folder / name).exists() for name in MADE):
         again = arguments
         if arguments[0] == "train" and ("--overwrite" not in arguments or any(folder.rglob("runs/*/.*.checkpoint"))):
             again = [*(one for one in arguments if one != "--overwrite"), "--resume"]
-        code = call(again, folder, rng.uniform(0, seconds))
+        longer = 1 + (figures.kills - before) / 20  # or it would never end where the machine has become busier
+        code = call(again, folder, rng.uniform(0, seconds * longer))
         if code != -signal.SIGKILL:
             break
         figures.kills += 1
