@@ -127,6 +127,14 @@ def test_it_breaks_just_the_images_of_a_linear_net_that_can_be_broken(norm, clas
         assert ((net.predict(image) != y) == (margins < 0))[decided].all()
 
 
+def test_the_targets_include_the_class_that_is_likely_last():
+    W, b = np.zeros((2, 4)), np.array([0.0, -1, -2, -5])
+    W[0, 3] = 100  # within 0.1 the last class alone gets past the first, and the gradients of the others are 0
+    attack = APGD(losses=("targets",), clip=False)
+    (found,) = attack.craft(Network((Dense(W, b),)), np.zeros((1, 2)), np.array([0]), [0.1], rng()).images
+    assert 100 * found[0, 0] - 5 > 0
+
+
 def test_it_breaks_what_plain_pgd_leaves(trained):
     data, net = trained
     x, y = data.test.batch(slice(0, 250))
