@@ -135,6 +135,26 @@ def test_the_targets_include_the_class_that_is_likely_last():
     assert 100 * found[0, 0] - 5 > 0
 
 
+class Counting(Dense):
+    """A Dense layer that remembers of how many images it was asked."""
+
+    def __init__(self, W, b):
+        super().__init__(W, b)
+        object.__setattr__(self, "rows", [])
+
+    def forward(self, x):
+        self.rows.append(len(x))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("fall", "left"), [(0, 8), (2, 8), (3, 5), (7, 1)])
+def test_images_that_fell_are_dropped_where_more_than_a_quarter_did(fall, left):
+    last = Counting(np.array([[0.0, 1]]), np.zeros(2))
+    x = np.array([[-0.05]] * fall + [[-0.5]] * (8 - fall))  # the net errs above 0
+    APGD(steps=9, restarts=1, losses=("ce",), clip=False).craft(Network((last,)), x, np.zeros(8, int), [0.1], rng())
+    assert last.rows == [8] * 4 + [left] * 8  # the images, the gradient of a start, the start, a step, and eight more
+
+
 def test_it_breaks_what_plain_pgd_leaves(trained):
     data, net = trained
     x, y = data.test.batch(slice(0, 250))
