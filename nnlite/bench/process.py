@@ -41,17 +41,25 @@ class BenchProcess:
         context = multiprocessing.get_context("spawn")  # a forked process would inherit locks that threads hold
         self.name = name
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, build, work, tuple(cpus)), daemon=True)
-        with ignore_sigint_in_children():
-            self._process.start()
+        self._process = context.Process(target=_serve, args=(theirs, build, work, tuple(cpus)))
+        try:
+            with ignore_sigint_in_children():
+                self._process.start()
+        except BaseException:  # Ctrl-C waits for the end of this block, and the caller's `with` has not begun
+            self._end()
+            raise
         theirs.close()  # so that the end of the process is the end of the pipe
 
     def __enter__(self) -> "BenchProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.join()
+        self._end()
+
+    def _end(self) -> None:
+        if self._process.pid is not None:  # it has started
+            self._process.terminate()
+            self._process.join()
         self._pipe.close()
 
     def ask(self, question: str, *values: int) -> Any:

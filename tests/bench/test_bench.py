@@ -1,9 +1,11 @@
 """The benchmark: whose times are compared, how, and what is refused. No test asserts how long anything takes."""
 
 import json
+import multiprocessing
 import os
 import re
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -126,6 +128,19 @@ def test_a_contestant_has_a_process_and_processors_of_its_own():
         threads, cpus, setting, number = process.ask("result")[0]
     assert (threads, cpus, setting) == (1, 1, 1)
     assert number != os.getpid()
+
+
+def test_ctrl_c_while_a_process_starts_leaves_none(monkeypatch):
+    @contextmanager
+    def interrupted():
+        yield
+        raise KeyboardInterrupt
+
+    before = multiprocessing.active_children()
+    monkeypatch.setattr("nnlite.bench.process.ignore_sigint_in_children", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        BenchProcess("one", "fake_peers:about", WORK, available_cpus()[:1])
+    assert multiprocessing.active_children() == before
 
 
 def test_each_contestant_is_timed_once_in_each_round():
