@@ -46,7 +46,7 @@ class BenchProcess:
             with ignore_sigint_in_children():
                 self._process.start()
         except BaseException:  # Ctrl-C waits for the end of this block, and the caller's `with` has not begun
-            self._end()
+            self.__exit__()
             raise
         theirs.close()  # so that the end of the process is the end of the pipe
 
@@ -54,9 +54,6 @@ class BenchProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def _end(self) -> None:
         if self._process.pid is not None:  # it has started
             self._process.terminate()
             self._process.join()

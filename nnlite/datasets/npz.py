@@ -24,7 +24,7 @@ from nnlite.storage.files import open_file
 from nnlite.storage.memory import expect_data_budget
 
 MEMBERS_LIMIT = 100  # a data set has six arrays at most
-DIRECTORY_LIMIT = 100_000  # bytes; zipfile reads it whole before anybody can count the members, 10 us for each
+DIRECTORY_LIMIT = 100_000  # bytes; zipfile reads it whole before its members can be counted, 10 us for each
 HEADER_LIMIT = 10_000  # bytes; NumPy reads no longer one either, but unpacks it first
 
 # What zipfile, NumPy and the modules below them say of a file that is none of theirs; RuntimeError of an encrypted one.
@@ -58,7 +58,7 @@ def read_npz(path: Path, names: tuple[str, ...] | None = None) -> Arrays:
 
 
 class _ShortReads:
-    """A file of which zipfile reads DIRECTORY_LIMIT bytes at once at most; ValueError where there are more."""
+    """A file that gives zipfile at most DIRECTORY_LIMIT bytes at a time; ValueError where it asks for more of them."""
 
     def __init__(self, file: BufferedReader) -> None:
         self.seek, self.tell, self.seekable, self._read = file.seek, file.tell, file.seekable, file.read

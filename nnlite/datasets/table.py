@@ -128,9 +128,11 @@ def _read(
 def _expect_label(where: str, text: str, before: int) -> None:
     """Raise NnliteError where a new label is too long, or one too many: an array of text is as wide as the longest."""
     if len(text) > LABEL_LIMIT:
-        raise NnliteError(f"{where}: expected a label of at most {LABEL_LIMIT} characters, found {len(text):,}")
+        raise NnliteError(
+            f"{where}: expected a label of at most {LABEL_LIMIT} characters, found {len(text):,}; see --label"
+        )
     if before == LABELS_LIMIT:
-        raise NnliteError(f"{where}: expected at most {LABELS_LIMIT:,} different labels; is this the column of labels?")
+        raise NnliteError(f"{where}: expected at most {LABELS_LIMIT:,} different labels, found more; see --label")
 
 
 def _header(path: Path, row: list[str]) -> list[str]:

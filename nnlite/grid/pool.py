@@ -127,8 +127,8 @@ def ignore_sigint_in_children() -> Iterator[None]:
     """Start processes that ignore Ctrl-C, even while they import what they need.
 
     A terminal sends it to all of them, but their parent ends them, and has one thing to say instead of many. The parent
-    gets it, and SIGTERM, at the end of the block: a process that is told half of what it is to do would complain. On
-    Windows, which has no such mask, they get it until they have told the system otherwise.
+    gets it, and SIGTERM, at the end of the block: a child whose start is cut off prints a traceback. On Windows, which
+    has no such mask, children get it until they have told the system otherwise.
     """
     with defer_sigint("Interrupted while processes were starting."):
         if not hasattr(signal, "pthread_sigmask"):

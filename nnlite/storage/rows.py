@@ -1,4 +1,4 @@
-"""Rows of CSV from strangers: each has a limited length, in however many lines, for within quotes a line may end."""
+"""Rows of CSV from strangers, each of limited length: within quotes a row may go on over any number of lines."""
 
 import csv
 from collections.abc import Iterator

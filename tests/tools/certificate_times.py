@@ -3,8 +3,8 @@
     python tests/tools/certificate_times.py RUN... --phi 0.02,0.05 --images 50
 
 prints for each run and phi the milliseconds of an image, in one thread, the time of its products alone, by NumPy and
-into arrays that exist already, and the ratio: medians over --rounds turns. Every product is recorded: the weights of
-the net that is certified are arrays that remember what they are multiplied with.
+into arrays that exist already, and the ratio: medians over --rounds turns. A certificate takes no
+layer but Dense itself, so the arrays of the net record what they are multiplied with.
 """
 
 import time

@@ -40,7 +40,7 @@ CALLS = {
 }
 SMALL = ["grid", "--hidden", "16", "--epochs", "20", "--seed", "0,1,2,3", "--jobs", "2"]
 LARGE = ["grid", "--hidden", "3000,3000", "--epochs", "1", "--seed", "0,1", "--jobs", "2"]  # a result of 75 MB
-PROGRESS = re.compile(r" *\d+ %|\s*$|the paper's Rect|training|keeps")  # how lines begin that came before, and no line
+PROGRESS = re.compile(r" *\d+ %|\s*$|the paper's Rect|training|keeps")  # how lines of progress begin, and empty ones
 HANGS = 1200  # seconds until a command counts as hanging: the machine may be busy
 IMPORTED = "import time; began = time.perf_counter(); import nnlite; print(time.perf_counter() - began)"
 

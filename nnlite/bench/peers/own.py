@@ -72,12 +72,13 @@ def _train(work: Workload) -> Runner:
 def _score(work: Workload) -> Runner:
     """Return the Runner that attacks the images at each size of noise, and scores every victim on them."""
     x, y = work.batch()
-    (adversary, *victims), samples = work.nets(), Samples(x, y[MAIN], white=1)
+    (adversary, *nets), samples = work.nets(), Samples(x, y[MAIN], white=1)
+    victims = {str(k): net for k, net in enumerate(nets)}
     phi = [work.phi * (k + 1) / work.sizes for k in range(work.sizes)]
 
     def run(n: int) -> None:
         for _ in range(n):
-            evaluate_attack(adversary, {str(k): net for k, net in enumerate(victims)}, samples, work.attack, phi)
+            evaluate_attack(adversary, victims, samples, work.attack, phi)
 
     return Runner(run)
 
