@@ -93,11 +93,20 @@ def test_commands_in_the_docs_are_understood(page):
             assert result.exit_code == 0, f"{line}: {result.stderr}"
 
 
+def anchors(page):
+    """Return what `#` can lead to in a page of Markdown: its headings, as GitHub and the site write them, and its ids."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    headings = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)", text, re.M)]
+    return {*headings, *re.findall(r'\bid="([^"]+)"', text)}
+
+
 @every_page
 def test_links_in_the_docs_lead_somewhere(page):
-    text = page.read_text("utf-8")
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text("utf-8")):
+        if not target.startswith("https://"):
+            file = page.parent / target if target else page
+            assert file.exists(), f"{page.name}: {target}"
+            assert not anchor or file.suffix != ".md" or anchor in anchors(file), f"{page.name}: {target}#{anchor}"
 
 
 @every_page
