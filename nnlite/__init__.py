@@ -10,51 +10,10 @@ import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 
-from nnlite.backend import get_xp, to_device, to_host
-from nnlite.datagrad import Objective, Term, objectives, weighted_passes
-from nnlite.errors import NnliteError
-from nnlite.init import generator, he_normal
-from nnlite.layers import Dense, Layer, ReLU
-from nnlite.losses import Loss, free_kl_divergence, kl_divergence, softmax_cross_entropy
-from nnlite.network import Activations, Network, Pass, Tangent, mlp, stack, unstack
-from nnlite.penalties import L1, L2, L2_NORM, LINF, Penalty, masked
-from nnlite.sgd import Update, sgd_step, train_step
+import lazy_loader
 
-__all__ = [
-    "L1",
-    "L2",
-    "L2_NORM",
-    "LINF",
-    "Activations",
-    "Dense",
-    "Layer",
-    "Loss",
-    "Network",
-    "NnliteError",
-    "Objective",
-    "Pass",
-    "Penalty",
-    "ReLU",
-    "Tangent",
-    "Term",
-    "Update",
-    "free_kl_divergence",
-    "generator",
-    "get_xp",
-    "he_normal",
-    "kl_divergence",
-    "masked",
-    "mlp",
-    "objectives",
-    "sgd_step",
-    "softmax_cross_entropy",
-    "stack",
-    "to_device",
-    "to_host",
-    "train_step",
-    "unstack",
-    "weighted_passes",
-]
+# NumPy takes a quarter of a second, and the command must take signals before: a name is imported when it is used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 _CLONE = os.path.dirname(os.path.dirname(__file__))
 

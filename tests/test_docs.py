@@ -94,10 +94,13 @@ def test_commands_in_the_docs_are_understood(page):
 
 
 def anchors(page):
-    """Return what `#` can lead to in a page of Markdown: its headings, as GitHub and the site write them, and its ids."""
+    """Return what `#` can lead to in a page of Markdown: its headings, as GitHub and the site name them, and ids."""
     text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
-    headings = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)", text, re.M)]
-    return {*headings, *re.findall(r'\bid="([^"]+)"', text)}
+    headings = re.findall(r"^#+ (.*)", text, re.M)
+    return {
+        *(re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings),
+        *re.findall(r'\bid="([^"]+)"', text),
+    }
 
 
 @every_page

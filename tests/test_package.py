@@ -1,6 +1,8 @@
 """The package: as it lies in a clone, as a wheel holds it, and under which name it is installed."""
 
+import ast
 import configparser
+import importlib
 import os
 import re
 import shutil
@@ -98,6 +100,23 @@ def test_python_m_nnlite_is_the_command(clone, installed, tmp_path, place):
     small = ["--hidden", "8", "--epochs", "1", "--seed", "0,1", "--jobs", "2"]  # in processes that import it again
     python("-m", "nnlite", "grid", *small, cwd=cwd, more=more)
     assert len(list(cwd.glob("runs/digits/*/weights.safetensors"))) == 2
+
+
+def test_nnlite_is_imported_without_numpy_until_a_name_is_used(clone):
+    script = "import sys, nnlite.cli.start; print('numpy' in sys.modules); nnlite.Dense; print('numpy' in sys.modules)"
+    assert python("-c", script, cwd=clone) == ["False", "True"]
+
+
+def test_each_name_of_the_engine_can_be_imported(clone):
+    stub = ast.parse((ROOT / "nnlite" / "__init__.pyi").read_text("utf-8"))
+    homes = {name.name: line.module for line in stub.body if isinstance(line, ast.ImportFrom) for name in line.names}
+    assert sorted(nnlite.__all__) == sorted(homes)
+    for name, home in homes.items():
+        assert getattr(nnlite, name) is getattr(importlib.import_module(f"nnlite.{home}"), name)
+    script = "from nnlite import *; print(*dir())"  # by the list of names that type checkers read
+    listed = next(ast.literal_eval(line.value) for line in stub.body if isinstance(line, ast.Assign))
+    assert sorted(listed) == sorted(homes)
+    assert set(listed) <= set(python("-c", script, cwd=clone)[0].split())
 
 
 def test_a_wheel_holds_all_packages():

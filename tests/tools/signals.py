@@ -2,8 +2,8 @@
 
     python tests/tools/signals.py 200
 
-sends 200 signals, to each of CALLS in turn, and prints how they ended. The first moments belong to Python itself, and
-to NumPy, which `import nnlite` loads: until then a signal ends a program as it ends any other one in Python.
+sends 200 signals, to each of CALLS in turn, and prints how they ended. The first moments belong to Python itself:
+until it runs a line of nnlite's, a signal ends a program as it ends any other one in Python.
 
     python tests/tools/signals.py 200 --workers
 
@@ -42,13 +42,11 @@ SMALL = ["grid", "--hidden", "16", "--epochs", "20", "--seed", "0,1,2,3", "--job
 LARGE = ["grid", "--hidden", "3000,3000", "--epochs", "1", "--seed", "0,1", "--jobs", "2"]  # a result of 75 MB
 PROGRESS = re.compile(r" *\d+ %|\s*$|the paper's Rect|training|keeps")  # how lines of progress begin, and empty ones
 HANGS = 1200  # seconds until a command counts as hanging: the machine may be busy
-IMPORTED = "import time; began = time.perf_counter(); import nnlite; print(time.perf_counter() - began)"
 
 
 def signals(count: int) -> None:
     """Send `count` signals, and print what came of them."""
     rng, ended = random.Random(0), Counter[str]()
-    loading = float(subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, check=True).stdout)
     with TemporaryDirectory() as base:
         subprocess.run([*CALL, "train", "--name", "rect", "--epochs", "2"], cwd=base, capture_output=True, check=True)
         for k in range(count):
@@ -60,12 +58,12 @@ def signals(count: int) -> None:
             elif code == 0:
                 how = "done before"
             elif code == -number or any("Fatal Python error" in line for line in lines):
-                how = "Python or NumPy was starting"
+                how = "Python was starting"
             else:
                 how = f"{code}, {len(lines)} lines"
                 print(f"{name}: {number.name} after {seconds:.2f} s: {how}, {lines}", file=sys.stderr, flush=True)
             ended[how] += 1
-    print(f"{count} signals; to import nnlite takes {loading:.2f} s here")
+    print(f"{count} signals")
     for how, times in ended.most_common():
         print(f"{how}: {times}")
 
