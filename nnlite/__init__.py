@@ -13,9 +13,11 @@ from importlib.machinery import ModuleSpec, PathFinder
 import lazy_loader
 
 # NumPy takes a quarter of a second, and the command must take signals before: a name is imported when it is used.
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, _found = lazy_loader.attach_stub(__name__, __file__)
 
-_CLONE = os.path.dirname(os.path.dirname(__file__))
+_HERE = os.path.dirname(__file__)
+_CLONE = os.path.dirname(_HERE)
+__all__ = [name for name in _found if not os.path.isfile(os.path.join(_HERE, f"{name}.py"))]  # * brings no files
 
 
 class _InClone:

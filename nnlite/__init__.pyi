@@ -1,5 +1,24 @@
 """The names that `nnlite` gives, and where each of them is: read by type checkers, and by `nnlite/__init__.py`."""
 
+from . import (
+    apgd,
+    attacks,
+    backend,
+    blas,
+    certify,
+    datagrad,
+    errors,
+    gradcheck,
+    init,
+    inputs,
+    layers,
+    lbfgs,
+    losses,
+    methods,
+    network,
+    penalties,
+    sgd,
+)
 from .backend import get_xp, to_device, to_host
 from .datagrad import Objective, Term, objectives, weighted_passes
 from .errors import NnliteError

@@ -109,10 +109,14 @@ def test_nnlite_is_imported_without_numpy_until_a_name_is_used(clone):
 
 def test_each_name_of_the_engine_can_be_imported(clone):
     stub = ast.parse((ROOT / "nnlite" / "__init__.pyi").read_text("utf-8"))
-    homes = {name.name: line.module for line in stub.body if isinstance(line, ast.ImportFrom) for name in line.names}
+    imports = [line for line in stub.body if isinstance(line, ast.ImportFrom)]
+    homes = {name.name: line.module for line in imports if line.module for name in line.names}
     assert sorted(nnlite.__all__) == sorted(homes)
     for name, home in homes.items():
         assert getattr(nnlite, name) is getattr(importlib.import_module(f"nnlite.{home}"), name)
+    files = {path.stem for path in (ROOT / "nnlite").glob("*.py")} - {"__init__", "__main__"}
+    assert {name.name for line in imports if not line.module for name in line.names} == files
+    assert python("-c", "import nnlite; print(nnlite.attacks.PGD.__name__)", cwd=clone) == ["PGD"]
     script = "from nnlite import *; print(*dir())"  # by the list of names that type checkers read
     listed = next(ast.literal_eval(line.value) for line in stub.body if isinstance(line, ast.Assign))
     assert sorted(listed) == sorted(homes)
