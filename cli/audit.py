@@ -63,6 +63,7 @@ def _count(option: str, name: str, words: str) -> Callable[[Command], Command]:
 @_count("--steps", "steps", "Steps of PGD.")
 @_count("--restarts", "restarts", "Starts of PGD, the first at the image itself.")
 @_count("--apgd-steps", "apgd_steps", "Steps of APGD from each start.")
+@_count("--apgd-restarts", "apgd_restarts", "Starts of APGD.")
 @_count("--tries", "tries", "Draws of random signs.")
 @click.option(
     "--transfer", type=Choice(["all", "none"]), default="all", show_default=True, help="Noise of other runs, too."

@@ -56,6 +56,7 @@ class AuditOptions(CertifyOptions):
         steps: The steps of PGD.
         restarts: The starts of PGD, of which the first is the image itself.
         apgd_steps: The steps of APGD from each start.
+        apgd_restarts: The starts of APGD.
         tries: How many random signs are drawn for each pixel.
         square_queries: How often Square asks for the logits of an image; it keeps pixels within [0, 1], always.
         square_examples: On how many examples Square is tried at each phi, at most.
@@ -66,7 +67,8 @@ class AuditOptions(CertifyOptions):
     examples: int | None = None
     steps: int = 40
     restarts: int = 1
-    apgd_steps: int = 70
+    apgd_steps: int = APGD.steps
+    apgd_restarts: int = APGD.restarts
     tries: int = 20
     square_queries: int = 1000
     square_examples: int = 100
@@ -74,7 +76,9 @@ class AuditOptions(CertifyOptions):
 
     least: ClassVar[Mapping[str, int]] = {
         **CertifyOptions.least,
-        **dict.fromkeys(("steps", "restarts", "apgd_steps", "tries", "square_queries", "square_examples"), 1),
+        **dict.fromkeys(
+            ("steps", "restarts", "apgd_steps", "apgd_restarts", "tries", "square_queries", "square_examples"), 1
+        ),
         "proven": 0,
     }
 
@@ -109,8 +113,8 @@ ATTACKS = {
     ),
     "apgd": AuditAttack(
         "APGD",
-        lambda asked: f"APGD, {asked.apgd_steps} steps, 10 starts",
-        lambda asked: APGD(steps=asked.apgd_steps, clip=asked.clip),
+        lambda asked: f"APGD, {asked.apgd_steps} steps, {_count(asked.apgd_restarts, 'start')}",
+        lambda asked: APGD(steps=asked.apgd_steps, restarts=asked.apgd_restarts, clip=asked.clip),
     ),
     "transfer": AuditAttack("noise of", lambda asked: "R1 noise", lambda asked: replace(R1, clip=asked.clip), "others"),
     "random": AuditAttack(

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.once
 
 PLAIN = Settings(hidden=(64, 64), epochs=15)
 OTHER = Settings(hidden=(64, 64), epochs=15, reg="dgl1", lam=0.01, phi=0.1)
-QUICK = ("--steps", 10, "--apgd-steps", 10, "--tries", 3, "--queries", 50, "--square-examples", 20, "--proven", 20)
+QUICK = ("--steps", 10, "--apgd-steps", 10, "--apgd-restarts", 5, "--tries", 3, "--queries", 50)
+QUICK += ("--square-examples", 20, "--proven", 20)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -57,6 +58,7 @@ def test_json_holds_the_librarys_figures(audited, trained):
             (0.05, 0.1),
             steps=10,
             apgd_steps=10,
+            apgd_restarts=5,
             tries=3,
             square_queries=50,
             square_examples=20,
@@ -226,7 +228,7 @@ def test_bad_input_exits_2_without_a_result(audited, options, words):
 
 
 @pytest.mark.parametrize(
-    "option", ["--steps", "--restarts", "--apgd-steps", "--tries", "--queries", "--square-examples"]
+    "option", ["--steps", "--restarts", "--apgd-steps", "--apgd-restarts", "--tries", "--queries", "--square-examples"]
 )
 def test_a_count_below_1_exits_2(nnlite, trained, option):
     result = nnlite("audit", "rect", "--runs", trained[0], option, 0)

@@ -371,6 +371,13 @@ def test_square_is_tried_where_all_others_failed_on_the_smallest_margins(audited
     assert not (square.broken & ~square.tried).any()
 
 
+def test_apgd_tries_as_hard_as_it_is_told():
+    row, asked = ATTACKS["apgd"], AuditOptions(apgd_steps=20, apgd_restarts=1, clip=False)
+    assert row.make(asked) == APGD(steps=20, restarts=1, clip=False)
+    assert row.description(asked) == "APGD, 20 steps, 1 start"
+    assert row.make(AuditOptions()) == APGD()
+
+
 def test_the_second_search_is_asked_where_most_is_at_stake_of_what_all_others_leave(nets, no_art, monkeypatch):
     tried = []
     score = audit_module.evaluate_attack
@@ -533,6 +540,7 @@ def test_a_large_phi_is_used_for_the_verdict_on_large_noise(nets, no_art):
         ({"phi": ()}, "phi: expected"),
         ({"phi": (0.1, 1.5)}, "phi: expected numbers from 0 to 1, the range of a pixel"),
         ({"apgd_steps": 0}, "apgd_steps: expected"),
+        ({"apgd_restarts": 0}, "apgd_restarts: expected"),
         ({"proven": -1}, "proven: expected an integer of at least 0"),
         ({"steps": 0}, "steps: expected"),
         ({"restarts": 0}, "restarts: expected"),
