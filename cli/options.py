@@ -22,7 +22,7 @@ from nnlite.evaluation.intervals import Limits
 from nnlite.evaluation.threads import blocks_at_a_time, check_threads, processors
 from nnlite.methods import METHODS
 from nnlite.storage.texts import did_you_mean, parse_number
-from nnlite.training.run_folder import Run
+from nnlite.training.run_folder import Record, Run
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -282,7 +282,7 @@ def as_lists(intervals: Mapping[str, Limits]) -> dict[str, list[list[float]]]:
     return {name: np.stack(limits, axis=-1).tolist() for name, limits in intervals.items()}
 
 
-def method_of(run: Run) -> str:
+def method_of(run: Run | Record) -> str:
     """Return the method of a run with its numbers, lambda and phi as letters."""
     numbers = {"λ": run.settings.lam, "φ": run.settings.phi}
     method = "no regularisation" if run.settings.reg == "none" else run.settings.reg
