@@ -5,7 +5,8 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import add
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -16,7 +17,7 @@ import threadpoolctl
 from rich.cells import cell_len
 from rich.console import Console
 
-from nnlite.errors import printable
+from nnlite.errors import NnliteError, printable
 from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.intervals import Limits
 from nnlite.evaluation.threads import blocks_at_a_time, check_threads, processors
@@ -228,6 +229,15 @@ def message(text: str) -> None:
         print_line(text, err=True)
     except OSError:  # a full disk, or a pipe whose reader went away
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn an error of the system in writing what --out names into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise NnliteError(f"out: cannot write {out} ({error.strerror}); choose another --out") from error
 
 
 def print_line(text: str, *, err: bool = False) -> None:

@@ -29,14 +29,14 @@ from nnlite.paper.report import write_report
 from nnlite.paper.scores import EXACT, SCORES, Outcomes, ScoreKey, Scores, read_scores
 from nnlite.paper.tables import FIGURE_3, ROWS, Model, in_order
 from nnlite.paper.targets import NOISES, AttackSpec, attacks_for
-from nnlite.storage.files import new_file, read_text
+from nnlite.storage.files import current, new_file, read_text
 from nnlite.storage.formats import expect_format
 from nnlite.storage.refusals import RefusedError
 from nnlite.storage.texts import parse_json, shown
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.run_folder import Record, load_record, load_run
 
-PLAN = "plan.json"
+PLAN, RUNS = "plan.json", "runs"
 FORMAT = 1  # that of nnlite 0.1.0 as well, which did not say it
 Found = TypeVar("Found")
 _ATTACK_COST = 3.0  # of one adversary with a dozen victims, in epochs of a plain net
@@ -51,7 +51,9 @@ class Reproduction:
 
     def reserve_folder(self) -> None:
         """Make the folder this plan's own; NnliteError where it is another plan's, or cannot be written."""
-        path = self.folder / PLAN
+        path, runs = self.folder / PLAN, self.folder / RUNS
+        if runs.is_symlink():
+            raise NnliteError(f"{runs} is a link, and may lead anywhere; choose another --folder")
         try:
             if not path.exists():
                 with suppress(FileExistsError), new_file(path, replace=False) as place:  # of a call at the same moment
@@ -73,7 +75,7 @@ class Reproduction:
     def job(self, model: Model, seed: int, lr: float, gamma: float | None) -> Job:
         """Return the job that trains `model` with these numbers."""
         name = f"{model.slug}-lr{lr:g}" + ("" if gamma is None else f"-gamma{gamma:g}") + f"-seed{seed}"
-        return Job(self.folder / "runs" / self.plan.data / name, self.plan.settings(model, seed, lr, gamma))
+        return Job(self.folder / RUNS / self.plan.data / name, self.plan.settings(model, seed, lr, gamma))
 
     def jobs(self, models: Iterable[Model]) -> list[Job]:
         """Return all jobs that `models` need."""
@@ -93,7 +95,7 @@ class Reproduction:
         tried = []
         for lr, gamma in self.plan.candidates(model):
             paths = [self.job(model, seed, lr, gamma).path for seed in self.plan.seeds]
-            if all(path.is_dir() for path in paths):
+            if all(current(path).is_dir() for path in paths):
                 tried.append([load_record(path) for path in paths])
         return max(tried, key=lambda found: sum(run.results.validation for run in found), default=[])
 

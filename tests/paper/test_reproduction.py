@@ -148,6 +148,16 @@ def test_a_plan_says_its_format_and_a_newer_one_is_refused_with_the_version_that
     assert (tmp_path / "plan.json").read_text("utf-8") == newer
 
 
+def test_nothing_is_written_through_a_link_in_its_folder(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan/runs").symlink_to("../elsewhere")
+    with pytest.raises(NnliteError, match=r"plan/runs is a link, and may lead anywhere; choose another --folder"):
+        run(tmp_path / "plan", ["table1"])
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+    assert [path.name for path in (tmp_path / "plan").iterdir()] == ["runs"]
+
+
 def test_the_naive_logit_error_is_attacked_with_as_well(whole):
     folder, _ = whole
     found = read_outcomes(folder, 500)
