@@ -60,6 +60,13 @@ def read_text(path: Path, limit: int) -> str:
     return read_file(path, limit).decode("utf-8-sig")
 
 
+def expect_readable(path: Path, error: BaseException) -> None:
+    """Raise NnliteError where `error`, of reading `path`, says that it may not be read, which is no damage."""
+    for one in (error, error.__cause__):
+        if isinstance(one, PermissionError):
+            raise NnliteError(f"{path}: cannot be read ({one.strerror}); it belongs to another user") from error
+
+
 def make_folder(folder: Path) -> None:
     """Make `folder` and those above it that are missing, and bring their names to the disk; OSError."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]

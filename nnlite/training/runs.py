@@ -154,7 +154,7 @@ def find_run(name: str, data: str, runs: Path | str) -> Run:
         return load_run(below)
     if os.path.isfile(current(anywhere) / SETTINGS):  # False for a name too long
         return load_run(anywhere)
-    known = [path.name for path in _folders(runs, data) if (current(path) / SETTINGS).exists()]
+    known = [path.name for path in _folders(runs, data) if os.path.exists(current(path) / SETTINGS)]
     hint = f"there are {', '.join(known)}" if known else f"there are none on {data}; train one with nnlite train"
     hint = hint if runs.is_dir() else f"there is no folder {runs}; see --runs, or train one with nnlite train"
     raise NnliteError(f"run: expected the name or path of a run, found {name!r}{did_you_mean(name, known)}; {hint}")
