@@ -2,7 +2,6 @@
 
 import ast
 import csv
-import errno
 import io
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from closed import close
 
 from nnlite.datasets import load
 from nnlite.errors import DivergedError, NnliteError
@@ -486,7 +486,7 @@ def test_what_is_no_run_or_a_part_of_one_is_skipped_and_said_once(shared, caplog
 def test_what_may_not_be_read_is_named_and_stops_nothing_else(copied, tmp_path, monkeypatch, kept):
     secret = shutil.copytree(copied, copied.parent / "secret") / kept
     checkpoint = shutil.copy(copied / WEIGHTS, copied.parent / ".secret.checkpoint")
-    refuse(monkeypatch, str(secret), str(checkpoint))
+    close(monkeypatch, str(secret), str(checkpoint))
     found = check_runs(tmp_path, None, lambda done, total: None)
     assert found[0] == (copied, True, "")
     assert found[1] == (secret if not kept else secret.parent, False, f"{copied.parent}/secret: {CLOSED}")
@@ -497,22 +497,6 @@ def test_what_may_not_be_read_is_named_and_stops_nothing_else(copied, tmp_path, 
 
 
 CLOSED = "cannot be read (Permission denied); it belongs to another user"
-
-
-def refuse(monkeypatch, *closed):
-    """Let nothing at or below these paths be read, as another user's; root may read all."""
-
-    def guarded(real, own=()):
-        def call(path, *more, **options):
-            if str(path).startswith(closed) and str(path) not in own:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-            return real(path, *more, **options)
-
-        return call
-
-    for name in ("open", "listdir"):
-        monkeypatch.setattr(os, name, guarded(getattr(os, name)))
-    monkeypatch.setattr(os, "stat", guarded(os.stat, closed))  # what is above them says that they are there
 
 
 def test_what_is_no_run_is_not_replaced_by_one(shared, digits):
