@@ -101,7 +101,7 @@ audit-packages: .venv/test ## ask whether a weakness is known of a package that 
 
 fuzz: .venv/bin/python ## feed 100,000 hostile inputs to each reader of files; takes an hour
 	$(BIN)/pip install --quiet --no-compile --editable ".[fuzz]"
-	for reader in idx unpacked rotated attack weights run checkpoint grid plan scores report csv npz \
+	for reader in idx unpacked rotated attack weights run checkpoint grid audit plan scores report csv npz \
 		estimator outcomes; do \
 		$(BIN)/python tests/tools/fuzz $$reader --inputs 100000 || exit 1; done
 

@@ -35,7 +35,7 @@ from nnlite.evaluation.accuracy import AttackTable
 from nnlite.evaluation.attack_file import LABELS, check_ending
 from nnlite.evaluation.attacking import attack_nets
 from nnlite.evaluation.named_attacks import NAMED_ATTACKS, NORM_NAMES, OPTIONS, ChosenAttack, choose_attack
-from nnlite.evaluation.nets import Nets
+from nnlite.evaluation.nets import OnDemand
 from nnlite.evaluation.pictures import check_picture, plot_accuracy, plot_examples
 from nnlite.network import Network
 from nnlite.training.run_folder import Run, load_run
@@ -158,7 +158,7 @@ def attack(
         found = attack_nets(
             chosen,
             (crafting.name, crafting.net),
-            Nets(nets, lambda name: nets[name](), room=0),
+            OnDemand(nets, lambda name: nets[name]()),
             dataset,
             first=first,
             dtype=dtype,

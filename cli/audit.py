@@ -35,7 +35,7 @@ from nnlite.evaluation.accuracy import BoolArray
 from nnlite.evaluation.auditing import Audit, AuditOptions
 from nnlite.evaluation.auditing import audit as audit_net
 from nnlite.evaluation.intervals import Limits
-from nnlite.evaluation.nets import Nets
+from nnlite.evaluation.nets import OnDemand
 from nnlite.evaluation.pictures import check_picture, plot_audit
 from nnlite.evaluation.verdicts import FAIL, NOT_TESTED, PASS
 from nnlite.training.run_folder import Run, load_run
@@ -113,7 +113,7 @@ def audit(
         found = audit_net(
             audited.net.to(device),
             dataset.test.to(device),
-            Nets(paths, lambda name: load_run(paths[name]).net.to(device), room=0),
+            OnDemand(paths, lambda name: load_run(paths[name]).net.to(device)),
             options,
             on_progress=show,
         )

@@ -32,6 +32,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, bracket
 from nnlite.evaluation.pictures import check_picture, plot_radii
 from nnlite.evaluation.radii import CLOSED, Radii, find_radii
+from nnlite.training.run_folder import load_run
 from nnlite.training.runs import find_run
 
 USUAL = CertifyOptions()
@@ -112,7 +113,7 @@ def certify(
         )
     options = CertifyOptions(**asked)
     source, data = data, source_name(data)
-    found = [find_run(name, data, runs) for name in names]
+    found = [find_run(name, data, runs).record for name in names]
     if len({run.name for run in found}) < len(found):
         raise NnliteError("run: expected runs of different names, found one twice")
     dataset = with_columns_held(data_of(found[0], source), frozen, limits, whole, clip=options.clip)
@@ -127,13 +128,14 @@ def certify(
     try:
         for run in found:
             with progress(run.name) as show:
-                brackets[run.name] = bracket(run.net.to(device), test, options, on_progress=show)
+                net = load_run(run.path).net.to(device)
+                brackets[run.name] = bracket(net, test, options, on_progress=show)
             if not as_json and not as_csv:
                 _print(run.name, dataset, brackets[run.name], options)
             _stop_if_interrupted(run.name, brackets[run.name])
             if per_image or plot:
                 with progress(f"radii of {run.name}") as show:
-                    radii[run.name] = find_radii(run.net.to(device), test, options, on_progress=show)
+                    radii[run.name] = find_radii(net, test, options, on_progress=show)
                 _stop_if_interrupted(run.name, radii[run.name])
     except KeyboardInterrupt as error:
         stopped = error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from nnlite.cli.options import PHI, data_option, in_blocks, message, method_of, runs_option
+from nnlite.cli.options import PHI, data_option, in_blocks, message, method_of, runs_option, writing
 from nnlite.cli.own import data_of, on_same_data
 from nnlite.cli.progress import progress
 from nnlite.datasets.loading import source_name
@@ -56,7 +56,8 @@ def explore(
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise NnliteError(f"out: expected a file that ends in .html, found {str(out)!r}")
-    expect_writable(out)
+    with writing(out):
+        expect_writable(out)
     source, data = data, source_name(data)
     found = [find_run(name, data, runs) for name in names]
     if len({run.name for run in found}) < len(found):
@@ -69,6 +70,6 @@ def explore(
         page = explorer_page(
             nets, dataset, options, notes=notes, on_part=lambda name, done, total: show(done, total, name)
         )
-    with new_file(out, replace=True) as place:
+    with writing(out), new_file(out, replace=True) as place:
         place.write_text(page, "utf-8")
     message(f"wrote {out}, {len(page.encode()) / 1000:,.0f} kB; open it in a browser")

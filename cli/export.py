@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nnlite.cli.options import PHI, Choice, message, runs_option
+from nnlite.cli.options import PHI, Choice, message, runs_option, writing
 from nnlite.cli.own import data_of, find_anywhere
 from nnlite.datasets.catalog import DATASETS
 from nnlite.errors import NnliteError
@@ -17,7 +17,7 @@ from nnlite.interop.card import model_card, read_audit
 from nnlite.interop.statedict import state_bytes
 from nnlite.interop.vnnlib import instances, vnnlib
 from nnlite.network import MAIN
-from nnlite.storage.files import new_files
+from nnlite.storage.files import expect_writable, new_files
 from nnlite.training.run_folder import Run, load_whole
 
 NET, INSTANCES = "net.onnx", "instances.csv"
@@ -119,8 +119,11 @@ def export(name: str, to: str, out: Path | None, overwrite: bool, runs: Path, **
     out = out or Path(f"{run.name}{form.ending}")
     if out.exists() and not overwrite:
         raise NnliteError(f"{out}: it exists; choose another --out (--overwrite replaces it)")
-    files = form.files(run, out.name, **given)
-    with new_files(out if form.folder else out.parent, last=INSTANCES, replace=overwrite) as place:
-        for file, content in files.items():
-            (place / file).write_bytes(content)
+    files, folder = form.files(run, out.name, **given), out if form.folder else out.parent
+    with writing(out):
+        for file in files:
+            expect_writable(folder / file)
+        with new_files(folder, last=INSTANCES, replace=overwrite) as place:
+            for file, content in files.items():
+                (place / file).write_bytes(content)
     message(f"wrote {out}")

@@ -1,5 +1,6 @@
 """The `nnlite` command: the group that holds the others, and how each of them ends."""
 
+import errno
 import io
 import os
 import signal
@@ -91,6 +92,8 @@ def _ending(error: BaseException) -> tuple[int, str]:
         case MemoryError():
             what = str(error) or "there is not enough"
             code, text = BAD_INPUT, f"memory: {what}; take smaller nets or batches, or fewer of them at a time"
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            code, text = BAD_INPUT, "the system allows too few open files; raise ulimit -n"
         case OSError():
             what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
             code, text = BAD_INPUT, f"the system refused ({what}); look at the disk, the path and its permissions"

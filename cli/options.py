@@ -5,7 +5,8 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import add
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -16,13 +17,13 @@ import threadpoolctl
 from rich.cells import cell_len
 from rich.console import Console
 
-from nnlite.errors import printable
+from nnlite.errors import NnliteError, printable
 from nnlite.evaluation.certifying import Bracket
 from nnlite.evaluation.intervals import Limits
 from nnlite.evaluation.threads import blocks_at_a_time, check_threads, processors
 from nnlite.methods import METHODS
 from nnlite.storage.texts import did_you_mean, parse_number
-from nnlite.training.run_folder import Run
+from nnlite.training.run_folder import Record, Run
 from nnlite.training.settings import DEFAULTS, EXAMPLES, FIELDS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -230,6 +231,15 @@ def message(text: str) -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
 
 
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn an error of the system in writing what --out names into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise NnliteError(f"out: cannot write {out} ({error.strerror}); choose another --out") from error
+
+
 def print_line(text: str, *, err: bool = False) -> None:
     """Print `text` as a line to stdout, or stderr; one that is too long for a terminal breaks there between words."""
     console = Console(stderr=err, highlight=False, markup=False, emoji=False)
@@ -282,7 +292,7 @@ def as_lists(intervals: Mapping[str, Limits]) -> dict[str, list[list[float]]]:
     return {name: np.stack(limits, axis=-1).tolist() for name, limits in intervals.items()}
 
 
-def method_of(run: Run) -> str:
+def method_of(run: Run | Record) -> str:
     """Return the method of a run with its numbers, lambda and phi as letters."""
     numbers = {"λ": run.settings.lam, "φ": run.settings.phi}
     method = "no regularisation" if run.settings.reg == "none" else run.settings.reg

@@ -1,5 +1,6 @@
 """The data that runs were trained on: loaded as a run records it, and compared with what others record."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from nnlite.datasets.loading import reload
 from nnlite.datasets.samples import Dataset
 from nnlite.datasets.table import listed
 from nnlite.errors import NnliteError
+from nnlite.storage.files import current
 from nnlite.storage.texts import did_you_mean
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training.run_folder import Record, Run
@@ -80,7 +82,7 @@ def number_of(about: Description, name: str) -> int:
 def find_anywhere(name: str, runs: Path) -> Run:
     """Return the run of this name, whatever it was trained on; NnliteError where several have it."""
     data, _, short = name.rpartition("/")
-    groups = sorted(path.parents[1].name for path in runs.glob(f"*/*/{WEIGHTS}") if path.parent.name == short)
+    groups = sorted(group.name for group in runs.glob("*") if os.path.isfile(current(group / short) / WEIGHTS))
     found = [group for group in groups if data in ("", group)]
     if len(found) > 1:
         listed = " or ".join(f"{group}/{short}" for group in found)

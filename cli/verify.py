@@ -24,6 +24,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.attack_file import AttackFile, Verification, find_weights, open_attack
 from nnlite.evaluation.attack_file import verify as verify_file
 from nnlite.evaluation.named_attacks import NORM_NAMES
+from nnlite.evaluation.nets import OnDemand
 
 
 @click.command()
@@ -49,9 +50,10 @@ def verify(file: Path, names: tuple[str, ...], data: str | None, runs: Path, as_
               2  FILE is no attack file, or other bad input
     """  # noqa: D301 - click wants the backspace itself
     attack = open_attack(file)
-    weights = dict(find_weights(name, attack.record.data, runs) for name in names)
-    if len(weights) < len(names):
+    given = {find_weights(name, attack.record.data, runs)[0]: name for name in names}
+    if len(given) < len(names):
         raise NnliteError("run: expected runs of different names, found one twice")
+    weights = OnDemand(given, lambda run: find_weights(given[run], attack.record.data, runs)[1])
     source, recorded = data or attack.record.data, attack.record.source
     dataset = reload(source, recorded, str(file)) if recorded else load(source)
     with progress(f"checking {file.name}") as show:

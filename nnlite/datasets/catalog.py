@@ -221,7 +221,8 @@ def _folder(entry: Entry) -> Traversable | None:
         cache = cache_folder() / entry.name
     except NnliteError:  # which a download will say
         return None
-    return cache if all((cache / file.name).is_file() for file in entry.files) else None
+    # os.path, as that of another user, which may not be searched, is no error
+    return cache if all(os.path.isfile(cache / file.name) for file in entry.files) else None
 
 
 def _read(entry: Entry, folder: Traversable) -> list[Samples]:

@@ -7,6 +7,7 @@ a hash of the original ones. It holds the bytes of all images, 196 MB for 50,000
 import hashlib
 import logging
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def _cached(images: Array, shape: tuple[int, ...], folder: Path | None) -> Array
         return _rotate_all(images, shape)
     name = hashlib.sha256(images.tobytes() + repr((images.dtype, shape, ANGLES)).encode()).hexdigest()[:16]
     path = folder / f"rotated-{name}.bin"
-    if path.is_file():
+    if os.path.isfile(path):  # False in a cache that may not be searched
         if _read(path, turned := np.empty((len(ANGLES), *images.shape), images.dtype)):
             return turned
         log.warning("%s is damaged; rotating the images again", path)

@@ -12,14 +12,14 @@ there can hide itself; its few lines of plain NumPy are meant to be read.
 """
 
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,7 @@ INT64 = DTYPES["I64"]
 
 Weights: TypeAlias = Sequence[tuple[Array, Array]]  # W (in, out) and b (out,) of each layer on the way to the logits
 IntArray: TypeAlias = npt.NDArray[np.int64]
+R = TypeVar("R")
 
 TEXT = kinds.text(1, 500)
 NET = kinds.object_of({"name": TEXT, "sha256": kinds.SHA256})
@@ -310,27 +311,29 @@ def verify(
 
     The norm is computed in float64; it may exceed phi by `slack`, as the attack rounded its pixels. Columns of a table
     must have been treated as the record says. A run that the file names must classify exactly as many images correctly
-    as recorded, and take as many for the target. `on_progress` is called with how many images
-    are done, and of how many at all phi together. NnliteError: a split or a run for images of another size, rows that
-    the split does not have.
+    as recorded, and take as many for the target. The weights of one run at a time are asked for. `on_progress` is
+    called with how many images are done, and of how many, at all phi and for all runs together. NnliteError: a split or
+    a run for images of another size, rows that the split does not have.
     """
     record, rows = file.record, _rows(file, split)
     about, held = record.source, record.columns.held
     if about and held:
         split = split.limited(np.array([held.get(name, np.inf) for name in about.features]))
     whole = about and record.columns.whole and whole_numbers(about, record.columns.whole)
-    for name, weights in runs.items():
-        if len(weights[0][0]) != file.shape[1]:
-            raise NnliteError(
-                f"{name}: expected a run for images of {file.shape[1]} pixels, found one for {len(weights[0][0])}"
-            )
-    nets = {name: [(W.astype(file.dtype), b.astype(file.dtype)) for W, b in runs[name]] for name in runs}
-    correct, reached = ({name: [0] * len(record.phi) for name in runs} for _ in range(2))
-    verification, starts = Verification(), range(0, len(rows), BLOCK)
-    sizes = [min(BLOCK, len(rows) - start) for start in starts]
+    verification, blocks = Verification(), [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]
+    sizes = [len(rows[block]) for block in blocks]
+    parts, count = itertools.count(), (len(runs) + 1) * len(record.phi)  # the images at one phi, for a run or measured
 
-    def told(k: int, done: float, total: int) -> None:
-        on_progress(k * total + done, len(record.phi) * total)
+    def in_blocks(k: int, look: Callable[[Array, slice], R]) -> list[R]:
+        part = next(parts)
+
+        def work(number: int, _: OnShare) -> R:
+            with np.errstate(all="ignore"):  # what is not finite is a failure of its own
+                return look(file.arrays.read(f"images{k}", blocks[number]), blocks[number])
+
+        return [*side_by_side(work, sizes, lambda done, total: on_progress(part * total + done, count * total))]
+
+    counted = [_classify(file, split.labels[rows], name, runs[name], in_blocks) for name in runs]
 
     def blame(k: int | None, bad: npt.NDArray[np.bool_], what: str) -> None:
         if bad.any():
@@ -342,23 +345,14 @@ def verify(
         both = f"SHA-256 {found[:12]} here, {record.clean[:12]} in the file"
         verification.failures.append(Failure(None, f"the clean images or their labels are others: {both}"))
     blame(None, file.arrays.read("labels") != split.labels[rows], "labels that differ from those of the data")
+
+    def measure(image: Array, block: slice) -> tuple[tuple[npt.NDArray[Any], ...], Any]:
+        clean, _ = split.batch(rows[block], file.dtype)
+        measures = _measure(image, clean, record.norm, split.box.take(rows[block]))
+        return measures, whole.fractions(image).any(axis=-1) if whole else None
+
     for k, phi in enumerate(record.phi):
-
-        def look(number: int, _: OnShare, k: int = k) -> tuple[tuple[npt.NDArray[Any], ...], Any, list[IntArray], Any]:
-            block = slice(starts[number], starts[number] + BLOCK)
-            image, (clean, labels) = file.arrays.read(f"images{k}", block), split.batch(rows[block], file.dtype)
-            with np.errstate(all="ignore"):  # what is not finite is a failure of its own
-                measures = _measure(image, clean, record.norm, split.box.take(rows[block]))
-                parts = whole.fractions(image).any(axis=-1) if whole else None
-                return measures, parts, [predict(net, image) for net in nets.values()], labels
-
-        measured, fractions = [], []
-        for measures, parts, predicted, labels in side_by_side(look, sizes, partial(told, k)):
-            measured.append(measures)
-            fractions.append(parts)
-            for name, seen in zip(nets, predicted, strict=True):
-                correct[name][k] += int((seen == labels).sum())
-                reached[name][k] += int(((seen == record.target) & (labels != record.target)).sum())
+        measured, fractions = zip(*in_blocks(k, measure), strict=True)
         finite, noise, low, high, changed, beyond = (np.concatenate(parts) for parts in zip(*measured, strict=True))
         limit = None if record.norm is None else phi + slack(phi, file.dtype)
         verification.sizes.append(Size(phi, float(noise.max()), limit, float(low.min()), float(high.max())))
@@ -374,10 +368,29 @@ def verify(
     recorded = [file.arrays.read(name) for name in ("right", "reached") if name in file.arrays.layout]
     if any((counts < 0).any() or (counts > len(rows)).any() for counts in recorded):
         verification.failures.append(Failure(None, f"recorded counts outside 0 to {len(rows):,}"))
-    for name, weights in runs.items():
-        found_counts = [tuple(correct[name]), tuple(reached[name])][: len(recorded)]
-        _compare(verification, record, NetId(name, weights_sha256(weights)), recorded, found_counts, len(rows))
+    for run, counts in counted:
+        _compare(verification, record, run, recorded, counts[: len(recorded)], len(rows))
     return verification
+
+
+def _classify(
+    file: AttackFile,
+    labels: IntArray,
+    name: str,
+    weights: Weights,
+    in_blocks: Callable[[int, Callable[[Array, slice], IntArray]], list[IntArray]],
+) -> tuple[NetId, list[tuple[int, ...]]]:
+    """Return the id of a run, and how many images it gets right, and takes for the target, at each phi."""
+    if len(weights[0][0]) != file.shape[1]:
+        raise NnliteError(
+            f"{name}: expected a run for images of {file.shape[1]} pixels, found one for {len(weights[0][0])}"
+        )
+    net = [(W.astype(file.dtype, copy=False), b.astype(file.dtype, copy=False)) for W, b in weights]
+    target, counts = file.record.target, []
+    for k in range(len(file.record.phi)):
+        seen = np.concatenate(in_blocks(k, lambda images, block: predict(net, images)))
+        counts.append((int((seen == labels).sum()), int(((seen == target) & (labels != target)).sum())))
+    return NetId(name, weights_sha256(weights)), [*zip(*counts, strict=True)]
 
 
 def slack(phi: float, dtype: npt.DTypeLike) -> float:

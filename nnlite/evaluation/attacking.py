@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,8 @@ def _record(
     chosen: ChosenAttack, adversary: tuple[str, Network], victims: Mapping[str, Network], data: Dataset, clean: Samples
 ) -> Record:
     """Return what the attack file says about itself."""
-    first, *others = (NetId(name, weights_sha256(weights_of(net))) for name, net in (adversary, *victims.items()))
+    nets = chain([adversary], victims.items())  # one at a time
+    first, *others = (NetId(name, weights_sha256(weights_of(net))) for name, net in nets)
     return Record(
         attack=f"{chosen.title}, {chosen.details}",
         norm=chosen.attack.norm,

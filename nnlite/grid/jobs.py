@@ -15,7 +15,7 @@ from nnlite.datasets.samples import Dataset
 from nnlite.errors import NnliteError
 from nnlite.grid.checkpoints import StackCheckpoints
 from nnlite.grid.pool import Executor, report_progress
-from nnlite.storage.files import recover
+from nnlite.storage.files import current, recover
 from nnlite.storage.interrupts import defer_sigint
 from nnlite.storage.locks import locks
 from nnlite.training.checkpoint import check_settings, checkpoint_of, epochs_done, read_checkpoint_settings
@@ -23,7 +23,7 @@ from nnlite.training.loop import TrainingResult, train_stack
 from nnlite.training.memory import check_budget, check_memory, largest_stack
 from nnlite.training.outcome import advice
 from nnlite.training.run_folder import Results, load_run, write_run
-from nnlite.training.runs import SAVED, evaluate, prepare
+from nnlite.training.runs import SAVED, check_place, evaluate, prepare
 from nnlite.training.settings import Settings
 from nnlite.training.update import stack_key
 
@@ -55,7 +55,7 @@ def pending(jobs: Iterable[Job]) -> list[Job]:
     known: dict[tuple[Any, ...], Description] = {}
     found = []
     for job in jobs:
-        if job.path.is_dir():
+        if current(job.path).is_dir():
             run = load_run(job.path)
             if run.settings != job.settings:
                 raise NnliteError(f"{job.path} was made with other settings; choose another folder, or move it away")
@@ -142,6 +142,8 @@ def train_jobs(
             recover(job.path)
             recover(job.checkpoint)
         left = {job.path for job in pending(jobs)}  # another call may have finished some
+        for path in left:
+            check_place(path)
         on_cost(sum(job.cost for job in jobs if job.path not in left))
         stacks = [part for stack in stacks for part in _by_epoch(job for job in stack if job.path in left)]
         tasks = [

@@ -18,7 +18,7 @@ from nnlite.evaluation.accuracy import PAPER_PHI, evaluate_attack
 from nnlite.evaluation.named_attacks import choose_attack
 from nnlite.grid.jobs import Job, load_data
 from nnlite.grid.pool import Executor
-from nnlite.storage.files import new_file
+from nnlite.storage.files import current, new_file
 from nnlite.training.run_folder import Record, load_record, load_run
 from nnlite.training.settings import FIELDS
 
@@ -91,7 +91,7 @@ def pgd_accuracies(
         executor: Runs the tasks, one for each net, where the runs can be read.
         on_progress: Called with the number of nets that are done, and of all.
     """
-    there = [job for job in jobs if job.path.is_dir()]
+    there = [job for job in jobs if current(job.path).is_dir()]
     found: dict[Path, float] = {}
     on_progress(0, len(there))
     for index, accuracy in executor([(pgd_accuracy, job, phi) for job in there]):
@@ -122,7 +122,7 @@ def group_by_seed(jobs: Sequence[Job], pgd: Mapping[Path, float] | None = None) 
 
 
 def _group(name: str, jobs: Sequence[Job], pgd: Mapping[Path, float] | None) -> Group:
-    records = [load_record(job.path) for job in jobs if job.path.is_dir()]
+    records = [load_record(job.path) for job in jobs if current(job.path).is_dir()]
     results = [record.results for record in records]
     figures = {
         VALIDATION: [one.validation for one in results],

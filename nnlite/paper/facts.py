@@ -11,14 +11,14 @@ from nnlite.paper.plan import Plan
 from nnlite.paper.tables import Model
 from nnlite.storage.files import read_text
 from nnlite.storage.texts import parse_json
-from nnlite.training.run_folder import LIMITS, SETTINGS, Run
+from nnlite.training.run_folder import LIMITS, SETTINGS, Record, load_run
 from nnlite.training.settings import Settings
 
 
-def facts(plan: Plan, command: str, runs: Mapping[Model, Sequence[Run]]) -> dict[str, str]:
+def facts(plan: Plan, command: str, runs: Mapping[Model, Sequence[Record]]) -> dict[str, str]:
     """Return lines by their names: the command, the data, the nets and their epochs, versions, and what went wrong."""
     every = [run for found in runs.values() for run in found]
-    hours = sum(epoch.seconds for run in every for epoch in run.history) / 3600
+    hours = sum(epoch.seconds for run in every for epoch in load_run(run.path).history) / 3600
     own = "".join(f"; {family} {epochs}" for family, epochs in plan.family_epochs)
     found = {
         "command": command,
@@ -38,7 +38,7 @@ def facts(plan: Plan, command: str, runs: Mapping[Model, Sequence[Run]]) -> dict
         found["nets trained by"] = ", ".join(f"nnlite {one}: {count}" for one, count in sorted(trained_by.items()))
     if max(len(plan.lr), len(plan.mt_lr), len(plan.gamma)) > 1:
         found["chosen"] = "; ".join(f"{model.label}: {_numbers(seeds[0].settings)}" for model, seeds in runs.items())
-    diverged = [f"{run.name} after epoch {len(run.history)}" for run in every if run.results.status == "diverged"]
+    diverged = [f"{run.name} after epoch {run.epochs}" for run in every if run.results.status == "diverged"]
     if diverged:
         found["diverged"] = f"{', '.join(diverged)}; the best net before that is used"
     failed = [run.name for run in every if run.results.status == "failed"]
@@ -47,12 +47,12 @@ def facts(plan: Plan, command: str, runs: Mapping[Model, Sequence[Run]]) -> dict
     return found
 
 
-def settled(runs: Mapping[Model, Sequence[Run]]) -> dict[Model, tuple[int, int]]:
+def settled(runs: Mapping[Model, Sequence[Record]]) -> dict[Model, tuple[int, int]]:
     """Return for each model the best epoch of its first seed, and of how many; one near its end was still rising."""
-    return {model: (found[0].results.best_epoch, len(found[0].history)) for model, found in runs.items()}
+    return {model: (found[0].results.best_epoch, found[0].epochs) for model, found in runs.items()}
 
 
-def _version(run: Run) -> str:
+def _version(run: Record) -> str:
     """Return the version of nnlite that trained a run."""
     written = parse_json(read_text(run.path / SETTINGS, LIMITS[SETTINGS]))
     return str(written.get("versions", {}).get("nnlite", "unknown"))

@@ -19,6 +19,7 @@ from nnlite.backend import to_device
 from nnlite.datasets.catalog import load
 from nnlite.errors import DivergedError, NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI, Examples, evaluate_attack, first_of_each_class
+from nnlite.evaluation.nets import Nets
 from nnlite.grid.jobs import Job, check_fit, group_into_stacks, pending, train_jobs
 from nnlite.grid.pool import run_in_pool
 from nnlite.paper.facts import facts, settled
@@ -28,14 +29,14 @@ from nnlite.paper.report import write_report
 from nnlite.paper.scores import EXACT, SCORES, Outcomes, ScoreKey, Scores, read_scores
 from nnlite.paper.tables import FIGURE_3, ROWS, Model, in_order
 from nnlite.paper.targets import NOISES, AttackSpec, attacks_for
-from nnlite.storage.files import new_file, read_text
+from nnlite.storage.files import current, new_file, read_text
 from nnlite.storage.formats import expect_format
 from nnlite.storage.refusals import RefusedError
 from nnlite.storage.texts import parse_json, shown
 from nnlite.storage.weights import WEIGHTS
-from nnlite.training.run_folder import Run, load_run
+from nnlite.training.run_folder import Record, load_record, load_run
 
-PLAN = "plan.json"
+PLAN, RUNS = "plan.json", "runs"
 FORMAT = 1  # that of nnlite 0.1.0 as well, which did not say it
 Found = TypeVar("Found")
 _ATTACK_COST = 3.0  # of one adversary with a dozen victims, in epochs of a plain net
@@ -50,7 +51,9 @@ class Reproduction:
 
     def reserve_folder(self) -> None:
         """Make the folder this plan's own; NnliteError where it is another plan's, or cannot be written."""
-        path = self.folder / PLAN
+        path, runs = self.folder / PLAN, self.folder / RUNS
+        if runs.is_symlink():
+            raise NnliteError(f"{runs} is a link, and may lead anywhere; choose another --folder")
         try:
             if not path.exists():
                 with suppress(FileExistsError), new_file(path, replace=False) as place:  # of a call at the same moment
@@ -72,7 +75,7 @@ class Reproduction:
     def job(self, model: Model, seed: int, lr: float, gamma: float | None) -> Job:
         """Return the job that trains `model` with these numbers."""
         name = f"{model.slug}-lr{lr:g}" + ("" if gamma is None else f"-gamma{gamma:g}") + f"-seed{seed}"
-        return Job(self.folder / "runs" / self.plan.data / name, self.plan.settings(model, seed, lr, gamma))
+        return Job(self.folder / RUNS / self.plan.data / name, self.plan.settings(model, seed, lr, gamma))
 
     def jobs(self, models: Iterable[Model]) -> list[Job]:
         """Return all jobs that `models` need."""
@@ -83,16 +86,17 @@ class Reproduction:
             for lr, gamma in self.plan.candidates(model)
         ]
 
-    def best(self, model: Model) -> list[Run]:
-        """Return the runs of `model`, one for each seed, at the (lr, gamma) of the best mean validation accuracy.
+    def best(self, model: Model) -> list[Record]:
+        """Return the records of the runs of `model`, one for each seed.
 
-        A candidate that diverged before it had a net does not count; without any the list is empty.
+        They are those at the (lr, gamma) of the best mean validation accuracy. A candidate that diverged before it had
+        a net does not count; without any the list is empty.
         """
         tried = []
         for lr, gamma in self.plan.candidates(model):
             paths = [self.job(model, seed, lr, gamma).path for seed in self.plan.seeds]
-            if all(path.is_dir() for path in paths):
-                tried.append([load_run(path) for path in paths])
+            if all(current(path).is_dir() for path in paths):
+                tried.append([load_record(path) for path in paths])
         return max(tried, key=lambda found: sum(run.results.validation for run in found), default=[])
 
     def known_scores(self, images: int) -> Scores:
@@ -175,7 +179,7 @@ def reproduce(
 
 
 def carry_out(
-    attacks: Iterable[AttackSpec], runs: Mapping[Model, list[Run]], processes: int, on_attack: Callable[[], None]
+    attacks: Iterable[AttackSpec], runs: Mapping[Model, list[Record]], processes: int, on_attack: Callable[[], None]
 ) -> Iterator[dict[ScoreKey, Outcomes]]:
     """Carry out the attacks among models that have runs; yield for each the outcomes by adversary, noise and victim.
 
@@ -200,18 +204,21 @@ def carry_out(
             }
 
 
-def _outcomes(adversary: Run, noise: str, victims: Sequence[Run]) -> Outcomes:
+def _outcomes(adversary: Record, noise: str, victims: Sequence[Record]) -> Outcomes:
     """Return which images each victim gets right under the adversary's noise, (victims, phi, images)."""
     settings = adversary.settings
     test = load(settings.data).test.to(settings.device)
-    nets = {str(run.path): run.net.to(settings.device) for run in victims}
-    table = evaluate_attack(adversary.net.to(settings.device), nets, test, NOISES[noise], PAPER_PHI)
-    return np.stack([table.correct[str(run.path)] for run in victims])
+    paths = [str(run.path) for run in victims]
+    nets = Nets(paths, lambda path: load_run(path).net.to(settings.device))
+    crafting = load_run(adversary.path).net.to(settings.device)
+    table = evaluate_attack(crafting, nets, test, NOISES[noise], PAPER_PHI)
+    return np.stack([table.correct[path] for path in paths])
 
 
-def own_examples(run: Run) -> Examples:
+def own_examples(run: Record) -> Examples:
     """Return the first test image of each class under the run's own R1 noise, with its own predictions as "self"."""
-    return first_of_each_class(run.net, {"self": run.net}, load(run.settings.data).test, NOISES[EXACT])
+    net = load_run(run.path).net
+    return first_of_each_class(net, {"self": net}, load(run.settings.data).test, NOISES[EXACT])
 
 
 def _without(attacks: Iterable[AttackSpec], known: Mapping[ScoreKey, object]) -> Iterator[AttackSpec]:

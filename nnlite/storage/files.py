@@ -60,21 +60,41 @@ def read_text(path: Path, limit: int) -> str:
     return read_file(path, limit).decode("utf-8-sig")
 
 
+def expect_readable(path: Path, error: BaseException) -> None:
+    """Raise NnliteError where `error`, of reading `path`, says that it may not be read, which is no damage."""
+    for one in (error, error.__cause__):
+        if isinstance(one, PermissionError):
+            raise NnliteError(f"{path}: cannot be read ({one.strerror}); it belongs to another user") from error
+
+
 def make_folder(folder: Path) -> None:
     """Make `folder` and those above it that are missing, and bring their names to the disk; OSError."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
     for one in missing:
         _sync(one.parent)
 
 
 def expect_writable(path: Path) -> None:
-    """Make the folder of `path`; OSError unless a file can be written to `path`, whatever is there now."""
+    """Make the folder of `path`; OSError unless a file can be written to `path`, in the place of another one or not.
+
+    A write-protected file is not replaced.
+    """
     make_folder(path.parent)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists():
+        _expect_unprotected(path)
     with tempfile.TemporaryFile(dir=path.parent):
         pass
+
+
+def _expect_unprotected(path: Path) -> None:
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "it is write-protected", str(path))
 
 
 @contextmanager
@@ -184,9 +204,9 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def expect_replaceable(path: Path) -> None:
-    """Raise OSError where `new_folder` could not put a folder in the place of `path`; try before long work.
+    """Raise OSError where `new_folder`, or `new_file`, could not take the place of `path`; try before long work.
 
-    A write-protected folder is not replaced: its owner has protected it from that.
+    What is write-protected is not replaced: its owner has protected it from that.
     """
     recover(path)
     place = beside(path, "new")
@@ -195,8 +215,8 @@ def expect_replaceable(path: Path) -> None:
     if not os.path.lexists(path):
         return
     about, above = os.lstat(path), os.stat(path.parent)
-    if stat.S_ISDIR(about.st_mode) and not os.access(path, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, "it is write-protected", str(path))
+    if not stat.S_ISLNK(about.st_mode):  # which is replaced, and not what it leads to
+        _expect_unprotected(path)
     if above.st_mode & stat.S_ISVTX and hasattr(os, "geteuid") and os.geteuid() not in (0, about.st_uid, above.st_uid):
         raise PermissionError(errno.EPERM, "it is another user's", str(path))
 

@@ -24,7 +24,7 @@ from nnlite.datasets.loading import read_record
 from nnlite.errors import NnliteError
 from nnlite.network import Network
 from nnlite.storage.companions import beside
-from nnlite.storage.files import new_file
+from nnlite.storage.files import expect_readable, new_file
 from nnlite.storage.formats import expect_format
 from nnlite.storage.kinds import expect, text
 from nnlite.storage.memory import expect_budget
@@ -169,6 +169,7 @@ def _damage(path: Path) -> Iterator[None]:
     except RefusedError as error:
         raise RefusedError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StopIteration) as error:
+        expect_readable(path, error)
         what = str(error) if isinstance(error, NnliteError) else f"{type(error).__name__}: {error}"
         raise NnliteError(
             f"{path}: the checkpoint is damaged ({what}); copy it again, or move it away and start again"

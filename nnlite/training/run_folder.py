@@ -29,7 +29,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.accuracy import PAPER_PHI
 from nnlite.network import Network
 from nnlite.storage import kinds
-from nnlite.storage.files import current, new_folder, read_file, read_text, undisturbed
+from nnlite.storage.files import current, expect_readable, new_folder, read_file, read_text, undisturbed
 from nnlite.storage.formats import expect_format
 from nnlite.storage.refusals import RefusedError
 from nnlite.storage.rows import Rows
@@ -213,9 +213,8 @@ def _damage(path: Path, folder: Path) -> Iterator[None]:
         yield
     except RefusedError as error:
         raise RefusedError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    except PermissionError as error:
-        raise NnliteError(f"{path}: cannot be read ({error.strerror}); it belongs to another user") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        expect_readable(path, error)
         if is_foreign(folder):
             raise NnliteError(f"{path}: no run of nnlite, it holds none of {', '.join(FILES)}") from error
         what = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
@@ -225,8 +224,11 @@ def _damage(path: Path, folder: Path) -> Iterator[None]:
 
 
 def is_foreign(path: Path) -> bool:
-    """Return whether `path` is a folder that holds none of the files of a run."""
-    return path.is_dir() and not any((path / name).exists() for name in FILES)
+    """Return whether `path` is a folder that holds none of the files of a run; False where that cannot be seen."""
+    try:
+        return not {*FILES} & {*os.listdir(path)}
+    except OSError:
+        return False
 
 
 def write_run(path: Path, settings: Settings, trained: TrainingResult, results: Results) -> Run:

@@ -23,7 +23,7 @@ from nnlite.evaluation.accuracy import PAPER_PHI, accuracy, evaluate_attack
 from nnlite.methods import METHODS
 from nnlite.storage import kinds
 from nnlite.storage.companions import owners
-from nnlite.storage.files import current, expect_replaceable, make_folder, recover
+from nnlite.storage.files import current, expect_replaceable, make_folder
 from nnlite.storage.interrupts import defer_sigint
 from nnlite.storage.locks import lock, remove_abandoned_locks
 from nnlite.storage.texts import did_you_mean
@@ -154,7 +154,7 @@ def find_run(name: str, data: str, runs: Path | str) -> Run:
         return load_run(below)
     if os.path.isfile(current(anywhere) / SETTINGS):  # False for a name too long
         return load_run(anywhere)
-    known = [path.name for path in _folders(runs, data) if (current(path) / SETTINGS).exists()]
+    known = [path.name for path in _folders(runs, data) if os.path.exists(current(path) / SETTINGS)]
     hint = f"there are {', '.join(known)}" if known else f"there are none on {data}; train one with nnlite train"
     hint = hint if runs.is_dir() else f"there is no folder {runs}; see --runs, or train one with nnlite train"
     raise NnliteError(f"run: expected the name or path of a run, found {name!r}{did_you_mean(name, known)}; {hint}")
@@ -290,13 +290,7 @@ def _start(path: Path, settings: Settings, overwrite: bool, resume: bool) -> "Ru
     NnliteError, before any training, where a run or a checkpoint is in the way.
     """
     checkpoint = checkpoint_of(path)
-    recover(checkpoint)
-    try:
-        expect_replaceable(path)
-    except OSError as error:
-        raise NnliteError(
-            f"run: {path} could not be written in the end ({error.strerror}); choose another --name or --runs"
-        ) from error
+    check_place(path)
     run = load_run(path) if resume and path.exists() else None
     if run and run.settings == settings and run.results.status != "interrupted":
         with suppress(NnliteError):
@@ -379,6 +373,17 @@ def prepare(folder: Path) -> None:
         raise NnliteError(f"runs: {folder} is a link, and may lead anywhere; give the folder it leads to as --runs")
     check_writable(folder)
     remove_abandoned_locks(folder)
+
+
+def check_place(path: Path) -> None:
+    """Raise NnliteError where the run `path`, or its checkpoint, could not be written in the end."""
+    for one in (checkpoint_of(path), path):
+        try:
+            expect_replaceable(one)
+        except OSError as error:
+            raise NnliteError(
+                f"run: {one} could not be written in the end ({error.strerror}); choose another --name or --runs"
+            ) from error
 
 
 def check_writable(folder: Path) -> None:

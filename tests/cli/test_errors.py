@@ -64,7 +64,12 @@ BAD = [  # each command with one bad input of each kind: what click sees, and wh
     "bench plot nothing.json --out picture.png",
     "bench plot nothing.json --out picture.doc",
 ]
-KINDS = [  # an error, its exit code, and what its line says
+KINDS = [
+    (
+        OSError(errno.EMFILE, "Too many open files"),
+        2,
+        "raise ulimit -n",
+    ),  # an error, its exit code, and what its line says
     (NnliteError("lr: expected more"), 2, "Error: lr: expected more"),
     (NnliteError("a\nname\x1b[31m\u202e of\ta stranger"), 2, "Error: a name [31m of a stranger"),
     (DivergedError("epoch 1: no"), 1, "Error: epoch 1: no"),

@@ -1,6 +1,7 @@
 """`nnlite export`: the files that it writes, read by others; what it refuses; what it leaves alone."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -193,6 +194,16 @@ def test_nothing_is_overwritten_unless_asked(nnlite, rect, tmp_path, form, name)
     ok(nnlite(*call, "--overwrite"))
     assert place.read_bytes() != b"mine"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_what_cannot_be_written_is_told_with_its_name(nnlite, rect, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    call = ["export", "rect", "--to", "card", "--out", "file/a.md"]
+    assert one_error(nnlite(*call)) == "Error: out: cannot write file/a.md (Not a directory); choose another --out"
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK)  # root may all
+    call = ["export", "rect", "--to", "card", "--out", "file", "--overwrite"]
+    assert one_error(nnlite(*call)) == "Error: out: cannot write file (it is write-protected); choose another --out"
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_an_option_of_another_form_is_refused(nnlite, rect):

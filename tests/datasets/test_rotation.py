@@ -5,10 +5,12 @@ import time
 
 import numpy as np
 import pytest
+from closed import close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnlite.datasets import Samples
+from nnlite.datasets.catalog import locate
 from nnlite.datasets.rotation import ANGLES, _read, rotate, rotated
 from nnlite.errors import NnliteError
 
@@ -125,6 +127,15 @@ def test_a_cache_that_cannot_be_written_is_done_without_and_said(samples, tmp_pa
         five = rotated(samples, (5, 5), tmp_path / "file" / "cache")
     assert "going on without" in caplog.text
     assert len(five) == 15
+
+
+def test_a_cache_that_may_not_be_searched_is_done_without_and_said(samples, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NNLITE_DATA", raising=False)
+    close(monkeypatch, str(tmp_path / "nnlite"))
+    assert len(rotated(samples, (5, 5))) == 15
+    assert "cannot keep the rotated images (Permission denied); going on without" in caplog.text
+    assert locate("mnist") is None
 
 
 def test_a_full_disk_leaves_nothing_behind(samples, tmp_path, monkeypatch, caplog):

@@ -87,7 +87,7 @@ def test_the_scores_are_those_of_the_attacks(whole):
     rows = [line.split(",") for line in (folder / "scores.csv").read_text("utf-8").splitlines()]
     runs = {model: Reproduction(folder, PLAN).best(model)[0] for model in (Model("Rect"), Model("L1", 0.001))}
     test = load("digits").test
-    rect, l1 = (found.net for found in runs.values())
+    rect, l1 = (load_run(found.path).net for found in runs.values())
     expected = evaluate_attack(rect, {"l1": l1}, test, R1).accuracy["l1"]
     found = [float(row[-1]) for row in rows if row[:3] == ["rect", "r1", "l1-lam0.001"]]
     assert found == pytest.approx(expected.tolist())
@@ -148,10 +148,21 @@ def test_a_plan_says_its_format_and_a_newer_one_is_refused_with_the_version_that
     assert (tmp_path / "plan.json").read_text("utf-8") == newer
 
 
+def test_nothing_is_written_through_a_link_in_its_folder(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan/runs").symlink_to("../elsewhere")
+    with pytest.raises(NnliteError, match=r"plan/runs is a link, and may lead anywhere; choose another --folder"):
+        run(tmp_path / "plan", ["table1"])
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+    assert [path.name for path in (tmp_path / "plan").iterdir()] == ["runs"]
+
+
 def test_the_naive_logit_error_is_attacked_with_as_well(whole):
     folder, _ = whole
     found = read_outcomes(folder, 500)
-    (rect,) = Reproduction(folder, PLAN).best(Model("Rect"))
+    (best,) = Reproduction(folder, PLAN).best(Model("Rect"))
+    rect = load_run(best.path)
     noise = Noise(L1, loss=naive_softmax_cross_entropy)
     expected = evaluate_attack(rect.net, {"self": rect.net}, load("digits").test, noise).correct["self"]
     assert (found[Model("Rect"), "r1-naive", Model("Rect")] == expected[None]).all()
@@ -398,12 +409,13 @@ def test_a_full_disk_is_an_error_and_the_finished_runs_are_intact(whole, monkeyp
 
 
 @pytest.mark.parametrize(("status", "told"), [("failed", "rect-lr9; no better than a guess"), ("finished", None)])
-def test_a_net_no_better_than_a_guess_is_named_in_the_report(tmp_path, status, told):
+def test_a_net_no_better_than_a_guess_is_named_in_the_report(tmp_path, monkeypatch, status, told):
+    history = [Epoch(1, 9.0, 10.0, 1.0)]
+    monkeypatch.setattr("nnlite.paper.facts.load_run", lambda path: SimpleNamespace(history=history))
     (tmp_path / "settings.json").write_text('{"versions": {"nnlite": "0.1.0"}}', "utf-8")
     run = SimpleNamespace(
         path=tmp_path,
         name="rect-lr9",
-        history=[Epoch(1, 9.0, 10.0, 1.0)],
         settings=Settings(),
         results=SimpleNamespace(status=status),
     )

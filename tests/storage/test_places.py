@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from nnlite.errors import NnliteError
+from nnlite.grid.jobs import Job, train_jobs
 from nnlite.storage import files
 from nnlite.storage.companions import KINDS, beside, owner_of, owners
 from nnlite.storage.exchange import exchange
-from nnlite.storage.files import expect_replaceable, new_file, new_files, new_folder
+from nnlite.storage.files import expect_replaceable, expect_writable, new_file, new_files, new_folder
 from nnlite.storage.locks import lock, remove_abandoned_locks
 from nnlite.storage.places import new_place
 from nnlite.storage.tensors import new_arrays
@@ -78,6 +79,17 @@ def start(digits, folder, **options):
     make_run(QUICK, digits, folder, on_epoch=lambda _: pytest.fail("trained all the same"), **options)
 
 
+def stopped(digits, folder):
+    """Stop a training after its first epoch, and return its checkpoint."""
+
+    def stop(_):
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        make_run(QUICK, digits, folder, name="rect", on_epoch=stop)
+    return beside(folder / "digits" / "rect", "checkpoint")
+
+
 def test_a_write_protected_run_is_kept(digits, tmp_path, monkeypatch):
     path = make_run(QUICK, digits, tmp_path, name="rect").path
     path.chmod(0o555)
@@ -93,6 +105,36 @@ def test_another_users_run_in_a_sticky_folder_is_told_before_the_training(digits
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
     with pytest.raises(NnliteError, match="it is another user's"):
         start(digits, tmp_path, name="rect", overwrite=True)
+
+
+def test_another_users_checkpoint_in_a_sticky_folder_is_told_before_the_training(digits, tmp_path, monkeypatch):
+    checkpoint = stopped(digits, tmp_path)
+    checkpoint.parent.chmod(0o1777)
+    monkeypatch.setattr(os, "geteuid", lambda: checkpoint.stat().st_uid + 1)
+    for options in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(NnliteError, match=r"\.rect\.checkpoint could not be written .* another user's"):
+            start(digits, tmp_path, name="rect", **options)
+    tasks = train_jobs([[Job(tmp_path / "digits" / "rect", QUICK)]], pytest.fail, lambda _: None)
+    with pytest.raises(NnliteError, match=r"\.rect\.checkpoint could not be written in the end"):
+        next(tasks)
+
+
+def test_a_write_protected_file_is_not_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "picture.png"
+    path.touch(0o444)
+    monkeypatch.setattr(os, "access", lambda path, mode: bool(os.stat(path).st_mode & stat.S_IWUSR))  # root may all
+    for expect in (expect_writable, expect_replaceable):
+        with pytest.raises(OSError, match="it is write-protected"):
+            expect(path)
+    path.chmod(0o644)
+    expect_writable(path)
+
+
+def test_a_file_in_the_place_of_a_folder_is_told_as_such(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "x" / "y"):
+        with pytest.raises(NotADirectoryError):
+            expect_writable(path)
 
 
 def test_a_place_that_cannot_be_cleared_is_told_before_the_training(digits, tmp_path, monkeypatch):

@@ -707,12 +707,15 @@ def test_a_run_whose_replacer_died_or_stopped_in_between_is_read(nnlite, tmp_pat
     nnlite("train", "--hidden", 8, "--epochs", 1, "--name", "rect")
     path = tmp_path / "runs" / "digits" / "rect"
     path.rename(beside(path, "old"))
+    attack, card = ["attack", "--first", 1, "--adversary"], ["--to", "card", "--out", "card.md", "--overwrite"]
+    reads = [["runs"], [*attack, "rect"], [*attack, "runs/digits/rect"]]
+    reads += [["export", name, *card] for name in ("rect", "digits/rect", "runs/digits/rect")]
     for replacer in (nullcontext(), lock(path)):  # dead, and alive
         with replacer:
-            for read in (["runs"], ["attack", "--adversary", "rect"], ["attack", "--adversary", "runs/digits/rect"]):
+            for read in reads:
                 result = nnlite(*read)
                 assert result.exit_code == 0, result.stderr
-                assert "rect" in result.stdout
+                assert "rect" in result.stdout or read[0] == "export"
         assert names_in(path.parent) == [".rect.old"]  # to read changes nothing
     assert nnlite("train", "--hidden", 8, "--epochs", 1, "--name", "rect", "--resume").exit_code == 0
     assert names_in(path.parent) == ["rect"]

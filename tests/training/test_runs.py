@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from closed import close
 
 from nnlite.datasets import load
 from nnlite.errors import DivergedError, NnliteError
@@ -21,9 +22,10 @@ from nnlite.evaluation.accuracy import accuracy
 from nnlite.storage.sums import SUMS
 from nnlite.storage.weights import WEIGHTS
 from nnlite.training import runs
+from nnlite.training.checkpoint import epochs_done
 from nnlite.training.outcome import advice
 from nnlite.training.run_folder import HISTORY, RESULTS, SETTINGS, load_record, load_run
-from nnlite.training.runs import find_run, list_records, list_runs
+from nnlite.training.runs import check_runs, find_run, list_records, list_runs
 from nnlite.training.settings import REQUIRED, Settings
 
 FILES = (WEIGHTS, SETTINGS, HISTORY, RESULTS)
@@ -478,6 +480,23 @@ def test_what_is_no_run_or_a_part_of_one_is_skipped_and_said_once(shared, caplog
         "copy it again as a whole, or move it away and train it again"
     )
     assert tree(shared) == before
+
+
+@pytest.mark.parametrize("kept", ["", WEIGHTS, SETTINGS], ids=["the folder", "its weights", "its settings"])
+def test_what_may_not_be_read_is_named_and_stops_nothing_else(copied, tmp_path, monkeypatch, kept):
+    secret = shutil.copytree(copied, copied.parent / "secret") / kept
+    checkpoint = shutil.copy(copied / WEIGHTS, copied.parent / ".secret.checkpoint")
+    close(monkeypatch, str(secret), str(checkpoint))
+    found = check_runs(tmp_path, None, lambda done, total: None)
+    assert found[0] == (copied, True, "")
+    assert found[1] == (secret if not kept else secret.parent, False, f"{copied.parent}/secret: {CLOSED}")
+    with pytest.raises(NnliteError, match="there are copied"):
+        find_run("nope", "digits", tmp_path)
+    with pytest.raises(NnliteError, match=re.escape(f"{checkpoint}: {CLOSED}")):
+        epochs_done(checkpoint)
+
+
+CLOSED = "cannot be read (Permission denied); it belongs to another user"
 
 
 def test_what_is_no_run_is_not_replaced_by_one(shared, digits):

@@ -36,6 +36,7 @@ from nnlite.evaluation.attack_file import (
     weights_sha256,
 )
 from nnlite.grid.combinations import read_grid
+from nnlite.interop.card import Figure, model_card, read_audit
 from nnlite.paper.outcomes import OUTCOMES, read_outcomes, write_outcomes
 from nnlite.paper.reproduction import Plan, Reproduction
 from nnlite.paper.scores import EXACT, read_scores
@@ -67,6 +68,12 @@ FILES = ("settings.json", "results.json", "history.csv", WEIGHTS, SUMS)
 ORIGINAL = {name: (RUN.path / name).read_bytes() for name in FILES}
 REPORT = b"""{"title": "dgl1", "threads": 2, "contestants": [
     {"name": "nnlite", "ms": 8, "quartiles": [7.5, 9]}, {"name": "jax", "ms": null, "quartiles": null}]}"""
+AUDIT = b"""{"run": "net", "data": "digits", "parameters": {"clip": true}, "rows": [
+    {"attack": "worst", "phi": 0, "accuracy": 98.5, "low": 97, "high": 99.5, "examples": 200, "image": null},
+    {"attack": "pgd", "phi": 0.1, "accuracy": 60, "low": 53, "high": 66.5, "examples": 200, "image": null},
+    {"attack": "proven", "phi": 0.1, "accuracy": 40, "low": 21.5, "high": 62, "examples": 20, "image": null}],
+    "verdicts": [{"question": "Does it grow?", "answer": "pass", "evidence": ""},
+    {"question": "Is it *masked*?", "answer": "fail | open", "evidence": "3 of 4"}]}"""
 PLAN = json.dumps(asdict(Plan())).encode()
 (FOLDER / "plan").mkdir()
 SCORES = b"adversary,noise,victim,seed,phi,accuracy\r\n"
@@ -191,6 +198,18 @@ def report(content):
     return READ
 
 
+def audit(content):
+    (FOLDER / "audit.json").write_bytes(content)
+    found, said = read_audit(FOLDER / "audit.json", "net", "digits"), json.loads(content)
+    for which in ("worst", "proven"):
+        rows = [row for row in said["rows"] if row["attack"] == which]
+        assert [one._asdict() for one in getattr(found, which)] == [
+            {name: row[name] for name in Figure._fields} for row in rows
+        ]
+    assert all(map(str.isprintable, model_card("net", RUN.net, RUN.data, 98.5, {}, {}, found).split("\n")))
+    return READ
+
+
 def plan(content):
     (FOLDER / "plan" / "plan.json").write_bytes(content)
     Reproduction(FOLDER / "plan", Plan()).reserve_folder()
@@ -299,6 +318,7 @@ READERS = {
     "run": (run, [bytes([k]) + ORIGINAL[name] for k, name in enumerate(FILES)], change_run),
     "checkpoint": (checkpoint, [checkpoint_file()], change_arrays),
     "grid": (grid, [GRID, *(part for part in GRID.split(b"\n\n"))], change_toml),
+    "audit": (audit, [AUDIT], change_json),
     "plan": (plan, [PLAN], change_json),
     "scores": (scores, [SCORES], change_csv),
     "csv": (own_csv, own_csv_files(), change_csv),
