@@ -11,7 +11,7 @@ import click
 from nnlite.attacks import PGD
 from nnlite.bench.peers import MATMULS, contestants
 from nnlite.bench.pictures import plot_times
-from nnlite.bench.race import checkpoint_times, growth_times, run_race
+from nnlite.bench.race import check_room, checkpoint_times, growth_times, run_race
 from nnlite.bench.report import RaceReport, machine, race_report, read_reports
 from nnlite.bench.workload import Workload
 from nnlite.cli.options import (
@@ -154,6 +154,7 @@ def stack(models: int, **given: Any) -> list[Race]:
     method takes one.
     """
     first = _settings(given)
+    check_room([Workload("step", (first,))], models)
     spread = tuple(replace(first, lam=first.lam and first.lam * (k + 1) / models) for k in range(models))
     return [(f"{first.reg}, {models} models, batch {first.batch_size}", Workload("step", spread))]
 

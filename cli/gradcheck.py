@@ -33,6 +33,7 @@ from nnlite.evaluation.pictures import check_picture, plot_convergence
 from nnlite.gradcheck import TOLERANCE, Check, away_from_kinks, check_network, check_penalty
 from nnlite.network import Network, mlp
 from nnlite.penalties import PENALTIES
+from nnlite.training.memory import count_parameters, expect_free
 from nnlite.training.runs import find_run
 
 DIRECTIONS = 3  # along which each array is moved by the check of a penalty
@@ -85,6 +86,7 @@ def gradcheck(
         _refuse(("run", "data", "runs", "penalty", "phi", "plot"), "goes with --datagrad; add it")
         rng = np.random.default_rng(seed)
         examples = batch_size or 5
+        _check_room((features, *hidden, classes), examples)
         x, y = rng.random((examples, features)), rng.integers(0, classes, examples)
         net = away_from_kinks(mlp((features, *hidden, classes), rng, np.float64), x)
         checks = _counting(
@@ -104,6 +106,7 @@ def gradcheck(
     else:
         _refuse(("data", "runs"), "goes with --run; a random net gets random inputs")
         what = "a random net"
+        _check_room((features, *hidden, classes), batch_size or 100)
         net, x, y = _random((features, *hidden, classes), batch_size or 100, seed)
     with progress("the finite difference") as show:
         found = convergence(net, x, y, PENALTIES[penalty], phi, on_progress=show)
@@ -127,6 +130,12 @@ def _refuse(options: tuple[str, ...], reason: str) -> None:
     for name in options:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name} {reason}")
+
+
+def _check_room(sizes: tuple[int, ...], examples: int) -> None:
+    """Raise NnliteError where a net of these widths, in float64, and what is made of it do not fit into memory."""
+    needed = np.dtype(np.float64).itemsize * (8 * count_parameters(sizes) + 6 * examples * sum(sizes))
+    expect_free(needed, "this net needs", "narrower --hidden or a smaller --batch-size")
 
 
 def _random(sizes: tuple[int, ...], examples: int, seed: int) -> tuple[Network, Array, Array]:

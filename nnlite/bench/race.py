@@ -26,6 +26,7 @@ from nnlite.errors import NnliteError
 from nnlite.evaluation.threads import available_cpus
 from nnlite.training.checkpoint import write_checkpoint
 from nnlite.training.loop import TrainingState, train
+from nnlite.training.memory import expect_free
 from nnlite.training.settings import Settings
 
 # Rounding alone makes 1e-6. Where it changes the side of a ReLU for one example, or the sign of one J_s, it makes up to
@@ -71,8 +72,8 @@ def run_race(
 ) -> list[Timing]:
     """Time the contestants in turns and return their timings in the same order.
 
-    NnliteError for a result that differs from the first contestant's by more than TOLERANCE where both do the same
-    work, for a contestant that fails, and for more threads than processors.
+    NnliteError for more than there is memory or processors for, for a result that differs from the first contestant's
+    by more than TOLERANCE where both do the same work, and for a contestant that fails.
 
     Arguments:
         contestants: nnlite first.
@@ -83,6 +84,7 @@ def run_race(
     cpus = available_cpus()
     if threads > len(cpus):
         raise NnliteError(f"threads: expected at most {len(cpus)}, one for each processor, found {threads}; take fewer")
+    check_room([one.work for one in contestants if one.build])
     to_device(np.zeros(1), contestants[0].work.settings.device)  # fails here, before any process, where there is no GPU
     with ExitStack() as stack:
         processes = {
@@ -140,6 +142,7 @@ def checkpoint_times(
 
     on_progress: is called with the epochs that are done, and of how many, and with what is being done, after each.
     """
+    check_room([work])
     written = []
 
     def on_checkpoint(state: TrainingState) -> None:
@@ -151,6 +154,13 @@ def checkpoint_times(
     with threadpoolctl.threadpool_limits(threads):
         history = train(work.settings, work.data(), on_checkpoint=on_checkpoint).history
     return Timing("an epoch", tuple(epoch.seconds for epoch in history)), Timing("its checkpoint", tuple(written))
+
+
+def check_room(works: Sequence[Workload], times: int = 1) -> None:
+    """Raise NnliteError where workloads, each so many `times`, do not fit into memory side by side."""
+    what = f"{len(works)} contestants need" if len(works) > 1 else "this needs"
+    advice = "narrower --hidden, smaller batches, or fewer images or models"
+    expect_free(times * sum(work.nbytes for work in works), what, advice, works[0].settings.device)
 
 
 def _compare(

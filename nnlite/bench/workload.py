@@ -9,7 +9,9 @@ import numpy as np
 from nnlite.attacks import PGD
 from nnlite.backend import Array, to_host
 from nnlite.datasets.samples import Dataset, Samples
+from nnlite.evaluation.accuracy import BLOCK
 from nnlite.network import MAIN, Network, mlp, stack
+from nnlite.training.memory import count_parameters
 from nnlite.training.settings import Settings
 
 FEATURES, CLASSES = 784, 10
@@ -65,6 +67,14 @@ class Workload:
         epochs = self.settings.epochs if self.kind == "train" else 1
         models = 1 if self.kind == "score" else len(self.models)
         return models * (1 if self.kind == "step" else self.rows * epochs)
+
+    @property
+    def nbytes(self) -> int:
+        """An estimate of what a contestant holds: each model's weights four times, the images, and a pass over some."""
+        sizes = (self.features, *self.settings.hidden, CLASSES)
+        weights = 4 * len(self.models) * count_parameters(sizes)
+        at_once = min(self.rows, max(self.settings.batch_size, BLOCK))
+        return np.dtype(np.float32).itemsize * (weights + 2 * self.rows * self.features + 6 * at_once * sum(sizes))
 
     def alone(self, k: int) -> "Workload":
         """Return the workload of the k-th model."""

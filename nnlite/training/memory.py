@@ -1,4 +1,4 @@
-"""Memory: what a stack needs, estimated before it is trained, and what there is."""
+"""Memory: what nets need, estimated before they are made, and what there is."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -29,6 +29,20 @@ def available_memory(device: str) -> int:
     return free
 
 
+def expect_free(needed: int, what: str, advice: str, device: str = "cpu") -> None:
+    """Raise NnliteError where `what`, "1 model needs", takes more bytes than are free on the device."""
+    free = available_memory(device)
+    if needed > free:
+        raise NnliteError(
+            f"memory: {what} about {in_words(needed)}, and {in_words(free)} are free on the {device}; try {advice}"
+        )
+
+
+def count_parameters(sizes: Sequence[int]) -> int:
+    """Return how many parameters Dense layers of these widths have, from the input to the logits."""
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+
+
 def stack_bytes(models: Sequence[Settings], data: Dataset) -> int:
     """Return an estimate of the bytes that training `models` side by side needs at its peak, with the images.
 
@@ -37,8 +51,7 @@ def stack_bytes(models: Sequence[Settings], data: Dataset) -> int:
     """
     common, seeds = models[0], len({one.seed for one in models})
     sizes = (data.features, *common.hidden, data.classes)
-    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
-    parameters += sum((sizes[-2] + 1) * classes for classes in common.heads.values())
+    parameters = count_parameters(sizes) + sum((sizes[-2] + 1) * classes for classes in common.heads.values())
     # What a layer sees and the error at its output, for Dense and ReLU; x, d_hat and dx; logits and their errors.
     inside = sum(common.hidden)
     row = 4 * inside + 3 * (data.features + data.classes)
@@ -79,12 +92,8 @@ def check_memory(stacks: Sequence[Sequence[Settings]], data: Mapping[str, Datase
     needs = sorted(((stack_bytes(stack, data[stack[0].data]), len(stack)) for stack in stacks), reverse=True)[:jobs]
     needed, models = (sum(column) for column in zip(*needs, strict=True))
     device = stacks[0][0].device
-    free = available_memory(device)
-    if needed > free:
-        smaller = [f"--stack {needs[0][1] // 2}"] if needs[0][1] > 1 else []
-        fewer = [f"--jobs {max(1, int(len(needs) * free / needed))}"] if len(needs) > 1 else []
-        advice = " or ".join(smaller + fewer) or "narrower --hidden or a smaller --batch-size"
-        what = f"{models} models at the same time need" if models > 1 else "1 model needs"
-        raise NnliteError(
-            f"memory: {what} about {in_words(needed)}, and {in_words(free)} are free on the {device}; try {advice}"
-        )
+    smaller = [f"--stack {needs[0][1] // 2}"] if needs[0][1] > 1 else []
+    fewer = [f"--jobs {max(1, int(len(needs) * available_memory(device) / needed))}"] if len(needs) > 1 else []
+    advice = " or ".join(smaller + fewer) or "narrower --hidden or a smaller --batch-size"
+    what = f"{models} models at the same time need" if models > 1 else "1 model needs"
+    expect_free(needed, what, advice, device)

@@ -64,13 +64,9 @@ BAD = [  # each command with one bad input of each kind: what click sees, and wh
     "bench plot nothing.json --out picture.png",
     "bench plot nothing.json --out picture.doc",
 ]
-KINDS = [
-    (
-        OSError(errno.EMFILE, "Too many open files"),
-        2,
-        "raise ulimit -n",
-    ),  # an error, its exit code, and what its line says
+KINDS = [  # an error, its exit code, and what its line says
     (NnliteError("lr: expected more"), 2, "Error: lr: expected more"),
+    (OSError(errno.EMFILE, "Too many open files"), 2, "raise ulimit -n"),
     (NnliteError("a\nname\x1b[31m\u202e of\ta stranger"), 2, "Error: a name [31m of a stranger"),
     (DivergedError("epoch 1: no"), 1, "Error: epoch 1: no"),
     (click.UsageError("choose one"), 2, "Error: choose one. See nnlite runs --help"),
@@ -136,6 +132,28 @@ def test_bad_input_ends_with_one_line_and_2(nnlite, tmp_path, arguments):
     assert line.startswith("Error: ")
     assert all(text.startswith("the paper's Rect") for text in progress)
     assert not [path for path in tmp_path.iterdir() if path.name not in ("runs", "reproduction")]
+
+
+ENORMOUS = 10**18
+TOO_LARGE = [
+    *(f"{command} --hidden {ENORMOUS}" for command in ("train", "grid", "reproduce table1")),
+    *(f"gradcheck {option} {ENORMOUS}" for option in ("--hidden", "--features", "--classes", "--batch-size")),
+    f"gradcheck --datagrad --hidden {ENORMOUS}",
+    *(f"bench {name} --hidden {ENORMOUS}" for name in ("step", "attack", "epoch", "stack", "cost", "checkpoint")),
+    *(f"bench {name} --images {ENORMOUS}" for name in ("epoch", "cost", "checkpoint")),
+    f"bench step --batch-size {ENORMOUS}",
+    f"bench attack --rows {ENORMOUS}",
+    f"bench stack --models {ENORMOUS}",
+]
+
+
+@pytest.mark.parametrize("arguments", TOO_LARGE)
+def test_what_does_not_fit_into_memory_is_told_before_anything_is_made(nnlite, arguments):
+    result = nnlite(*arguments.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    *progress, line = result.stderr.splitlines()
+    assert line.startswith(("Error: memory: ", "Error: hidden: the checkpoint of this net has"))
+    assert all(text.startswith("the paper's Rect") for text in progress)
 
 
 @pytest.mark.parametrize("arguments", ["train --lr much", "attack --adversary nobody", "bench plot x.json --out x.png"])
