@@ -94,15 +94,13 @@ def run_in_pool(
             with suppress(Empty):
                 done = ended.get(timeout=0.2)
             if any(child.exitcode for child in children):
-                _give_up_half_results(executor)
+                _end(executor, children)
             while not reports.empty():
                 on_progress(*reports.get())
             if done:
                 yield futures.pop(done), done.result()
     except BaseException as error:
-        for child in children:
-            child.terminate()
-        _give_up_half_results(executor)
+        _end(executor, children)
         executor.shutdown(wait=False, cancel_futures=True)
         if isinstance(error, BrokenProcessPool):
             raise NnliteError(
@@ -113,11 +111,14 @@ def run_in_pool(
     executor.shutdown()  # waits: a process that is still starting would miss the queue that it is to share
 
 
-def _give_up_half_results(executor: ProcessPoolExecutor) -> None:
-    """Have the executor see the end of a result whose process died while it sent it, for which it waits for ever.
+def _end(executor: ProcessPoolExecutor, children: Sequence[Any]) -> None:
+    """End all processes, also where one of them died while it sent a result, for whose end the executor waits for ever.
 
-    The end comes when nobody can write to its pipe any longer, and this process can, though it never does.
+    The end comes when nobody can write to their pipe any longer: each of them can, and so can this process, though it
+    never does.
     """
+    for child in children:
+        child.terminate()
     with suppress(AttributeError, OSError):  # another Python may keep it elsewhere
         executor._result_queue._writer.close()  # type: ignore[attr-defined]
 

@@ -54,21 +54,23 @@ def written():
 
 
 HALF = """
-import sys
+import sys, time
 sys.path += [{folder!r}, {tools!r}]
 from nnlite.errors import NnliteError
 from nnlite.grid.pool import run_in_pool
 from test_pool import large
 try:
-    list(run_in_pool([(large, True)], processes=1))
+    list(run_in_pool([(large, True), {others}], processes=2))
 except NnliteError as error:
     print(error)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_process_that_dies_while_it_sends_its_result_is_not_waited_for():
-    code = HALF.format(folder=str(Path(__file__).parent), tools=str(Path(__file__).parents[1] / "tools"))
+@pytest.mark.parametrize("others", ["", "(abs, -1)", "(time.sleep, 600)"], ids=["alone", "one idle", "one at work"])
+def test_a_process_that_dies_while_it_sends_its_result_is_not_waited_for(others):
+    folder, tools = Path(__file__).parent, Path(__file__).parents[1] / "tools"
+    code = HALF.format(folder=str(folder), tools=str(tools), others=others)
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, "a process was killed" in ended.stdout) == (0, True), ended.stderr
 
