@@ -90,7 +90,7 @@ def find_anywhere(name: str, runs: Path) -> Run:
     return find_run(short if found else name, found[0] if found else "", runs)
 
 
-def data_of(run: Run, source: str) -> Dataset:
+def data_of(run: Run | Record, source: str) -> Dataset:
     """Return the data set at `source`, a name or a path, as `run` was trained on it; NnliteError where it is other."""
     return reload(source, run.data, str(run.path))
 
