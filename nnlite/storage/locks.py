@@ -42,6 +42,8 @@ def lock(path: Path) -> Iterator[None]:
             raise NnliteError(
                 f"run: {path} needs one more open file than the system allows; raise ulimit -n"
             ) from error
+        if error.errno == errno.ELOOP:
+            raise NnliteError(f"run: {name} is a link, and may lead anywhere; choose another --runs") from error
         raise NnliteError(f"runs: cannot write to {path.parent} ({error.strerror}); choose another --runs") from error
     try:
         with suppress(OSError):  # the disk may be full, and who holds the lock is only for the message

@@ -210,6 +210,15 @@ def test_nothing_is_written_through_a_link_below_runs(digits, tmp_path):
     assert names_in(tmp_path / "elsewhere") == []
 
 
+def test_a_link_in_the_place_of_a_lock_is_named_and_not_followed(nnlite, tmp_path):
+    (tmp_path / "runs" / "digits").mkdir(parents=True)
+    (tmp_path / "runs" / "digits" / ".a.lock").symlink_to(tmp_path / "elsewhere")
+    result = nnlite("train", "--hidden", 8, "--epochs", 1, "--name", "a")
+    assert result.exit_code == 2
+    assert "run: runs/digits/.a.lock is a link, and may lead anywhere" in result.stderr
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize("in_one_step", [True, False])
 def test_a_link_in_the_place_of_a_run_is_replaced_and_not_followed(digits, tmp_path, monkeypatch, in_one_step):
     if not in_one_step:
