@@ -70,9 +70,9 @@ class Workload:
 
     @property
     def nbytes(self) -> int:
-        """An estimate of what a contestant holds: each model's weights four times, the images, and a pass over some."""
-        sizes = (self.features, *self.settings.hidden, CLASSES)
-        weights = 4 * len(self.models) * count_parameters(sizes)
+        """An estimate of what a contestant holds: weights, four times in training, the images, and a pass over some."""
+        sizes, times = (self.features, *self.settings.hidden, CLASSES), 1 if self.kind in ("attack", "score") else 4
+        weights = times * len(self.models) * count_parameters(sizes)
         at_once = min(self.rows, max(self.settings.batch_size, BLOCK))
         return np.dtype(np.float32).itemsize * (weights + 2 * self.rows * self.features + 6 * at_once * sum(sizes))
 
