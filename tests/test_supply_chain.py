@@ -10,7 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BOUND = re.compile(r"([a-z][a-z0-9-]*)>=[0-9.]+(; python_version .*)?")
-PACKAGES = {"art": "adversarial-robustness-toolbox", "cupy": "cupy-cuda12x", "sklearn": "scikit-learn"}
+PACKAGES = {
+    "art": "adversarial-robustness-toolbox",
+    "cupy": "cupy-cuda12x",
+    "lazy_loader": "lazy-loader",
+    "sklearn": "scikit-learn",
+}
 BELOW = {"urllib3": "requests", "dask": "distributed", "cloudpickle": "distributed"}  # comes with the other
 
 
