@@ -260,6 +260,7 @@ def test_errors_that_nobody_reads_keep_their_exit_code(start):
     assert process.wait() == 2
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("arguments", OUTPUT)
 def test_a_full_disk_under_stdout_is_told(start, arguments):
     with open("/dev/full", "w") as full:
@@ -288,6 +289,7 @@ def test_a_closed_stdout_is_no_error(tmp_path, arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("command", ["runs", "attack --adversary mine", "runs --json"])
 def test_a_folder_that_is_no_run_is_told_on_stderr_and_no_error(start, nnlite, tmp_path, command):
     nnlite("train", "--hidden", 4, "--epochs", 1, "--name", "mine")
@@ -325,6 +327,7 @@ def test_a_job_in_the_background_ignores_ctrl_c_and_hears_sigterm(start):
     assert process.returncode == 130
 
 
+@pytest.mark.once
 def test_sigterm_ends_the_processes_of_a_grid_too(start):
     process = start("grid --hidden 4 --epochs 100000 --seed 0,1 --jobs 2")
     below = psutil.Process(process.pid).children

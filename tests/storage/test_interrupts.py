@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import multiprocessing, os, signal, time
 from nnlite.grid.pool import ignore_sigint_in_children
@@ -19,6 +21,7 @@ os.kill(os.getpid(), signal.SIGINT)
 """
 
 
+@pytest.mark.once
 def test_a_child_never_hears_ctrl_c_and_its_parent_does():
     ended = subprocess.run(
         [sys.executable, "-c", CODE],

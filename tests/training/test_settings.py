@@ -400,6 +400,7 @@ def test_with_the_examples_as_defaults_every_method_is_complete(reg):
         assert settings.reg == reg
 
 
+@pytest.mark.once
 def test_every_command_has_the_same_defaults(nnlite, tmp_path, monkeypatch):
     monkeypatch.setitem(DEFAULTS, "alpha", 0.75)
     monkeypatch.setitem(DEFAULTS, "gamma", 0.25)
