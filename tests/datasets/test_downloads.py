@@ -218,13 +218,12 @@ def test_what_a_lying_server_sends_is_not_kept_and_the_next_mirror_is_asked(serv
     check_that_it_is_left(serve(answer), serve(reply()), tmp_path, words)
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(("answer", "words"), STALLS.values(), ids=STALLS)
 def test_a_server_that_stalls_is_left_in_time(serve, tmp_path, monkeypatch, answer, words):
     monkeypatch.setattr(downloads, "STALL", 0.4)
     monkeypatch.setattr(downloads, "PATIENCE", 1.0)
-    start = time.perf_counter()
     check_that_it_is_left(serve(answer), serve(reply()), tmp_path, words)
-    assert time.perf_counter() - start < 4
 
 
 def test_a_slow_server_is_waited_for_while_it_sends(serve, tmp_path, monkeypatch):
@@ -415,7 +414,8 @@ def test_a_killed_process_leaves_no_part_under_the_name(serve, tmp_path, moment)
     assert [path.name for path in tmp_path.iterdir()] == [NAME]  # what the dead one had left is gone
 
 
-@pytest.mark.parametrize("there", ["a pipe", "a link to a device", "2 GB", "a folder's link"])
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("there", ["a pipe", "a link to a device", "a terabyte", "a folder's link"])
 def test_what_is_no_file_of_this_size_is_not_read(serve, tmp_path, there):
     path = tmp_path / NAME
     match there:
@@ -423,14 +423,12 @@ def test_what_is_no_file_of_this_size_is_not_read(serve, tmp_path, there):
             os.mkfifo(path)
         case "a link to a device":
             path.symlink_to("/dev/zero")
-        case "2 GB":
+        case "a terabyte":
             path.touch()
-            os.truncate(path, 1 << 31)
+            os.truncate(path, 1 << 40)  # a hole: it takes no place on the disk
         case _:
             path.symlink_to(tmp_path)
-    start = time.process_time()
     fetch(NAME, [serve(reply()).url()], len(CONTENT), SHA256, tmp_path, "")
-    assert time.process_time() - start < 1
     assert path.read_bytes() == CONTENT
     assert not path.is_symlink()
 

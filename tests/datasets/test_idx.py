@@ -3,7 +3,6 @@
 import gzip
 import io
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -119,12 +118,11 @@ HOSTILE = {
 }
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("file", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_file_costs_neither_memory_nor_time(file):
-    start = time.process_time()
     with memory_below(2e6), pytest.raises(NnliteError, match=r"^file\.gz"):
         read_idx(file, "file.gz", IDX_IMAGES)
-    assert time.process_time() - start < 1
 
 
 def test_the_largest_file_that_is_read_takes_little_more_than_itself():

@@ -1,7 +1,6 @@
 import hashlib
 import logging
 import os
-import time
 
 import numpy as np
 import pytest
@@ -110,15 +109,14 @@ def test_any_bytes_in_the_cache_are_believed_only_with_their_checksum(tmp_path):
     holds()
 
 
-def test_a_cached_file_of_10_gb_is_not_read_to_its_end(samples, tmp_path, caplog):
+@pytest.mark.timeout(60)
+def test_a_cached_file_of_a_terabyte_is_not_read_to_its_end(samples, tmp_path, caplog):
     rotated(samples, (5, 5), tmp_path)
     (path,) = tmp_path.iterdir()
-    os.truncate(path, 10 << 30)  # full of holes: it takes no place on the disk
-    start = time.perf_counter()
+    os.truncate(path, 1 << 40)  # full of holes: it takes no place on the disk
     with caplog.at_level(logging.WARNING, "nnlite"):
         rotated(samples, (5, 5), tmp_path)
     assert "damaged" in caplog.text
-    assert time.perf_counter() - start < 5
 
 
 def test_a_cache_that_cannot_be_written_is_done_without_and_said(samples, tmp_path, caplog):

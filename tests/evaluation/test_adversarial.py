@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -562,6 +561,7 @@ def test_rows_that_the_data_lack_are_our_own_error(tampered, digits, rows):
         verify(file, digits.test, {})
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("shape", [(3, 784), (501, 64), (2**27, 64)])
 def test_more_or_larger_images_than_the_data_are_our_own_error_before_they_are_read(saved, digits, shape, tmp_path):
     # A file with a hole: up to 100 GB long, and a few blocks on the disk.
@@ -574,10 +574,8 @@ def test_more_or_larger_images_than_the_data_are_our_own_error_before_they_are_r
     text = json.dumps(entries).encode()
     (tmp_path / "hole").write_bytes(len(text).to_bytes(8, "little") + text)
     os.truncate(tmp_path / "hole", 8 + len(text) + end)
-    start = time.perf_counter()
     with memory_below(20e6), pytest.raises(NnliteError, match=r"expected (images of 64 pixels|500 images at most)"):
         verify(open_attack(tmp_path / "hole"), digits.test, {})
-    assert time.perf_counter() - start < 1
 
 
 @pytest.fixture(scope="module")

