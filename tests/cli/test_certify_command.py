@@ -170,9 +170,9 @@ def test_real_mnist(mnist, nnlite, monkeypatch, tmp_path):
 
 
 def test_the_radii_of_each_image_are_the_librarys(certified, trained):
-    content = json.loads(certified("rect", MULTITASK, "--per-image", "--examples", 12, "--seed", 1, "--json").stdout)
+    content = json.loads(certified("rect", MULTITASK, "--per-image", "--examples", 4, "--seed", 1, "--json").stdout)
     for run, shown in zip(trained[1], content["runs"], strict=True):
-        found, each = find_radii(run.net, load("digits").test, CertifyOptions(examples=12, seed=1)), shown["per_image"]
+        found, each = find_radii(run.net, load("digits").test, CertifyOptions(examples=4, seed=1)), shown["per_image"]
         assert each["images"] == shown["images"]
         for name in ("proven", "broken", "distance"):
             assert each[name] == getattr(found, name).tolist()
@@ -181,7 +181,7 @@ def test_the_radii_of_each_image_are_the_librarys(certified, trained):
 
 
 def test_a_summary_of_the_radii_is_printed_and_a_picture_drawn(certified, tmp_path):
-    result = certified("rect", MULTITASK, "--examples", 12, "--plot", "made/radii.png")
+    result = certified("rect", MULTITASK, "--examples", 5, "--plot", "made/radii.png")
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     k = lines.index("phi of each image that is right without noise, in the median")

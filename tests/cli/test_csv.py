@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 QUICK = ("--examples", 8, "--steps", 1, "--apgd-steps", 2, "--tries", 1, "--square-examples", 1, "--queries", 2)
 COMMANDS = {  # columns, and how many rows
     ("attack", "--adversary", "rect", "--phi", "0,0.1"): ("adversary noise victim phi accuracy", 2 * 2),

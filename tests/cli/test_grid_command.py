@@ -7,6 +7,8 @@ import pytest
 
 from nnlite.training.run_folder import load_run
 
+pytestmark = pytest.mark.once
+
 GRID = """
 hidden = [8]
 epochs = 2
@@ -123,7 +125,6 @@ def test_bad_input_exits_2_before_anything_is_trained(nnlite, file, tmp_path, mo
     assert not list(tmp_path.rglob("weights.safetensors"))
 
 
-@pytest.mark.once
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(nnlite, ctrl_c, tmp_path):
     arguments = ["grid", "--hidden", "64", "--epochs", "100", "--seed", "0,1,2,3", "--jobs", "2"]
     assert ctrl_c(*arguments).endswith("Interrupted: finished runs are kept; the same command continues.\n")

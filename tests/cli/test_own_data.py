@@ -20,6 +20,8 @@ from nnlite.training.run_folder import load_run
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 TRAIN = ["train", "--hidden", 16, "--epochs", 30, "--batch-size", 10, "--name", "rect"]
 
 
@@ -49,7 +51,6 @@ def one_error(result):
 # --- a run knows its data
 
 
-@pytest.mark.once
 def test_a_run_records_its_data_and_is_kept_under_its_name(wine, tmp_path):
     run = load_run(tmp_path / "runs" / "wine" / "rect")
     content = json.loads((run.path / "settings.json").read_text("utf-8"))["data"]
@@ -64,7 +65,6 @@ def test_a_run_records_its_data_and_is_kept_under_its_name(wine, tmp_path):
     assert run.results.test > 90
 
 
-@pytest.mark.once
 def test_every_command_works_on_a_table(nnlite, wine):
     given = ["--data", "wine.csv"]
     for command in (
@@ -128,7 +128,6 @@ def test_other_data_and_other_splits_are_never_attacked(nnlite, wine, tmp_path):
     assert json.loads(own.stdout)["accuracy"]["second"][0] == run.results.test
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     "command",
     [
@@ -334,7 +333,6 @@ def test_an_audit_rounds_and_says_what_its_proofs_mean(nnlite, houses):
     assert "whole: the radii of each image are those of any noise" in error
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "words"),
     [

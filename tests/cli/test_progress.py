@@ -16,6 +16,8 @@ from rich.console import Console
 from nnlite.cli.options import message
 from nnlite.cli.progress import Bar, Lines, progress
 
+pytestmark = pytest.mark.once
+
 NET = ("--hidden", 8, "--epochs", 2)
 
 
@@ -259,7 +261,6 @@ def test_a_check_of_gradients_shows_a_bar(terminal):
     assert re.search(r"the exact update ━+ +100 %", stderr)
 
 
-@pytest.mark.once
 def test_a_race_shows_a_bar_that_is_drawn_between_the_turns_alone(terminal):
     small = ("--hidden", 4, "--batch-size", 4, "--rounds", 3, "--threads", 1)
     _, stderr = terminal("bench", "step", *small)
@@ -316,7 +317,6 @@ def test_elsewhere_it_is_one_line(nnlite):
 QUICK = ("--examples", 10, "--steps", 2, "--apgd-steps", 3, "--tries", 1, "--proven", 0)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_no_color_holds_for_all_that_is_printed(nnlite, pseudo_terminal, no_color):
     nnlite("train", *NET, "--name", "rect")

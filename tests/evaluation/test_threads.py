@@ -13,7 +13,7 @@ import threadpoolctl
 from nnlite.apgd import APGD
 from nnlite.attacks import PGD, R1
 from nnlite.errors import NnliteError
-from nnlite.evaluation import threads
+from nnlite.evaluation import certifying, threads
 from nnlite.evaluation.accuracy import accuracy, evaluate_attack
 from nnlite.evaluation.auditing import AuditOptions, audit
 from nnlite.evaluation.certifying import CertifyOptions, bracket
@@ -59,14 +59,15 @@ def found_by(net, samples):
         table = evaluate_attack(net, {"net": net}, samples[:70], attack, (0.0, 0.05, 0.2), block=20)
         yield table.correct["net"]
         yield from table.lengths.values()
-    options = CertifyOptions((0.01,), examples=60)
+    options = CertifyOptions((0.01,), examples=20)
     found = bracket(net, samples, options)
     yield from (found.proven, found.stands)
-    radii = find_radii(net, samples, CertifyOptions(examples=27, splits=8))
+    radii = find_radii(net, samples, CertifyOptions(examples=9, splits=8))
     yield from (radii.proven, radii.broken, radii.distance)
 
 
-def test_one_two_and_four_threads_find_the_same_bits(trained):
+def test_one_two_and_four_threads_find_the_same_bits(trained, monkeypatch):
+    monkeypatch.setattr(certifying, "BLOCK", 4)
     data, net = trained
     found = []
     for number in NUMBERS:

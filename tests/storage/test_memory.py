@@ -24,6 +24,8 @@ from nnlite.training.run_folder import SETTINGS, load_run
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 SMALL = Settings(hidden=(4,), epochs=1)
 MAIN = "from nnlite.cli.main import main; main()"
 

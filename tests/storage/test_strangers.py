@@ -396,6 +396,7 @@ def read_or_refused(read, *args):
     return None if message else read(*args)
 
 
+@pytest.mark.once
 @settings(max_examples=300, deadline=None)
 @given(name=st.sampled_from(sorted(CHANGES)), seeds=seeds)
 def test_any_change_of_a_run_is_read_or_our_own_error(made, tmp_path_factory, name, seeds):
@@ -410,6 +411,7 @@ def test_any_change_of_a_run_is_read_or_our_own_error(made, tmp_path_factory, na
         assert all(np.isfinite(array).all() for layer in run.net.all_layers for array in layer.parameters.values())
 
 
+@pytest.mark.once
 @settings(max_examples=200, deadline=None)
 @given(seeds=seeds)
 def test_any_change_of_a_checkpoint_is_read_or_our_own_error(made, tmp_path_factory, seeds):
@@ -421,6 +423,7 @@ def test_any_change_of_a_checkpoint_is_read_or_our_own_error(made, tmp_path_fact
         assert state.trained.best in state.trained.history
 
 
+@pytest.mark.once
 @settings(max_examples=300, deadline=None)
 @given(seeds=seeds)
 def test_any_change_of_a_grid_is_read_or_our_own_error(tmp_path_factory, seeds):

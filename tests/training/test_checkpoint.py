@@ -30,6 +30,8 @@ from nnlite.training.run_folder import load_run
 from nnlite.training.runs import list_runs, list_unfinished
 from nnlite.training.settings import Settings
 
+pytestmark = pytest.mark.once
+
 QUICK = Settings(hidden=(16,), epochs=6, lr=1.0)  # its best epoch is not its last
 DGL1 = Settings(reg="dgl1", lam=0.01, phi=0.1, hidden=(16, 8), epochs=4)
 
@@ -561,7 +563,6 @@ def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(digits, tmp_pa
     assert names_in(path.parent) == ["rect"]
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("command", [["grid", "--hidden", 8, "--seed", "0,1,2"], ["reproduce", "fig1", "--hidden", 8]])
 def test_a_grid_is_refused_where_another_process_trains_one_of_its_nets(nnlite, tmp_path, command):
     command += ["--epochs", 1, "--jobs", 1]
@@ -675,7 +676,6 @@ def test_a_lock_that_says_nothing_is_held_by_somebody(tmp_path):
 # --- read while it is written
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("in_one_step", [True, False])
 def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path, monkeypatch, in_one_step):
     if not in_one_step:

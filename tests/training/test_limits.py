@@ -6,8 +6,9 @@ from peak import peak
 
 @pytest.mark.once
 def test_training_on_mnist_stays_under_300_mb(mnist, tmp_path):
-    options = ["--data", "mnist", "--reg", "dgl1", "--lam", "0.01", "--phi", "0.1", "--epochs", "1"]
-    assert peak("from nnlite.cli.main import main; main()", "train", *options, "--runs", str(tmp_path)) < 300 * 1024
+    # the weights of the paper's net, and what is made of them, take 15 MB more
+    options = ["--data", "mnist", "--hidden", "100", "--reg", "dgl1", "--lam", "0.01", "--phi", "0.1", "--epochs", "1"]
+    assert peak("from nnlite.cli.main import main; main()", "train", *options, "--runs", str(tmp_path)) < 285 * 1024
 
 
 WRITE = """
