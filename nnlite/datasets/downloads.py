@@ -7,11 +7,13 @@ Certificates are always checked. Proxies are those of the environment, such as H
 
 import hashlib
 import os
+import socket
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from nnlite.errors import NnliteError
@@ -91,20 +93,23 @@ def redirected(url: str, location: str) -> str:
 def _download(url: str, size: int) -> bytes:
     """Return the `size` bytes at `url`; NnliteError within PATIENCE, whatever the server does."""
     # The timeout of a socket starts again with each byte, so a server that sends headers byte by byte could keep us for
-    # ever. The thread that it keeps instead holds no file, and ends with the process.
+    # ever. It keeps a thread instead, until its connection is ended from here.
     result: Future[bytes] = Future()
+    sockets = _Sockets()
 
     def work() -> None:
         try:
-            result.set_result(_get(url, size))
+            result.set_result(_get(url, size, sockets))
         except BaseException as error:
             result.set_exception(error)
 
-    threading.Thread(target=work, daemon=True).start()
+    threading.Thread(target=work, name=url, daemon=True).start()
     try:
         content = result.result(PATIENCE)
     except TimeoutError:
         raise NnliteError(f"not complete after {PATIENCE:g} s") from None
+    finally:
+        sockets.end()
     if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):  # no data file begins so
         raise NnliteError("it sent a web page, perhaps the login page of a proxy or of a hotel")
     if len(content) != size:
@@ -112,14 +117,56 @@ def _download(url: str, size: int) -> bytes:
     return content
 
 
-def _get(url: str, size: int) -> bytes:
-    """Return the content of `url`, but at most `size` + 1 bytes of it."""
+class _Sockets:
+    """The sockets of a download, which another thread can end: what waits on one fails at once."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.copies: list[socket.socket] = []  # TLS takes the sockets themselves away
+
+    def note(self, one: socket.socket) -> socket.socket:
+        """Return a socket that has just been connected, and keep a copy."""
+        self.copies.append(one.dup())
+        if self.ended:  # while a name was looked up
+            self.end()
+        return one
+
+    def end(self) -> None:
+        """End all connections, those to come as well."""
+        self.ended = True
+        while self.copies:
+            with suppress(OSError), self.copies.pop() as one:
+                one.shutdown(socket.SHUT_RDWR)
+
+
+def _session(sockets: _Sockets) -> Any:
+    """Return a session of requests whose sockets are noted; where urllib3 no longer lets them be, they end by STALL."""
     import requests
 
+    class Adapter(requests.adapters.HTTPAdapter):
+        def get_connection_with_tls_context(self, *args: Any, **more: Any) -> Any:
+            pool: Any = super().get_connection_with_tls_context(*args, **more)
+
+            class Connection(pool.ConnectionCls):  # type: ignore[misc]
+                def _new_conn(self) -> socket.socket:
+                    return sockets.note(super()._new_conn())
+
+            pool.ConnectionCls = Connection
+            return pool
+
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Adapter())
+    return session
+
+
+def _get(url: str, size: int, sockets: _Sockets) -> bytes:
+    """Return the content of `url`, but at most `size` + 1 bytes of it."""
+    how: Any = {"timeout": STALL, "stream": True, "allow_redirects": False}
+    # the file as it is: a server that calls .gz an encoding would make requests unpack it
+    how["headers"] = {"Accept-Encoding": "identity"}
     for _ in range(1 + REDIRECTS):
-        # the file as it is: a server that calls .gz an encoding would make requests unpack it
-        headers = {"Accept-Encoding": "identity"}
-        with requests.get(url, timeout=STALL, headers=headers, stream=True, allow_redirects=False) as response:
+        with _session(sockets) as session, session.get(url, **how) as response:
             if response.is_redirect:
                 url = redirected(url, response.headers["Location"])
                 continue

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import random
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -212,6 +214,11 @@ def check_that_it_is_left(liar, honest, folder, words):
     assert honest.asked == ["GET /file.gz"]
 
 
+def wait_for_the_thread(server):
+    while any(thread.name.startswith(server.url()) for thread in threading.enumerate()):
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize(("answer", "words"), LIES.values(), ids=LIES)
 def test_what_a_lying_server_sends_is_not_kept_and_the_next_mirror_is_asked(serve, tmp_path, answer, words):
     check_that_it_is_left(serve(answer), serve(reply()), tmp_path, words)
@@ -222,7 +229,20 @@ def test_what_a_lying_server_sends_is_not_kept_and_the_next_mirror_is_asked(serv
 def test_a_server_that_stalls_is_left_in_time(serve, tmp_path, monkeypatch, answer, words):
     monkeypatch.setattr(downloads, "STALL", 0.4)
     monkeypatch.setattr(downloads, "PATIENCE", 1.0)
-    check_that_it_is_left(serve(answer), serve(reply()), tmp_path, words)
+    liar = serve(answer)
+    check_that_it_is_left(liar, serve(reply()), tmp_path, words)
+    wait_for_the_thread(liar)
+
+
+@pytest.mark.timeout(30)
+def test_a_connection_that_comes_after_the_time_is_ended_too(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "PATIENCE", 0.2)
+    find = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args: time.sleep(1) or find(*args))
+    drips = serve(raw(OK, *[b"x"] * 5000, every=0.05))
+    with pytest.raises(NnliteError, match=r"not complete after 0\.2 s"):
+        fetched(tmp_path, drips.url())
+    wait_for_the_thread(drips)
 
 
 def test_a_slow_server_is_waited_for_while_it_sends(serve, tmp_path, monkeypatch):
