@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 import sys
+import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from nnlite.errors import NnliteError
 from nnlite.storage.companions import beside, owners
 
+LOOKS = 10  # at a lock that is held: `remove_abandoned_locks` has each for a moment
 HELD: set[int] = set()  # the open files whose locks this process holds
 
 
@@ -98,7 +100,8 @@ class _HeldError(Exception):
 
 
 def _take(name: Path) -> int:
-    """Return the open lock file, locked; _HeldError where another process holds it."""
+    """Return the open lock file, locked; _HeldError where another process holds it, and not only looks whose it is."""
+    looks = 0
     while True:
         with ExitStack() as stack:
             try:
@@ -106,7 +109,15 @@ def _take(name: Path) -> int:
             except PermissionError:  # of another user, whose process may be long dead
                 number = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             stack.callback(_let_go, number)  # whatever happens: as long as it is open it may be locked
-            if _is_ours(number, name.parent):
+            try:
+                ours = _is_ours(number, name.parent)
+            except _HeldError:
+                looks += 1
+                if looks == LOOKS:
+                    raise
+                time.sleep(0.01)
+                continue
+            if ours:
                 HELD.add(number)
                 stack.pop_all()
                 return number

@@ -55,10 +55,10 @@ def _make(folder: Path) -> tuple[Path, int]:
         if sys.platform == "win32":
             return place, -1
         with suppress(FileNotFoundError):  # another process saw it before it had its lock
-            number = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+            number, ours = os.open(place, os.O_RDONLY | os.O_DIRECTORY), True
             with suppress(OSError):  # a file system without locks
-                try_lock(number)
-            if os.path.exists(place):
+                ours = try_lock(number)  # not where that other process is about to remove it
+            if ours and os.path.exists(place):
                 HELD.add(number)
                 return place, number
             os.close(number)

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from nnlite.storage import files
 from nnlite.storage.companions import KINDS, beside, owner_of, owners
 from nnlite.storage.exchange import exchange
 from nnlite.storage.files import expect_replaceable, expect_writable, new_file, new_files, new_folder
-from nnlite.storage.locks import lock, remove_abandoned_locks
+from nnlite.storage.locks import lock, remove_abandoned_locks, try_lock
 from nnlite.storage.places import new_place
 from nnlite.storage.tensors import new_arrays
 from nnlite.training.runs import list_records, make_run
@@ -329,6 +330,33 @@ def test_what_a_kill_leaves_is_removed_by_the_next_call_and_what_is_in_use_is_no
         remove_abandoned_locks(tmp_path)
         assert {*names_in(tmp_path)} == {alive.name, ".alive.lock", ".nnlite-mine.new", ".nnlite-abcd1234.new", "whole"}
     assert names_in(tmp_path) == [".nnlite-abcd1234.new", ".nnlite-mine.new", "whole"]
+
+
+def test_a_place_that_another_process_takes_for_abandoned_is_left_to_it(tmp_path, monkeypatch):
+    make, made = tempfile.mkdtemp, []
+
+    def seen(**how):
+        made.append(make(**how))
+        if len(made) == 1:  # between its name and its lock
+            others.append(os.open(made[0], os.O_RDONLY))
+            assert try_lock(others[0])
+        return made[-1]
+
+    others = []
+    monkeypatch.setattr(tempfile, "mkdtemp", seen)
+    with new_place(tmp_path) as place:
+        assert str(place) == made[1]
+    os.close(others[0])
+
+
+def test_a_lock_that_another_process_looks_at_is_waited_for(tmp_path, monkeypatch):
+    name = beside(tmp_path / "a", "lock")
+    name.touch()
+    number = os.open(name, os.O_RDONLY)
+    assert try_lock(number)
+    monkeypatch.setattr(time, "sleep", lambda seconds: os.close(number))
+    with lock(tmp_path / "a"):
+        pass
 
 
 def test_the_locks_that_a_killed_grid_left_are_removed_by_the_next_training(digits, tmp_path):
