@@ -78,8 +78,8 @@ def remove_abandoned_locks(folder: Path) -> None:
         with suppress(OSError):  # a link, or one that is gone, or cannot be locked or removed
             number = os.open(name := beside(path, "lock"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                if stat.S_ISREG(os.fstat(number).st_mode) and try_lock(number):
-                    name.unlink()
+                if stat.S_ISREG(os.fstat(number).st_mode) and try_lock(number) and os.fstat(number).st_nlink:
+                    name.unlink()  # its own: without a link left, the name is that of the next lock by now
             finally:
                 os.close(number)
 

@@ -15,7 +15,7 @@ import pytest
 
 from nnlite.errors import NnliteError
 from nnlite.grid.jobs import Job, train_jobs
-from nnlite.storage import files
+from nnlite.storage import files, locks
 from nnlite.storage.companions import KINDS, beside, owner_of, owners
 from nnlite.storage.exchange import exchange
 from nnlite.storage.files import expect_replaceable, expect_writable, new_file, new_files, new_folder
@@ -357,6 +357,20 @@ def test_a_lock_that_another_process_looks_at_is_waited_for(tmp_path, monkeypatc
     monkeypatch.setattr(time, "sleep", lambda seconds: os.close(number))
     with lock(tmp_path / "a"):
         pass
+
+
+def test_a_lock_that_took_the_place_of_an_abandoned_one_stays(tmp_path, monkeypatch):
+    name = beside(tmp_path / "a", "lock")
+    name.touch()
+
+    def late(number):  # its owner was about to lock it, and another one came after
+        name.unlink()
+        name.touch()
+        return try_lock(number)
+
+    monkeypatch.setattr(locks, "try_lock", late)
+    remove_abandoned_locks(tmp_path)
+    assert name.exists()
 
 
 def test_the_locks_that_a_killed_grid_left_are_removed_by_the_next_training(digits, tmp_path):
