@@ -42,7 +42,7 @@ def went_nowhere(net: Network, best: Epoch, validation: Samples) -> str:
     if len(predicted) == 1 and len(np.unique(to_host(validation.labels))) > 1:
         return f"the net predicts class {predicted.pop()} for every validation image"
     if best.loss > guess and not loss <= guess:
-        return f"the loss of {loss:,.2f} on the validation images is above that of a guess, {guess:.2f}"
+        return f"the loss of {loss:,.4f} on the validation images is above that of a guess, {guess:.4f}"
     return ""
 
 

@@ -46,7 +46,7 @@ def test_a_loss_above_that_of_a_guess_is_told(scale):
     expected = -scipy.special.log_softmax(logits.astype(np.float64), axis=-1)[range(4), (0, 1, 2, 0)].mean()
     assert expected > math.log(3)
     if scale < 3e37:
-        assert said == f"the loss of {expected:,.2f} on the validation images is above that of a guess, 1.10"
+        assert said == f"the loss of {expected:,.4f} on the validation images is above that of a guess, 1.0986"
     assert "above that of a guess" in said
 
 
@@ -70,4 +70,4 @@ def test_an_untrained_net_of_many_blocks_is_told(digits):
     assert len(many) > 1000
     loss = -scipy.special.log_softmax(untrained.logits(many.batch(slice(None))[0]), axis=-1)
     mean = loss[np.arange(len(many)), many.labels].mean()
-    assert went_nowhere(untrained, Epoch(1, 9.0, 10.0, 1.0), many).startswith(f"the loss of {mean:,.2f} on")
+    assert went_nowhere(untrained, Epoch(1, 9.0, 10.0, 1.0), many).startswith(f"the loss of {mean:,.4f} on")
