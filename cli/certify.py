@@ -144,7 +144,7 @@ def certify(
     elif as_csv:
         print_csv(_rows(radii or brackets))
     elif radii:
-        _print_radii(radii)
+        _print_radii(radii, dataset.description.samples)
     if plot and radii:
         plot_radii(
             radii, {run.name: run.settings.reg for run in found}, {run.name: method_of(run) for run in found}, plot
@@ -235,18 +235,13 @@ def _cells(found: Bracket, column: str) -> Sequence[str]:
     return [f"{value:.1f} [{low:4.1f}, {high:4.1f}]" for value, low, high in zip(*parts, strict=True)]
 
 
-def _print_radii(radii: dict[str, Radii]) -> None:
-    head = ["run", "images", "proven up to", "broken at", "closed, %", "in L2"]
-    rows = [
-        [
-            name,
-            f"{found.right.sum():,}",
-            f"{found.medians['proven']:.4f}",
-            f"{found.medians['broken']:.4f}",
-            f"{found.closed:.1f}",
-            f"{found.medians['distance']:.3f}",
-        ]
-        for name, found in radii.items()
-    ]
-    print_table("phi of each image that is right without noise, in the median", head, rows)
-    message(f"closed: the two are within {CLOSED:.0%} of each other; in L2: the nearest misclassified image found")
+def _print_radii(radii: dict[str, Radii], samples: str) -> None:
+    one = samples.removesuffix("s")
+    head = ["run", samples, "proven up to", "broken at", "closed, %", "in L2"]
+    rows = []
+    for name, found in radii.items():
+        values = found.medians["proven"], found.medians["broken"], found.closed, found.medians["distance"]
+        cells = [f"{value:.{digits}f}" for value, digits in zip(values, (4, 4, 1, 3), strict=True)]
+        rows.append([name, f"{found.right.sum():,}", *(cells if found.right.any() else ["-"] * 4)])
+    print_table(f"phi of each {one} that is right without noise, in the median", head, rows)
+    message(f"closed: the two are within {CLOSED:.0%} of each other; in L2: the nearest misclassified {one} found")

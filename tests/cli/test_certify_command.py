@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
+from nnlite.cli.certify import _print_radii
 from nnlite.datasets.catalog import load
 from nnlite.evaluation import certifying, radii
 from nnlite.evaluation.certifying import CertifyOptions, bracket
-from nnlite.evaluation.radii import find_radii
+from nnlite.evaluation.radii import Radii, find_radii
 from nnlite.training.runs import make_run
 from nnlite.training.settings import Settings
 
@@ -188,6 +189,13 @@ def test_a_summary_of_the_radii_is_printed_and_a_picture_drawn(certified, tmp_pa
     assert [line.split()[0] for line in lines[k + 4 : k + 6]] == ["rect", MULTITASK]
     assert (tmp_path / "made" / "radii.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "drew made/radii.png" in result.stderr
+
+
+def test_where_nothing_is_right_there_is_no_radius(capsys):
+    _print_radii({"lost": Radii(np.zeros(3), np.zeros(3), np.zeros(3), np.arange(3), False)}, "rows")
+    printed = capsys.readouterr().out
+    assert "phi of each row that is right without noise, in the median" in printed
+    assert "lost 0 - - - -" in " ".join(printed.split())
 
 
 def test_an_image_proven_beyond_what_breaks_it_is_an_error(certified, monkeypatch):
