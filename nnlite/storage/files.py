@@ -29,6 +29,7 @@ from nnlite.storage.places import new_place
 
 # Of an fsync that a file system does not know for this kind of file, as some network file systems for folders.
 NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+ATTEMPTS = 100  # to read a folder between two replacements of it
 
 Read = TypeVar("Read")
 
@@ -246,8 +247,11 @@ def recover(path: Path) -> None:
 
 
 def undisturbed(path: Path, read: Callable[[Path], Read]) -> Read:
-    """Return what `read` finds in the folder where `path` is now, while no process replaces it; NnliteError."""
-    for attempt in range(100):
+    """Return what `read` finds in the folder where `path` is now, while no process replaces it.
+
+    NnliteError: that of `read`, or that the folder was replaced during every one of ATTEMPTS.
+    """
+    for attempt in range(ATTEMPTS):
         folder = current(path)
         seen = identity(folder)
         found: Read | NnliteError
@@ -258,6 +262,8 @@ def undisturbed(path: Path, read: Callable[[Path], Read]) -> Read:
         if (folder, seen) == (current(path), identity(folder)) and (seen or attempt):
             break
         time.sleep(0.01)  # it was replaced meanwhile
+    else:
+        raise NnliteError(f"{path}: another process replaces it again and again; read it when that one has finished")
     if isinstance(found, NnliteError):
         raise found
     return found

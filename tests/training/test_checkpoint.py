@@ -21,6 +21,7 @@ import threadpoolctl
 from kills import content, run
 
 from nnlite.errors import NnliteError
+from nnlite.storage import files
 from nnlite.storage.files import beside, new_file, new_files, new_folder, recover
 from nnlite.storage.locks import lock, locks
 from nnlite.training import runs as training_runs
@@ -689,6 +690,7 @@ def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path, monk
             for one in runs:
                 with lock(path), new_folder(path) as place:
                     shutil.copytree(one.path, place, dirs_exist_ok=True)
+                time.sleep(0.02)  # no training is quicker; a disk may be, and then no read fits between
 
     writer = threading.Thread(target=replace_it)
     writer.start()
@@ -701,6 +703,21 @@ def test_a_run_that_is_replaced_is_read_as_one_of_the_two(digits, tmp_path, monk
     finally:
         done.set()
         writer.join()
+
+
+def test_what_was_replaced_in_every_attempt_is_an_error_and_no_mixture(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "ATTEMPTS", 3)
+    read = []
+
+    def replaced(folder):
+        (tmp_path / "rect").rename(tmp_path / str(len(read)))
+        (tmp_path / "rect").mkdir()
+        read.append(folder)
+
+    (tmp_path / "rect").mkdir()
+    with pytest.raises(NnliteError, match="rect: another process replaces it again and again"):
+        files.undisturbed(tmp_path / "rect", replaced)
+    assert len(read) == 3
 
 
 def test_a_run_whose_replacer_died_or_stopped_in_between_is_read(nnlite, tmp_path):
