@@ -87,7 +87,7 @@ def read_features(path: Path, columns: tuple[str, ...], label: str | None) -> tu
     if path.is_dir():
         raise NnliteError(f"{path}: expected a file of rows, found a folder; name a file in it")
     if path.suffix.lower() == ".csv":
-        if not columns:
+        if not columns and path.exists():
             raise NnliteError(f"{path}: expected images, found a table; give them as x in an .npz file")
         table = read_table(path, label, features=columns)
         return table.values, None if table.label is None else np.array(table.classes)[table.numbers]

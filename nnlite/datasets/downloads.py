@@ -122,7 +122,7 @@ class _Sockets:
 
     def __init__(self) -> None:
         self.ended = False
-        self.copies: list[socket.socket] = []  # TLS takes the sockets themselves away
+        self.copies: list[socket.socket] = []  # TLS takes over the sockets themselves
 
     def note(self, one: socket.socket) -> socket.socket:
         """Return a socket that has just been connected, and keep a copy."""
@@ -140,7 +140,10 @@ class _Sockets:
 
 
 def _session(sockets: _Sockets) -> Any:
-    """Return a session of requests whose sockets are noted; where urllib3 no longer lets them be, they end by STALL."""
+    """Return a session of requests that notes its sockets.
+
+    `_new_conn` is urllib3's own: should it go, no socket is noted, and a thread waits until its server has finished.
+    """
     import requests
 
     class Adapter(requests.adapters.HTTPAdapter):

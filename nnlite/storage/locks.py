@@ -18,7 +18,7 @@ from pathlib import Path
 from nnlite.errors import NnliteError
 from nnlite.storage.companions import beside, owners
 
-LOOKS = 10  # at a lock that is held: `remove_abandoned_locks` has each for a moment
+ATTEMPTS = 10  # at a lock that is held: `remove_abandoned_locks` holds each for a moment
 HELD: set[int] = set()  # the open files whose locks this process holds
 
 
@@ -79,7 +79,7 @@ def remove_abandoned_locks(folder: Path) -> None:
             number = os.open(name := beside(path, "lock"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 if stat.S_ISREG(os.fstat(number).st_mode) and try_lock(number) and os.fstat(number).st_nlink:
-                    name.unlink()  # its own: without a link left, the name is that of the next lock by now
+                    name.unlink()  # where no link is left, the name is another lock's by now
             finally:
                 os.close(number)
 
@@ -100,8 +100,8 @@ class _HeldError(Exception):
 
 
 def _take(name: Path) -> int:
-    """Return the open lock file, locked; _HeldError where another process holds it, and not only looks whose it is."""
-    looks = 0
+    """Return the open lock file, locked; _HeldError where another process holds it for longer than a look takes."""
+    attempts = 0
     while True:
         with ExitStack() as stack:
             try:
@@ -112,8 +112,8 @@ def _take(name: Path) -> int:
             try:
                 ours = _is_ours(number, name.parent)
             except _HeldError:
-                looks += 1
-                if looks == LOOKS:
+                attempts += 1
+                if attempts == ATTEMPTS:
                     raise
                 time.sleep(0.01)
                 continue

@@ -57,7 +57,7 @@ def _make(folder: Path) -> tuple[Path, int]:
         with suppress(FileNotFoundError):  # another process saw it before it had its lock
             number, ours = os.open(place, os.O_RDONLY | os.O_DIRECTORY), True
             with suppress(OSError):  # a file system without locks
-                ours = try_lock(number)  # not where that other process is about to remove it
+                ours = try_lock(number)  # False where that process is about to remove it
             if ours and os.path.exists(place):
                 HELD.add(number)
                 return place, number

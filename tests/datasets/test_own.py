@@ -394,6 +394,7 @@ def test_new_images_come_as_arrays_or_idx_files(tmp_path):
         ("own.npz", r"expected rows of shape \(2, 3\), found \(4, 5\)"),
         ("t.csv", "expected images, found a table"),
         ("none", "cannot be read"),
+        ("none.csv", "cannot be read"),
     ],
 )
 def test_rows_of_another_kind_are_refused(tmp_path, name, words):
