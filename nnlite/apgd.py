@@ -6,11 +6,15 @@ everything: a net trained on single steps may have learned to withstand just wha
 To a net, random points of the ball look nearly alike, because their noise cancels out. So a start is the far side of
 the ball along the gradient of a random mixture of the logits (Tashiro et al. 2020, arXiv:2003.06878). And where the
 cross-entropy is flat the margin is not, so the losses take turns.
+
+Most images that withstand one search are far from every border, and more searches tell nothing new of them. So one
+search with each loss is followed to its end, and any other only while it may still get there by what those gained.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +29,9 @@ from nnlite.network import Network
 
 LOSSES = {"ce": softmax_cross_entropy, "margin": margin, "targets": targeted_margin}
 MOMENTUM = 0.75  # alpha of the paper: the share of the step just taken; that of the last one has the rest
+AT_ONCE = 500  # images that searches are made of side by side: few take as long as many, and most are soon given up
+LOOKS = 1 / 16, 1 / 8, 1 / 4, 1 / 2  # after which shares of its steps a search may be given up
+HOPE = 1.5  # how many times what those followed to their ends gained from there on, at most, it may hope for
 RISES = 0.75  # rho of the paper: where fewer of the steps since the last checkpoint raised the loss, strides are halved
 
 
@@ -34,6 +41,9 @@ class APGD:
 
     A point on the way that does ends the search for its image. The largest radius is tried on every image, each
     smaller one on what fell at the one before: what stands in a ball stands in every smaller one.
+
+    The first search on "ce", the first on "margin" and all on "targets" are followed to their ends. Another one is
+    given up at LOOKS where z_t - z_y of the likeliest wrong class t is further below 0 than HOPE would make good.
 
     Arguments:
         norm: "linf" or "l2".
@@ -49,7 +59,7 @@ class APGD:
 
     norm: str = "linf"
     steps: int = 70
-    restarts: int = 10
+    restarts: int = 30
     losses: tuple[str, ...] = ("ce", "margin")
     clip: bool = True
     targeted: bool = False
@@ -68,19 +78,39 @@ class APGD:
         point, images = xp.broadcast_to(x, (*left.shape, x.shape[-1])), {0.0: x}
         for radius in sorted({float(size) for size in phi if size}, reverse=True):
             images[radius] = point = project(point, x, radius, self.norm, limits)
-            broken = xp.zeros_like(left)
-            for number, search in enumerate(searches):
-                tried = left & ~broken
-                rows = xp.flatnonzero(tried.reshape(-1, tried.shape[-1]).any(axis=0))
-                if not rows.size:
-                    break
-                own = limits and limits.take(rows)
-                found, hit = self._climb(net, search.take(rows), x[..., rows, :], radius, own)
-                kept = tried[..., rows] & (hit | (number == 0))
-                point[..., rows, :] = xp.where(kept[..., None], found, point[..., rows, :])
-                broken[..., rows] |= tried[..., rows] & hit
-            left = broken
+            left = self._search(net, searches, x, point, left, radius, limits)
         return Crafted([images[float(size)] for size in phi])
+
+    def _search(
+        self,
+        net: Network,
+        searches: Sequence["_Search"],
+        x: Array,
+        point: Array,
+        left: Array,
+        radius: float,
+        box: Box | None,
+    ) -> Array:
+        """Search the ball around each x that is left (..., N), put what is kept into `point`, and return what fell."""
+        xp, broken, number = get_xp(x), get_xp(x).zeros_like(left), 0
+        least = xp.zeros((len(_looks(self.steps)), *left.shape, 1), point.dtype)
+        while number < len(searches):
+            rows = xp.flatnonzero((left & ~broken).reshape(-1, left.shape[-1]).any(axis=0))
+            if not rows.size:
+                break
+            wave = [*islice(_alike(searches[number:]), max(1, AT_ONCE // rows.size))]
+            places = xp.tile(rows, len(wave))
+            own, bar = box and box.take(places), least[..., places, :]
+            found, hit, gain = self._climb(net, _beside(wave, rows), x[..., places, :], radius, own, bar)
+            if wave[0].whole:
+                least[..., places, :] = xp.minimum(bar, -HOPE * gain)
+            for k in range(len(wave)):
+                part, tried = slice(k * rows.size, (k + 1) * rows.size), (left & ~broken)[..., rows]
+                kept = tried & (hit[..., part] | (number + k == 0))
+                point[..., rows, :] = xp.where(kept[..., None], found[..., part, :], point[..., rows, :])
+                broken[..., rows] |= tried & hit[..., part]
+            number += len(wave)
+        return broken
 
     def _searches(self, logits: Array, y: Array, rng: Generator) -> list["_Search"]:
         """Return all searches in their order."""
@@ -93,46 +123,66 @@ class APGD:
         if plain:
             away = -softmax_cross_entropy(logits, y)[1]  # where the gradient at the image misleads, it counts
             drawn = rng.uniform(-1, 1, (max(0, self.restarts - 2), *logits.shape[-2:])).astype(logits.dtype)
-            for k, mixture in enumerate([still, away, *map(xp.asarray, drawn)][: self.restarts]):
-                found.append(_Search(plain[k % len(plain)], y[..., None], mixture, self.steps))
+            mixtures = [still, away, *map(xp.asarray, drawn)][: self.restarts]
+            turns = [(loss, mixtures[k :: len(plain)]) for k, loss in enumerate(plain)]
+            for some, whole in ((slice(0, 1), True), (slice(1, None), False)):
+                for loss, own in turns:
+                    found += [_Search(loss, y[..., None], mixture, self.steps, whole) for mixture in own[some]]
             if self.restarts > 1:
                 towards = (classes[pair[..., 1]] - classes[pair[..., 0]] for pair in pairs)
-                found[1:1] = [_Search(plain[0], y[..., None], mixture, 0) for mixture in towards]
+                found[1:1] = [_Search(plain[0], y[..., None], mixture, 0, False) for mixture in towards]
         if "targets" in self.losses:
-            found += [_Search(targeted_margin, pair, still, self.steps) for pair in pairs]
+            found += [_Search(targeted_margin, pair, still, self.steps, True) for pair in pairs]
         return found
 
-    def _climb(self, net: Network, search: "_Search", x: Array, radius: float, box: Box | None) -> tuple[Array, Array]:
-        """Return for each x the first point that fools the net, else that of the highest loss, and which it is."""
+    def _climb(
+        self, net: Network, search: "_Search", x: Array, radius: float, box: Box | None, least: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return for each x the first point that fools the net, else that of the highest loss, and which it is.
+
+        And what its margin gained from each look to the end; a search that is not whole ends below `least` there.
+        """
         xp, rise = get_xp(x), net.backward(net.forward(x), search.mixture, loss=MIXTURE).dx
         start = x + radius * STEEPEST[self.norm](-rise if self.targeted else rise)
         at = self._look(net, search.loss, project(start, x, radius, self.norm, box), search.against)
         full, none = xp.full_like(at.loss, 2 * radius), xp.zeros_like(at.loss)
-        now = _State(x, box, search.against, at, at, at.point, full, at.loss, none, at.fooled & False)
-        found, hit = at.point.copy(), at.fooled[..., 0].copy()
-        rows, checked, checks = xp.arange(x.shape[-2]), 0, _checks(search.steps)
+        now = _State(x, box, search.against, at, at, at.point, full, at.loss, none, at.fooled & False, at.fooled)
+        found, hit, margins, last = at.point.copy(), at.fooled[..., 0].copy(), xp.zeros_like(least), none.copy()
+        rows, checked, checks, looks = xp.arange(x.shape[-2]), 0, _checks(search.steps), _looks(search.steps)
         for step in range(1, search.steps + 1):
             moved = self._moved(now, radius, MOMENTUM if step > 1 else 1)
             at = self._look(net, search.loss, moved, now.against)
             rises = now.rises + (at.loss > now.at.loss)
-            now = now._replace(at=at, best=at.over(now.best), before=now.at.point, rises=rises)
+            best = at.over(now.best, now.ended)
+            now = now._replace(at=at, best=best, before=now.at.point, rises=rises, ended=now.ended | at.fooled)
+            if step in looks:
+                k, reached = looks.index(step), self._margin(now)
+                margins[k][..., rows, :] = reached
+                if not search.whole:
+                    now = now._replace(ended=now.ended | (reached < least[k][..., rows, :]))
             if step in checks:
                 now, checked = now.checked(step - checked), step
-            done = now.best.fooled[..., 0].reshape(-1, rows.size).all(axis=0)
+            done = now.ended[..., 0].reshape(-1, rows.size).all(axis=0)
             left = xp.flatnonzero(~done)
             if left.size < 0.75 * rows.size or step == search.steps:  # to drop rows copies the others
                 found[..., rows, :], hit[..., rows] = now.best.point, now.best.fooled[..., 0]
+                last[..., rows, :] = self._margin(now)
                 if not left.size:
                     break
                 now, rows = now.take(left), rows[left]
-        return found, hit
+        return found, hit, last - margins
 
     def _look(self, net: Network, loss: Loss, point: Array, against: Array) -> "_Look":
         labels = against if against.shape[-1] > 1 else against[..., 0]
         seen = net.backward(net.forward(point), labels, loss=loss)
         rise, value = (-seen.dx, -seen.loss) if self.targeted else (seen.dx, seen.loss)
         is_y = seen.logits.argmax(axis=-1)[..., None] == against[..., :1]
-        return _Look(point, rise, value[..., None], is_y == self.targeted)
+        return _Look(point, rise, value[..., None], seen.logits, is_y == self.targeted)
+
+    def _margin(self, now: "_State") -> Array:
+        """Return z_t - z_y at the best points (..., N, 1), with t the likeliest wrong class, less that if targeted."""
+        over_y = margin(now.best.logits, now.against[..., 0])[0][..., None]
+        return -over_y if self.targeted else over_y
 
     def _moved(self, now: "_State", radius: float, momentum: float) -> Array:
         """Return the next points: a step of each stride along the gradient, beside a share of the step before."""
@@ -146,36 +196,53 @@ class APGD:
 
 
 class _Search(NamedTuple):
-    """A search from one start.
+    """A search from one start for each of N images.
 
     Arguments:
         loss: What is climbed.
         against: What it is taken against: labels (..., N, 1), or pairs of y and t (..., N, 2).
         mixture: The weights of the logits (..., N, C) along whose gradient the start lies.
         steps: How many.
+        whole: Whether it is followed to its end.
     """
 
     loss: Loss
     against: Array
     mixture: Array
     steps: int
+    whole: bool
 
-    def take(self, rows: Array) -> "_Search":
-        """Return the search of these rows."""
-        return self._replace(against=self.against[..., rows, :], mixture=self.mixture[..., rows, :])
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What it must share with those that are made beside it."""
+        return self.loss, self.steps, self.whole
+
+
+def _alike(searches: Sequence[_Search]) -> Iterator[_Search]:
+    """Return the first of the searches, and those after it that are of its kind."""
+    return takewhile(lambda one: one.kind == searches[0].kind, searches)
+
+
+def _beside(wave: Sequence[_Search], rows: Array) -> _Search:
+    """Return one search that makes those of a wave side by side, for these rows each."""
+    xp = get_xp(rows)
+    against = xp.concatenate([one.against[..., rows, :] for one in wave], axis=-2)
+    mixture = xp.concatenate([one.mixture[..., rows, :] for one in wave], axis=-2)
+    return wave[0]._replace(against=against, mixture=mixture)
 
 
 class _Look(NamedTuple):
-    """N points (..., N, D), and what the net says there: dloss/dx, the loss and whether it is fooled (..., N, 1)."""
+    """N points (..., N, D), and what the net says there: dloss/dx, the loss, the logits, and whether it is fooled."""
 
     point: Array
     dx: Array
     loss: Array
+    logits: Array
     fooled: Array
 
-    def over(self, best: "_Look") -> "_Look":
-        """Return these points where they are better than `best`: of a higher loss, or the first that fools it."""
-        return _chosen(~best.fooled & (self.fooled | (self.loss > best.loss)), self, best)
+    def over(self, best: "_Look", ended: Array) -> "_Look":
+        """Return these points where they are better than `best`: of a higher loss, or the first that fools the net."""
+        return _chosen(~ended & (self.fooled | (self.loss > best.loss)), self, best)
 
 
 class _State(NamedTuple):
@@ -192,6 +259,7 @@ class _State(NamedTuple):
         best_loss: That of the best point at the last checkpoint, (..., N, 1).
         rises: How many steps since then have raised the loss, (..., N, 1).
         halved: Whether the stride was halved then, (..., N, 1).
+        ended: Whether the search has ended: the net was fooled, or there was no hope, (..., N, 1).
     """
 
     x: Array
@@ -204,6 +272,7 @@ class _State(NamedTuple):
     best_loss: Array
     rises: Array
     halved: Array
+    ended: Array
 
     def checked(self, steps: int) -> "_State":
         """Return the searches after a checkpoint, `steps` after the last: stuck ones at their best, strides halved."""
@@ -249,3 +318,8 @@ def _checks(steps: int) -> set[int]:
         gap = max(gap - 3, 6)
         at += gap
     return found
+
+
+def _looks(steps: int) -> list[int]:
+    """Return after which steps a search may be given up."""
+    return sorted({math.ceil(share * steps) for share in LOOKS if steps})

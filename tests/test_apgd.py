@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import biased_mlp, cases
 
+from nnlite import apgd
 from nnlite.apgd import APGD, LOSSES, _checks
 from nnlite.attacks import PGD
 from nnlite.errors import NnliteError
@@ -291,3 +292,41 @@ def test_the_second_start_lies_against_the_gradient_that_misleads():
 def test_an_attack_is_a_value():
     with pytest.raises(FrozenInstanceError):
         APGD().steps = 3
+
+
+def asked_of(net, x, y, **options):
+    """Return how many images the last layer of a net was asked of in each pass of a search in a ball of 0.1."""
+    APGD(**options, clip=False).craft(net, x, y, [0.1], rng())
+    return net.layers[-1].rows
+
+
+def test_a_search_without_hope_is_given_up():
+    last = Counting(np.array([[0.0, 1]]), np.zeros(2))
+    x, y = np.full((8, 1), -0.5), np.zeros(8, int)  # the net errs above 0, which is out of reach
+    seen = asked_of(Network((last,)), x, y, steps=32, restarts=5)
+    # the images; each start: its gradient, and what is there; 32 steps; 2 of two on one loss and of one on the other
+    assert seen == [8] * (1 + 2 * 3 + 32 + 32) + [16] * (2 + 2) + [8] * (2 + 2)
+
+
+def test_what_is_given_up_would_have_found_next_to_nothing(trained, monkeypatch):
+    data, net = trained
+    x, y = data.test.batch(slice(0, 200))
+    left, passes = [], []
+    for hope in (1e30, apgd.HOPE):
+        monkeypatch.setattr(apgd, "HOPE", hope)
+        last = Counting(net.layers[-1].W, net.layers[-1].b)
+        chain = net.rebuild([*net.layers[:-1], last])
+        (image,) = APGD(restarts=20, clip=False).craft(chain, x, y, (0.05,), rng()).images
+        left.append((chain.predict(image) == y).sum())
+        passes.append(sum(last.rows))
+    assert left[0] <= left[1] <= left[0] + 1
+    assert passes[1] < 0.5 * passes[0]
+
+
+@pytest.mark.parametrize("losses", [("targets",), ("ce", "margin")])
+def test_the_first_search_with_each_loss_and_that_towards_each_class_go_on_to_their_ends(losses):
+    last = Counting(np.array([[0.0, 1, 0.5]]), np.zeros(3))
+    x, y = np.full((4, 1), -0.5), np.zeros(4, int)
+    seen = asked_of(Network((last,)), x, y, steps=16, restarts=2, losses=losses)
+    towards = 0 if losses == ("targets",) else 2 * 2
+    assert sum(seen) == 4 * (1 + towards + 2 * (2 + 16))

@@ -43,7 +43,6 @@ from nnlite.inputs import UNIT, Box
 from nnlite.network import Network
 
 LARGE = 0.5  # a phi at which every image can become the same grey one
-AT_A_TIME = 100  # examples under attack
 
 OnProgress = Callable[[float, int, str], None]  # is told how many images are done, of how many, and under which attack
 
@@ -370,7 +369,6 @@ class _Trial:
                 phi,
                 seed=self.options.seed,
                 on_progress=lambda done, total: self.on_progress(done, total, what),
-                block=AT_A_TIME,
             )
             correct[:, rows] = table.correct["net"]
         return correct

@@ -188,7 +188,7 @@ def _art(name: str, norm: str, summary: str, **options: int) -> NamedAttack:
 
 _PHI = {"linf": PAPER_PHI, "l2": L2_PHI}
 _PGD: dict[str, float | None] = {"steps": 40, "restarts": 1, "stride": None, "seed": 0}
-_APGD = {"steps": 70, "restarts": 10, "seed": 0}
+_APGD = {"steps": APGD.steps, "restarts": APGD.restarts, "seed": 0}
 _FMN = {"steps": 100}
 
 NAMED_ATTACKS = {

@@ -304,7 +304,7 @@ def _family_order(scores: Scores) -> list[str]:
 
 
 def _far_section(scores: Scores, settled: Mapping[Model, tuple[int, int]]) -> list[str]:
-    """List the rows that stay far off, with what was measured about the cause; other data have none to list."""
+    """List the rows that stay far off, and whether their nets had settled; other data have none to list."""
     if scores.images != IMAGES:
         return []
     title = f"## Rows that stay more than {FAR:g} points off"
@@ -318,22 +318,23 @@ def _far_section(scores: Scores, settled: Mapping[Model, tuple[int, int]]) -> li
             f"{one.off:+.2f}",
             f"{one.exact_off:+.2f}",
         )
-        lines.append([one.model.label, *cells, f"{best} of {epochs}" if epochs else "-", _cause(best, epochs)])
+        lines.append([one.model.label, *cells, f"{best} of {epochs}" if epochs else "-", _settled(best, epochs)])
     if not lines:
         return [title, "None."] if scores.tables else []
-    head = ["row", "cells", "the furthest", "off, naive", "off, exact", "best epoch", "likely cause"]
+    head = ["row", "cells", "the furthest", "off, naive", "off, exact", "best epoch", "validation"]
     text = (
         "Off is ours less the paper's, in points. A net whose best validation epoch is among the last tenth was still "
-        "rising when it was stopped: more epochs (`--family-epochs`) test that. Of a net that had settled the "
-        "learning rate, the paper's number of epochs and its other seed remain, none of which the paper gives."
+        "rising on clean images when it was stopped: too few epochs may be the cause, and more of them "
+        "(`--family-epochs`) test that. Of a net that had settled the learning rate, the paper's number of epochs and "
+        "its other seed remain, none of which the paper gives."
     )
     return [title, _markdown(head, lines), text]
 
 
-def _cause(best: int, epochs: int) -> str:
+def _settled(best: int, epochs: int) -> str:
     if not epochs:
         return "unknown"
-    return "too few epochs" if best > 0.9 * epochs else "not the number of epochs"
+    return "still rising" if best > 0.9 * epochs else "settled"
 
 
 def _cells(row: Row) -> list[str]:

@@ -138,8 +138,8 @@ def test_a_row_that_the_paper_lacks_is_in_the_table_and_says_so(tmp_path):
 def test_far_rows_are_listed_with_what_was_measured(tmp_path):
     scores = with_naive(shifted([RECT, MT], -9), 2)
     text = write(scores, tmp_path, settled={RECT: (29, 30), MT: (13, 200)})
-    assert "-7.00 | -9.00 | 29 of 30 | too few epochs |" in text
-    assert "-7.00 | -9.00 | 13 of 200 | not the number of epochs |" in text
+    assert "-7.00 | -9.00 | 29 of 30 | still rising |" in text
+    assert "-7.00 | -9.00 | 13 of 200 | settled |" in text
     assert "| Rect | 40 of 40 |" in text or "| Rect | 39 of 40 |" in text
     assert "## Rows that stay" not in write(Scores(500, scores.values), tmp_path)
 
