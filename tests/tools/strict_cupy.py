@@ -247,6 +247,10 @@ def concatenate(tup, axis=0, out=None, *, dtype=None, casting="same_kind"): ...
 
 
 @_stands_for(np)
+def tile(A, reps): ...
+
+
+@_stands_for(np)
 def ascontiguousarray(a, dtype=None): ...
 
 
