@@ -77,22 +77,14 @@ class APGD:
         searches = self._searches(logits, y, rng)
         point, images = xp.broadcast_to(x, (*left.shape, x.shape[-1])), {0.0: x}
         for radius in sorted({float(size) for size in phi if size}, reverse=True):
-            images[radius] = point = project(point, x, radius, self.norm, limits)
-            left = self._search(net, searches, x, point, left, radius, limits)
+            ball = _Ball(x, radius, limits)
+            images[radius] = point = self._into(ball, point)
+            left = self._search(net, searches, ball, point, left)
         return Crafted([images[float(size)] for size in phi])
 
-    def _search(
-        self,
-        net: Network,
-        searches: Sequence["_Search"],
-        x: Array,
-        point: Array,
-        left: Array,
-        radius: float,
-        box: Box | None,
-    ) -> Array:
-        """Search the ball around each x that is left (..., N), put what is kept into `point`, and return what fell."""
-        xp, broken, number = get_xp(x), get_xp(x).zeros_like(left), 0
+    def _search(self, net: Network, searches: Sequence["_Search"], ball: "_Ball", point: Array, left: Array) -> Array:
+        """Search the balls that are left (..., N), put what is kept into `point` (..., N, D), and return what fell."""
+        xp, broken, number = get_xp(point), get_xp(point).zeros_like(left), 0
         least = xp.zeros((len(_looks(self.steps)), *left.shape, 1), point.dtype)
         while number < len(searches):
             rows = xp.flatnonzero((left & ~broken).reshape(-1, left.shape[-1]).any(axis=0))
@@ -100,8 +92,8 @@ class APGD:
                 break
             wave = [*islice(_alike(searches[number:]), max(1, AT_ONCE // rows.size))]
             places = xp.tile(rows, len(wave))
-            own, bar = box and box.take(places), least[..., places, :]
-            found, hit, gain = self._climb(net, _beside(wave, rows), x[..., places, :], radius, own, bar)
+            bar = least[..., places, :]
+            found, hit, gain = self._climb(net, _beside(wave, rows), ball.take(places), bar)
             if wave[0].whole:
                 least[..., places, :] = xp.minimum(bar, -HOPE * gain)
             for k in range(len(wave)):
@@ -135,22 +127,20 @@ class APGD:
             found += [_Search(targeted_margin, pair, still, self.steps, True) for pair in pairs]
         return found
 
-    def _climb(
-        self, net: Network, search: "_Search", x: Array, radius: float, box: Box | None, least: Array
-    ) -> tuple[Array, Array, Array]:
-        """Return for each x the first point that fools the net, else that of the highest loss, and which it is.
+    def _climb(self, net: Network, search: "_Search", ball: "_Ball", least: Array) -> tuple[Array, Array, Array]:
+        """Return for each ball the first point that fools the net, else that of the highest loss, and which it is.
 
         And what its margin gained from each look to the end; a search that is not whole ends below `least` there.
         """
-        xp, rise = get_xp(x), net.backward(net.forward(x), search.mixture, loss=MIXTURE).dx
-        start = x + radius * STEEPEST[self.norm](-rise if self.targeted else rise)
-        at = self._look(net, search.loss, project(start, x, radius, self.norm, box), search.against)
-        full, none = xp.full_like(at.loss, 2 * radius), xp.zeros_like(at.loss)
-        now = _State(x, box, search.against, at, at, at.point, full, at.loss, none, at.fooled & False, at.fooled)
+        xp, rise = get_xp(ball.x), net.backward(net.forward(ball.x), search.mixture, loss=MIXTURE).dx
+        start = ball.x + ball.radius * STEEPEST[self.norm](-rise if self.targeted else rise)
+        at = self._look(net, search.loss, self._into(ball, start), search.against)
+        full, none = xp.full_like(at.loss, 2 * ball.radius), xp.zeros_like(at.loss)
+        now = _State(ball, search.against, at, at, at.point, full, at.loss, none, at.fooled & False, at.fooled)
         found, hit, margins, last = at.point.copy(), at.fooled[..., 0].copy(), xp.zeros_like(least), none.copy()
-        rows, checked, checks, looks = xp.arange(x.shape[-2]), 0, _checks(search.steps), _looks(search.steps)
+        rows, checked, checks, looks = xp.arange(ball.x.shape[-2]), 0, _checks(search.steps), _looks(search.steps)
         for step in range(1, search.steps + 1):
-            moved = self._moved(now, radius, MOMENTUM if step > 1 else 1)
+            moved = self._moved(now, MOMENTUM if step > 1 else 1)
             at = self._look(net, search.loss, moved, now.against)
             rises = now.rises + (at.loss > now.at.loss)
             best = at.over(now.best, now.ended)
@@ -184,15 +174,30 @@ class APGD:
         over_y = margin(now.best.logits, now.against[..., 0])[0][..., None]
         return -over_y if self.targeted else over_y
 
-    def _moved(self, now: "_State", radius: float, momentum: float) -> Array:
+    def _moved(self, now: "_State", momentum: float) -> Array:
         """Return the next points: a step of each stride along the gradient, beside a share of the step before."""
         moved = STEEPEST[self.norm](now.at.dx)
         moved *= now.stride
         moved += now.at.point
-        project(moved, now.x, radius, self.norm, now.box, out=moved)
+        self._into(now.ball, moved, out=moved)
         moved *= momentum
         moved += (1 - momentum) * (2 * now.at.point - now.before)
-        return project(moved, now.x, radius, self.norm, now.box, out=moved)
+        return self._into(now.ball, moved, out=moved)
+
+    def _into(self, ball: "_Ball", point: Array, *, out: Array | None = None) -> Array:
+        return project(point, ball.x, ball.radius, self.norm, ball.box, out=out)
+
+
+class _Ball(NamedTuple):
+    """Those of one radius around each x (..., N, D), as far as they lie within the box, if there is one."""
+
+    x: Array
+    radius: float
+    box: Box | None
+
+    def take(self, rows: Array) -> "_Ball":
+        """Return the balls of these rows."""
+        return self._replace(x=self.x[..., rows, :], box=self.box and self.box.take(rows))
 
 
 class _Search(NamedTuple):
@@ -249,8 +254,7 @@ class _State(NamedTuple):
     """Where N searches are.
 
     Arguments:
-        x: The centres of the balls, (..., N, D).
-        box: What pixels may not leave, or None.
+        ball: What they may not leave.
         against: What the loss is taken against, (..., N, 1 or 2), y first.
         at: Where each search is.
         best: The best point that it has seen.
@@ -262,8 +266,7 @@ class _State(NamedTuple):
         ended: Whether the search has ended: the net was fooled, or there was no hope, (..., N, 1).
     """
 
-    x: Array
-    box: Box | None
+    ball: _Ball
     against: Array
     at: _Look
     best: _Look
@@ -292,7 +295,7 @@ class _State(NamedTuple):
         def taken(part: Any) -> Any:
             if isinstance(part, _Look):
                 return _Look(*map(taken, part))
-            return part and part.take(rows) if part is None or isinstance(part, Box) else part[..., rows, :]
+            return part.take(rows) if isinstance(part, _Ball) else part[..., rows, :]
 
         return _State(*map(taken, self))
 
