@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nets import biased_mlp, cases
 
 from nnlite import apgd
-from nnlite.apgd import APGD, LOSSES, _checks
+from nnlite.apgd import APGD, LOSSES, _checks, _looks
 from nnlite.attacks import PGD
 from nnlite.errors import NnliteError
 from nnlite.evaluation.promises import check_crafted
@@ -101,6 +101,22 @@ def test_where_nothing_falls_the_whole_search_is_the_papers(seed):
 def test_it_looks_back_when_the_paper_does():
     assert sorted(_checks(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
     assert sorted(_checks(1)) == [1]
+
+
+def test_a_search_may_be_given_up_four_times():
+    assert [_looks(steps) for steps in (70, 16, 1, 0)] == [[5, 9, 18, 35], [1, 2, 4, 8], [1], []]
+
+
+def test_a_mixture_weighs_each_logit_up_or_down():
+    drawn = []
+
+    def uniform(low, high, shape):
+        drawn.append((low, high, shape))
+        return rng().uniform(low, high, shape)
+
+    net, x = biased_mlp([5, 6, 3], rng()), rng().random((4, 5))
+    APGD(steps=1, restarts=7).craft(net, x, net.predict(x), (0.1,), SimpleNamespace(uniform=uniform))
+    assert drawn == [(-1, 1, (5, 4, 3))]  # for all starts but the image and its far side
 
 
 def linear(classes, features, seed):
