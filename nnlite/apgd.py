@@ -12,9 +12,10 @@ search with each loss is followed to its end, and any other only while it may st
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,7 +91,8 @@ class APGD:
             rows = xp.flatnonzero((left & ~broken).reshape(-1, left.shape[-1]).any(axis=0))
             if not rows.size:
                 break
-            wave = [*islice(_alike(searches[number:]), max(1, AT_ONCE // rows.size))]
+            _, alike = next(groupby(searches[number:], attrgetter("loss", "steps", "whole")))
+            wave = [*islice(alike, max(1, AT_ONCE // rows.size))]
             places = xp.tile(rows, len(wave))
             bar = least[..., places, :]
             found, hit, gain = self._climb(net, _beside(wave, rows), ball.take(places), bar)
@@ -146,8 +148,8 @@ class APGD:
             best = at.over(now.best, now.ended)
             now = now._replace(at=at, best=best, before=now.at.point, rises=rises, ended=now.ended | at.fooled)
             if step in looks:
-                k, reached = looks.index(step), self._margin(now)
-                margins[k][..., rows, :] = reached
+                k = looks.index(step)
+                margins[k][..., rows, :] = reached = self._margin(now)
                 if not search.whole:
                     now = now._replace(ended=now.ended | (reached < least[k][..., rows, :]))
             if step in checks:
@@ -216,16 +218,6 @@ class _Search(NamedTuple):
     mixture: Array
     steps: int
     whole: bool
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """What it must share with those that are made beside it."""
-        return self.loss, self.steps, self.whole
-
-
-def _alike(searches: Sequence[_Search]) -> Iterator[_Search]:
-    """Return the first of the searches, and those after it that are of its kind."""
-    return takewhile(lambda one: one.kind == searches[0].kind, searches)
 
 
 def _beside(wave: Sequence[_Search], rows: Array) -> _Search:

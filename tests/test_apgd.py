@@ -339,6 +339,18 @@ def test_what_is_given_up_would_have_found_next_to_nothing(trained, monkeypatch)
     assert passes[1] < 0.5 * passes[0]
 
 
+def test_searches_side_by_side_find_what_they_find_one_after_another(trained, monkeypatch):
+    data, net = trained
+    net, (x, y) = net.astype(np.float64), data.test.batch(slice(0, 60), np.float64)
+    attack, found = APGD(steps=12, restarts=12, losses=tuple(LOSSES), clip=False), []
+    for at_once in (1, 200):
+        monkeypatch.setattr(apgd, "AT_ONCE", at_once)
+        found.append(attack.craft(net, x, y, (0.03, 0.06), rng()).images)
+    for one, other in zip(*found, strict=True):
+        assert one == pytest.approx(other, abs=1e-12)
+        assert 0 < (net.predict(one) != y).sum() < 60
+
+
 @pytest.mark.parametrize("losses", [("targets",), ("ce", "margin")])
 def test_the_first_search_with_each_loss_and_that_towards_each_class_go_on_to_their_ends(losses):
     last = Counting(np.array([[0.0, 1, 0.5]]), np.zeros(3))

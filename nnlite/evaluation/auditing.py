@@ -32,7 +32,7 @@ from nnlite.evaluation.accuracy import (
     on_gpu,
     percent,
 )
-from nnlite.evaluation.certifying import BLOCK as AT_A_TIME_PROVEN
+from nnlite.evaluation.certifying import BLOCK as PROVEN_AT_A_TIME
 from nnlite.evaluation.certifying import Bracket, CertifyOptions, prove
 from nnlite.evaluation.fmn import FMN
 from nnlite.evaluation.intervals import Limits, rows_of, wilson
@@ -392,7 +392,7 @@ class _Trial:
         places = draw(len(self.clean.right), asked.proven, asked.seed)
         if not places.size:
             return None, "none was asked for"
-        blocks = [places[rows] for rows in blocks_of(len(places), AT_A_TIME_PROVEN)]
+        blocks = [places[rows] for rows in blocks_of(len(places), PROVEN_AT_A_TIME)]
 
         def work(number: int, on_share: OnShare) -> BoolArray:
             some = blocks[number]
